@@ -1,0 +1,28 @@
+/*
+ * base/crc.h: CRC-32 (GPT) and CRC-32C (ext4, jbd2).
+ * Not here: cryptographic hashes (crypto/hash.h).
+ * Read more: RFC 3720 appendix B.4 (CRC-32C); UEFI 2.10, 5.3.2 (CRC-32).
+ */
+#ifndef INLAY_BASE_CRC_H
+#define INLAY_BASE_CRC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* CRC-32C of the bytes, going on from crc; no inversion before or after (start with ~0 as ext4 does). */
+uint32_t inl_crc32c(uint32_t crc, const void *data, size_t len);
+
+/* CRC-32 (polynomial 0x04c11db7, reflected, inverted before and after): of one buffer as zlib's crc32(0, ...). */
+uint32_t inl_crc32(const void *data, size_t len);
+
+/* The ways to compute CRC-32C, best first; the last one runs everywhere. Listed for tests. */
+struct inl_crc32c_impl {
+	const char *name;
+	bool (*runs_here)(void);
+	uint32_t (*update)(uint32_t crc, const uint8_t *data, size_t len);
+};
+#define INL_CRC32C_IMPLS_MAX 2
+extern const struct inl_crc32c_impl inl_crc32c_impls[INL_CRC32C_IMPLS_MAX]; /* ends early where update is NULL */
+
+#endif

@@ -1,0 +1,200 @@
+/*
+ * base/secret.c: the arena of secret memory, wiping, comparison in constant time.
+ * Not here: who owns which secret and when it dies (each type's destructor).
+ * Read more: ARCHITECTURE.md, "Errors, memory, secrets"; memfd_secret(2), mlock(2), madvise(2).
+ *
+ * One mapping of fixed size between two guard pages, cut into granules of 64 bytes. A bitmap says which are in use,
+ * and the length of each allocation is kept beside it, both outside the arena: a stray write into secrets cannot
+ * damage them. Free memory in the arena is always zero.
+ *
+ * A fork does not take the arena along (MADV_DONTFORK): a child that touches a secret dies. The alternative, zeros in
+ * the child, would let it go on and encrypt under a key of zeros.
+ */
+#include <assert.h>
+#include <fcntl.h>
+#include <inlay/base.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define ARENA_SIZE ((size_t)1 << 20)
+#define GRANULE	   ((size_t)64)
+#define N_GRANULES (ARENA_SIZE / GRANULE)
+#define N_WORDS	   (N_GRANULES / 64)
+
+/* Number of the system call, for C libraries that do not know it yet. It is the same on all architectures. */
+#ifndef SYS_memfd_secret
+#define SYS_memfd_secret 447
+#endif
+
+static struct {
+	pthread_once_t once;
+	uint8_t *base;		     /* set once; NULL: there is no arena */
+	enum inl_secret_level level; /* set once */
+	pthread_mutex_t lock;	     /* for what follows */
+	uint64_t used[N_WORDS];	     /* bit i: granule i is in use */
+	uint16_t run[N_GRANULES];    /* granules of the allocation that begins here; 0: none does */
+	size_t first_free_word;	     /* no free granule lies before it */
+} arena = { .once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static_assert(N_GRANULES <= UINT16_MAX, "the length of an allocation fits its counter");
+
+/* ---- the mapping ------------------------------------------------------------------------------------------------- */
+
+static bool map_hidden(uint8_t *at)
+{
+	int fd = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
+	bool ok = false;
+
+	if (fd < 0)
+		return false;
+	if (ftruncate(fd, (off_t)ARENA_SIZE) == 0)
+		ok = mmap(at, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == at;
+	close(fd);
+	return ok;
+}
+
+static bool map_anonymous(uint8_t *at)
+{
+	return mmap(at, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at;
+}
+
+/* Lock all of it, or as long a beginning as the limit allows: allocations fill the arena from its beginning. */
+static enum inl_secret_level lock_pages(uint8_t *base)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	for (size_t len = ARENA_SIZE; len >= page; len /= 2)
+		if (mlock(base, len) == 0)
+			return len == ARENA_SIZE ? INL_SECRET_LOCKED : INL_SECRET_PLAIN;
+	return INL_SECRET_PLAIN;
+}
+
+static void arena_init(void)
+{
+	size_t guard = (size_t)sysconf(_SC_PAGESIZE);
+	uint8_t *all = mmap(NULL, guard + ARENA_SIZE + guard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (all == MAP_FAILED)
+		return;
+	if (map_hidden(all + guard))
+		arena.level = INL_SECRET_HIDDEN;
+	else if (map_anonymous(all + guard))
+		arena.level = lock_pages(all + guard);
+	else
+		return;
+	madvise(all + guard, ARENA_SIZE, MADV_DONTDUMP);
+	if (madvise(all + guard, ARENA_SIZE, MADV_DONTFORK) == 0)
+		arena.base = all + guard;
+}
+
+/* ---- granules ---------------------------------------------------------------------------------------------------- */
+
+static bool is_used(size_t granule)
+{
+	return arena.used[granule / 64] >> granule % 64 & 1;
+}
+
+static void mark(size_t first, size_t n, bool in_use)
+{
+	for (size_t i = first; i < first + n; i++) {
+		uint64_t bit = (uint64_t)1 << i % 64;
+
+		if (in_use)
+			arena.used[i / 64] |= bit;
+		else
+			arena.used[i / 64] &= ~bit;
+	}
+}
+
+/* The first n free granules in a row; N_GRANULES if there are none. */
+static size_t find_free(size_t n)
+{
+	size_t first = arena.first_free_word * 64, i = first;
+
+	while (i < N_GRANULES && i - first < n) {
+		if (i % 64 == 0 && arena.used[i / 64] == UINT64_MAX) {
+			i += 64;
+			first = i;
+		} else if (is_used(i++)) {
+			first = i;
+		}
+	}
+	return i - first >= n ? first : N_GRANULES;
+}
+
+static void skip_full_words(void)
+{
+	while (arena.first_free_word < N_WORDS && arena.used[arena.first_free_word] == UINT64_MAX)
+		arena.first_free_word++;
+}
+
+void *inl_secret_alloc(size_t len)
+{
+	size_t n = len / GRANULE + (len % GRANULE != 0), first;
+
+	pthread_once(&arena.once, arena_init);
+	if (!arena.base || n > N_GRANULES)
+		return NULL;
+	if (n == 0)
+		n = 1;
+	pthread_mutex_lock(&arena.lock);
+	first = find_free(n);
+	if (first < N_GRANULES) {
+		mark(first, n, true);
+		arena.run[first] = (uint16_t)n;
+		skip_full_words();
+	}
+	pthread_mutex_unlock(&arena.lock);
+	return first < N_GRANULES ? arena.base + first * GRANULE : NULL;
+}
+
+void inl_secret_free(void *secret)
+{
+	size_t offset = (size_t)((uintptr_t)secret - (uintptr_t)arena.base), first = offset / GRANULE, n;
+
+	if (!secret)
+		return;
+	/* Freed twice, or never allocated: memory is no longer what the program believes it to be. */
+	if (!arena.base || offset >= ARENA_SIZE || offset % GRANULE)
+		abort();
+	pthread_mutex_lock(&arena.lock);
+	n = arena.run[first];
+	if (n == 0)
+		abort();
+	inl_wipe(secret, n * GRANULE);
+	arena.run[first] = 0;
+	mark(first, n, false);
+	if (first / 64 < arena.first_free_word)
+		arena.first_free_word = first / 64;
+	pthread_mutex_unlock(&arena.lock);
+}
+
+enum inl_secret_level inl_secret_level(void)
+{
+	pthread_once(&arena.once, arena_init);
+	return arena.level;
+}
+
+/* ---- bytes ------------------------------------------------------------------------------------------------------- */
+
+void inl_wipe(void *bytes, size_t len)
+{
+	if (len)
+		explicit_bzero(bytes, len);
+}
+
+bool inl_equal_ct(const void *a, const void *b, size_t len)
+{
+	const uint8_t *x = a, *y = b;
+	unsigned diff = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		diff |= x[i] ^ y[i];
+		__asm__ volatile("" : "+r"(diff)); /* the compiler must not see that it could stop early */
+	}
+	return diff == 0;
+}

@@ -1,0 +1,600 @@
+/*
+ * tests/unit/test_base.c: the arena of secrets in fresh processes of every kind, diagnostics, checksums, endian types.
+ * Not here: cryptography (test_crypto.c).
+ * Read more: HACKING.md, "Tests"; tests/vectors/SOURCES.
+ */
+#include "base/crc.h"
+#include "base/endian.h"
+#include "base/secret.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#ifndef SYS_memfd_secret
+#define SYS_memfd_secret 447
+#endif
+
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) || \
+	__has_feature(thread_sanitizer)
+#define MLOCK_WORKS false /* these sanitizers make mlock(2) do nothing and report success */
+#else
+#define MLOCK_WORKS true
+#endif
+
+/* ---- what runs in a process of its own, because it dies or needs an arena of its own kind ------------------------ */
+
+/* Children say what went wrong by their exit status: the line that failed, modulo 200, plus 1. */
+#define EXPECT(cond)                               \
+	do {                                       \
+		if (!(cond))                       \
+			_exit(__LINE__ % 200 + 1); \
+	} while (0)
+
+/* memfd_secret(2) fails from here on, as on an older kernel. */
+static void forbid_memfd_secret(void)
+{
+	struct sock_filter rules[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0), /* number of the system call */
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_memfd_secret, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof(rules) / sizeof(rules[0]), rules };
+
+	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	EXPECT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+/* At most so many bytes of locked memory, also for root. */
+static void limit_locked(rlim_t bytes)
+{
+	struct rlimit limit = { bytes, bytes };
+
+	EXPECT(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+	if (geteuid() == 0)
+		EXPECT(setresuid(65534, 65534, 65534) == 0);
+}
+
+/* Is there a limit on locked memory (not ours) that leaves no room for an arena? */
+static bool too_little_lockable(void)
+{
+	struct rlimit limit;
+
+	EXPECT(getrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+	return geteuid() != 0 && limit.rlim_cur < 2 << 20;
+}
+
+/* Does the mapping that holds p have this flag? (proc(5), smaps, VmFlags) */
+static bool has_vm_flag(const void *p, const char *flag)
+{
+	FILE *smaps = fopen("/proc/self/smaps", "r");
+	unsigned long start, end;
+	bool inside = false, found = false;
+	char line[512];
+
+	EXPECT(smaps);
+	while (fgets(line, sizeof(line), smaps)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			inside = start <= (uintptr_t)p && (uintptr_t)p < end;
+		if (inside && strncmp(line, "VmFlags:", 8) == 0)
+			found = strstr(line, flag);
+	}
+	fclose(smaps);
+	return found;
+}
+
+/* Fill the arena with pieces; the lowest and the highest are returned. */
+static size_t fill(size_t len, uint8_t **lowest, uint8_t **highest)
+{
+	size_t n = 0;
+	uint8_t *p;
+
+	*lowest = *highest = NULL;
+	for (; (p = inl_secret_alloc(len)); n++) {
+		if (!*lowest || p < *lowest)
+			*lowest = p;
+		if (p > *highest)
+			*highest = p;
+	}
+	return n;
+}
+
+static void child_full(void)
+{
+	uint8_t *low, *high;
+	size_t n = fill(64, &low, &high);
+
+	EXPECT(n >= 8192);
+	EXPECT(high - low == (ptrdiff_t)(n - 1) * 64);
+	EXPECT(!inl_secret_alloc(1));
+	inl_secret_free(low + 64 * 100);
+	inl_secret_free(low + 64 * 102);
+	EXPECT(!inl_secret_alloc(65)); /* two granules are free, but not in a row */
+	inl_secret_free(low + 64 * 101);
+	EXPECT(inl_secret_alloc(65 + 64) == low + 64 * 100);
+	EXPECT(!inl_secret_alloc(1));
+}
+
+static void child_whole(void)
+{
+	uint8_t *low, *high, *all;
+	size_t n = fill(64, &low, &high);
+
+	for (size_t i = 0; i < n; i++)
+		inl_secret_free(low + 64 * i);
+	all = inl_secret_alloc(64 * n);
+	EXPECT(all == low);
+	EXPECT(!inl_secret_alloc(1));
+	inl_secret_free(all);
+	EXPECT(!inl_secret_alloc(64 * n + 1));
+	EXPECT(!inl_secret_alloc(SIZE_MAX));
+}
+
+static void child_guard_below(void)
+{
+	uint8_t *low, *high;
+
+	fill(64, &low, &high);
+	low[0] = 1;
+	*(volatile uint8_t *)(low - 1) = 1;
+}
+
+static void child_guard_above(void)
+{
+	uint8_t *low, *high;
+
+	fill(64, &low, &high);
+	high[63] = 1;
+	*(volatile uint8_t *)(high + 64) = 1;
+}
+
+static void child_double_free(void)
+{
+	uint8_t *p = inl_secret_alloc(100);
+
+	inl_secret_free(p);
+	inl_secret_free(p);
+}
+
+static void child_free_inside(void)
+{
+	inl_secret_free((uint8_t *)inl_secret_alloc(200) + 64);
+}
+
+static void child_free_foreign(void)
+{
+	static uint8_t foreign[64];
+
+	inl_secret_free(inl_secret_alloc(1));
+	inl_secret_free(foreign);
+}
+
+static void child_fork(void)
+{
+	volatile uint8_t *p = inl_secret_alloc(32);
+	pid_t pid;
+	int status;
+
+	p[0] = 42;
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_DUMPABLE, 0);
+		_exit(p[0] == 42 ? 1 : 2); /* must not get that far */
+	}
+	EXPECT(waitpid(pid, &status, 0) == pid);
+	EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	EXPECT(p[0] == 42);
+}
+
+static void child_hidden(void)
+{
+	uint8_t *p = inl_secret_alloc(1);
+	int fd = (int)syscall(SYS_memfd_secret, 0);
+
+	if (fd < 0 || too_little_lockable())
+		_exit(0); /* not to be had here: then there is nothing to expect */
+	EXPECT(inl_secret_level() == INL_SECRET_HIDDEN);
+	EXPECT(has_vm_flag(p, " dd") && has_vm_flag(p, " dc") && has_vm_flag(p, " lo"));
+}
+
+static void child_locked(void)
+{
+	uint8_t *p;
+
+	forbid_memfd_secret();
+	p = inl_secret_alloc(1);
+	EXPECT(p);
+	if (too_little_lockable())
+		_exit(0);
+	EXPECT(inl_secret_level() == INL_SECRET_LOCKED);
+	EXPECT(has_vm_flag(p, " dd") && has_vm_flag(p, " dc") && has_vm_flag(p, " lo"));
+}
+
+static void child_plain(void)
+{
+	uint8_t *p, *low, *high;
+
+	limit_locked(64 * 1024);
+	p = inl_secret_alloc(1);
+	EXPECT(p && inl_secret_level() == INL_SECRET_PLAIN);
+	EXPECT(has_vm_flag(p, " dd") && has_vm_flag(p, " dc"));
+	EXPECT(has_vm_flag(p, " lo")); /* the beginning, which is used first, is locked all the same */
+	EXPECT(fill(64, &low, &high) >= 8191);
+	EXPECT(!has_vm_flag(high, " lo"));
+	*high = 1;
+}
+
+static void child_not_lockable(void)
+{
+	uint8_t *p;
+
+	limit_locked(0);
+	p = inl_secret_alloc(1);
+	EXPECT(p && inl_secret_level() == INL_SECRET_PLAIN && !has_vm_flag(p, " lo") && has_vm_flag(p, " dd"));
+}
+
+static const struct {
+	const char *name;
+	void (*run)(void);
+	int signal; /* it must die of; 0: it must end well */
+	bool needs_mlock;
+} children[] = {
+	{ "full", child_full, 0 },
+	{ "whole", child_whole, 0 },
+	{ "guard-below", child_guard_below, SIGSEGV },
+	{ "guard-above", child_guard_above, SIGSEGV },
+	{ "double-free", child_double_free, SIGABRT },
+	{ "free-inside", child_free_inside, SIGABRT },
+	{ "free-foreign", child_free_foreign, SIGABRT },
+	{ "fork", child_fork, 0 },
+	{ "hidden", child_hidden, 0 },
+	{ "locked", child_locked, 0, true },
+	{ "plain", child_plain, 0, true },
+	{ "not-lockable", child_not_lockable, 0, true },
+};
+#define N_CHILDREN (sizeof(children) / sizeof(children[0]))
+
+/* Sanitizers turn a signal into their report; here it is the expected end. */
+static void child_main(const char *name)
+{
+	prctl(PR_SET_DUMPABLE, 1);
+	setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+	signal(SIGSEGV, SIG_DFL);
+	signal(SIGABRT, SIG_DFL);
+	for (size_t i = 0; i < N_CHILDREN; i++)
+		if (strcmp(name, children[i].name) == 0) {
+			children[i].run();
+			_exit(0);
+		}
+	_exit(255);
+}
+
+static void test_in_fresh_processes(void **state)
+{
+	for (size_t i = 0; i < N_CHILDREN; i++) {
+		int status;
+		pid_t pid;
+
+		if (children[i].needs_mlock && !MLOCK_WORKS)
+			continue;
+		pid = fork();
+		if (pid == 0) {
+			execl("/proc/self/exe", "test_base", children[i].name, (char *)NULL);
+			_exit(254);
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		if (children[i].signal ? !WIFSIGNALED(status) || WTERMSIG(status) != children[i].signal : status != 0)
+			fail_msg("%s: status 0x%x", children[i].name, (unsigned)status);
+	}
+}
+
+/* ---- secrets ----------------------------------------------------------------------------------------------------- */
+
+static bool all_zero(const uint8_t *p, size_t len)
+{
+	while (len--)
+		if (*p++)
+			return false;
+	return true;
+}
+
+static void test_secret_alloc(void **state)
+{
+	for (size_t len = 0; len < 1000; len += 37) {
+		uint8_t *p = inl_secret_alloc(len);
+
+		assert_non_null(p);
+		assert_int_equal((uintptr_t)p % 64, 0);
+		assert_true(all_zero(p, len));
+		memset(p, 0xa5, len);
+		inl_secret_free(p);
+		assert_true(all_zero(p, len)); /* the arena stays mapped */
+	}
+	inl_secret_free(NULL);
+}
+
+/* Allocations do not overlap, whatever the order of frees: each keeps its own pattern. */
+static void test_secret_churn(void **state)
+{
+	struct {
+		uint8_t *p;
+		size_t len;
+		uint8_t fill;
+	} live[100] = { 0 };
+	unsigned seed = 1;
+
+	for (int round = 0; round < 20000; round++) {
+		size_t i = (size_t)rand_r(&seed) % 100;
+
+		if (live[i].p) {
+			for (size_t k = 0; k < live[i].len; k++)
+				assert_int_equal(live[i].p[k], live[i].fill);
+			inl_secret_free(live[i].p);
+			live[i].p = NULL;
+			continue;
+		}
+		live[i].len = (size_t)rand_r(&seed) % 5000;
+		live[i].fill = (uint8_t)(round % 255 + 1);
+		live[i].p = inl_secret_alloc(live[i].len);
+		assert_non_null(live[i].p);
+		assert_true(all_zero(live[i].p, live[i].len));
+		memset(live[i].p, live[i].fill, live[i].len);
+	}
+	for (size_t i = 0; i < 100; i++)
+		inl_secret_free(live[i].p);
+}
+
+static void *churn_thread(void *arg)
+{
+	unsigned seed = (unsigned)(uintptr_t)arg;
+	bool ok = true;
+
+	for (int round = 0; round < 5000; round++) {
+		size_t len = (size_t)rand_r(&seed) % 300 + 1;
+		uint8_t *p = inl_secret_alloc(len);
+
+		ok &= p && all_zero(p, len);
+		memset(p, (int)(uintptr_t)arg, len);
+		ok &= p[0] == (uint8_t)(uintptr_t)arg && p[len - 1] == (uint8_t)(uintptr_t)arg;
+		inl_secret_free(p);
+	}
+	return ok ? arg : NULL;
+}
+
+static void test_secret_threads(void **state)
+{
+	pthread_t threads[4];
+
+	for (uintptr_t i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, churn_thread, (void *)(i + 1)), 0);
+	for (uintptr_t i = 0; i < 4; i++) {
+		void *result;
+
+		pthread_join(threads[i], &result);
+		assert_ptr_equal(result, (void *)(i + 1));
+	}
+}
+
+static void test_wipe(void **state)
+{
+	uint8_t bytes[40], from[16] = "secret", to[16];
+
+	memset(bytes, 0xff, sizeof(bytes));
+	inl_wipe(bytes + 4, 32);
+	assert_true(all_zero(bytes + 4, 32));
+	assert_int_equal(bytes[3], 0xff);
+	assert_int_equal(bytes[36], 0xff);
+	inl_wipe(NULL, 0);
+	inl_secret_move(to, from, 16);
+	assert_string_equal((char *)to, "secret");
+	assert_true(all_zero(from, 16));
+}
+
+/* The guard wipes when its scope ends: seen here on an array that outlives the guard. */
+static void test_scope(void **state)
+{
+	uint8_t outer[64];
+	INL_SECRET_ARRAY(bytes, 40);
+
+	assert_ptr_equal(bytes_scope.bytes, bytes);
+	assert_int_equal(bytes_scope.len, 40);
+	memset(outer, 0x77, sizeof(outer));
+	{
+		struct inl_secret_scope scope __attribute__((cleanup(inl_secret_scope_end))) = { outer, sizeof(outer) };
+
+		assert_int_equal(scope.len, 64);
+	}
+	assert_true(all_zero(outer, 64));
+}
+
+static void test_equal_ct(void **state)
+{
+	uint8_t a[33], b[33];
+
+	for (size_t i = 0; i < 33; i++)
+		a[i] = b[i] = (uint8_t)(i * 7);
+	assert_true(inl_equal_ct(a, b, 33));
+	assert_true(inl_equal_ct(a, b, 0));
+	for (size_t i = 0; i < 33 * 8; i++) {
+		b[i / 8] ^= (uint8_t)(1 << i % 8);
+		assert_false(inl_equal_ct(a, b, 33));
+		b[i / 8] = a[i / 8];
+	}
+	b[32] ^= 1;
+	assert_true(inl_equal_ct(a, b, 32));
+}
+
+/* ---- diagnostics, version ---------------------------------------------------------------------------------------- */
+
+static void test_diag(void **state)
+{
+	struct inl_diag diag = { 0 };
+	char huge[2000];
+
+	assert_int_equal(inl_diag_set(NULL, -ENOKEY, "lost"), -ENOKEY);
+	assert_int_equal(inl_diag_set(&diag, -EINVAL, "block %d of %s", 7, "a\nb\033[2J\x7f"), -EINVAL);
+	assert_string_equal(diag.text, "block 7 of a?b?[2J?");
+	assert_int_equal(diag.err, -EINVAL);
+	assert_int_equal(inl_diag_set(&diag, -EIO, "later"), -EIO);
+	assert_string_equal(diag.text, "block 7 of a?b?[2J?");
+	assert_int_equal(diag.err, -EINVAL);
+
+	memset(huge, 'x', sizeof(huge) - 1);
+	huge[sizeof(huge) - 1] = '\0';
+	diag = (struct inl_diag){ 0 };
+	inl_diag_set(&diag, -EIO, "%s", huge);
+	assert_int_equal(strlen(diag.text), sizeof(diag.text) - 1);
+}
+
+static void test_version(void **state)
+{
+	int major, minor, patch, end = 0;
+
+	assert_int_equal(sscanf(inl_version(), "%d.%d.%d%n", &major, &minor, &patch, &end), 3);
+	assert_int_equal(inl_version()[end], '\0');
+	assert_true(major + minor + patch > 0);
+}
+
+/* ---- checksums --------------------------------------------------------------------------------------------------- */
+
+/* The read command of RFC 3720, B.4. */
+static const uint8_t iscsi_read[48] = {
+	0x01, 0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x14, 0, 0, 0, 0, 0, 0x04, 0,
+	0, 0, 0, 0x14, 0, 0, 0, 0x18, 0x28, 0, 0, 0, 0, 0, 0, 0, 0x02, 0, 0, 0, 0, 0, 0, 0,
+};
+
+static void check_crc32c(const struct inl_crc32c_impl *impl)
+{
+	uint8_t zeros[32] = { 0 }, ones[32], up[32], down[32];
+
+	memset(ones, 0xff, sizeof(ones));
+	for (int i = 0; i < 32; i++) {
+		up[i] = (uint8_t)i;
+		down[i] = (uint8_t)(31 - i);
+	}
+	assert_int_equal(~impl->update(~0u, zeros, 32), 0x8a9136aa);
+	assert_int_equal(~impl->update(~0u, ones, 32), 0x62a8ab43);
+	assert_int_equal(~impl->update(~0u, up, 32), 0x46dd794e);
+	assert_int_equal(~impl->update(~0u, down, 32), 0x113fdb5c);
+	assert_int_equal(~impl->update(~0u, iscsi_read, 48), 0xd9963a56);
+	assert_int_equal(~impl->update(~0u, (const uint8_t *)"123456789", 9), 0xe3069283);
+	assert_int_equal(impl->update(0x12345678, zeros, 0), 0x12345678);
+}
+
+/* Bit by bit from the definition of the polynomial: slow and obvious. */
+static uint32_t slow_crc(uint32_t poly, uint32_t crc, const uint8_t *p, size_t len)
+{
+	while (len--) {
+		crc ^= *p++;
+		for (int i = 0; i < 8; i++)
+			crc = crc & 1 ? crc >> 1 ^ poly : crc >> 1;
+	}
+	return crc;
+}
+
+static void test_crc32c(void **state)
+{
+	int n_run = 0;
+
+	for (int i = 0; i < INL_CRC32C_IMPLS_MAX && inl_crc32c_impls[i].update; i++) {
+		const struct inl_crc32c_impl *impl = &inl_crc32c_impls[i];
+		uint8_t bytes[300];
+		unsigned seed = 3;
+
+		if (!impl->runs_here())
+			continue;
+		n_run++;
+		check_crc32c(impl);
+		for (size_t k = 0; k < sizeof(bytes); k++)
+			bytes[k] = (uint8_t)rand_r(&seed);
+		for (size_t len = 0; len < 280; len++) {
+			size_t at = len % 16;
+			uint32_t whole = slow_crc(0x82f63b78, 77, bytes + at, len);
+
+			assert_int_equal(impl->update(77, bytes + at, len), whole);
+			assert_int_equal(impl->update(impl->update(77, bytes + at, len / 3), bytes + at + len / 3,
+						      len - len / 3), whole);
+		}
+	}
+	assert_true(n_run >= 1);
+	assert_int_equal(~inl_crc32c(~0u, "123456789", 9), 0xe3069283);
+}
+
+static void test_crc32(void **state)
+{
+	uint8_t bytes[300];
+	unsigned seed = 4;
+
+	assert_int_equal(inl_crc32("123456789", 9), 0xcbf43926);
+	assert_int_equal(inl_crc32("", 0), 0);
+	for (size_t k = 0; k < sizeof(bytes); k++)
+		bytes[k] = (uint8_t)rand_r(&seed);
+	for (size_t len = 0; len < 280; len++)
+		assert_int_equal(inl_crc32(bytes + len % 16, len), ~slow_crc(0xedb88320, ~0u, bytes + len % 16, len));
+}
+
+/* ---- endian types ------------------------------------------------------------------------------------------------ */
+
+static void test_endian(void **state)
+{
+	static const uint8_t bytes[9] = { 0xff, 1, 2, 3, 4, 5, 6, 7, 8 };
+	uint8_t out[9];
+	struct le32 le;
+	struct be64 be;
+
+	memcpy(le.b, bytes + 1, 4);
+	memcpy(be.b, bytes + 1, 8);
+	assert_int_equal(inl_le32(le), 0x04030201);
+	assert_true(inl_be64(be) == 0x0102030405060708);
+	assert_int_equal(inl_load_le16(bytes + 1), 0x0201);
+	assert_int_equal(inl_load_be16(bytes + 1), 0x0102);
+	assert_int_equal(inl_load_be32(bytes + 1), 0x01020304);
+	assert_true(inl_load_le64(bytes + 1) == 0x0807060504030201);
+	inl_store_le64(out + 1, 0x0807060504030201);
+	assert_memory_equal(out + 1, bytes + 1, 8);
+	inl_store_be32(out + 1, 0x01020304);
+	assert_memory_equal(out + 1, bytes + 1, 4);
+	assert_memory_equal(inl_to_be64(0x0102030405060708).b, bytes + 1, 8);
+	assert_memory_equal(inl_to_le16(0x0201).b, bytes + 1, 2);
+	assert_int_equal(_Alignof(struct le64), 1);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_in_fresh_processes),
+		cmocka_unit_test(test_secret_alloc),
+		cmocka_unit_test(test_secret_churn),
+		cmocka_unit_test(test_secret_threads),
+		cmocka_unit_test(test_wipe),
+		cmocka_unit_test(test_scope),
+		cmocka_unit_test(test_equal_ct),
+		cmocka_unit_test(test_diag),
+		cmocka_unit_test(test_version),
+		cmocka_unit_test(test_crc32c),
+		cmocka_unit_test(test_crc32),
+		cmocka_unit_test(test_endian),
+	};
+
+	if (argc == 2)
+		child_main(argv[1]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
