@@ -1,0 +1,54 @@
+/*
+ * fscrypt/fname.c: names in encrypted directories: their stored length, encrypt, decrypt.
+ * Not here: names without the key (nokey.c), symlink targets as a whole (symlink.c), directory entries.
+ * Read more: Linux Documentation/filesystems/fscrypt.rst, "Filenames encryption".
+ */
+#include "fscrypt/private.h"
+#include <errno.h>
+#include <string.h>
+
+#define STORED_MAX 65536 /* bytes: what the ciphers take; symlinks may be longer than names */
+
+bool inl_fname_stored_len(const struct inl_policy *policy, size_t len, size_t max, size_t *stored)
+{
+	size_t pad = inl_policy_padding(policy);
+	size_t padded;
+
+	if (len > max)
+		return false;
+	padded = len < INL_FNAME_MIN ? INL_FNAME_MIN : len;
+	padded = (padded + pad - 1) / pad * pad;
+	*stored = padded > max ? max : padded;
+	return true;
+}
+
+int inl_fname_encrypt(const struct inl_crypt_info *dir, const void *name, size_t len, size_t stored, uint8_t *out)
+{
+	uint64_t dun[4];
+
+	if (len > stored || stored < INL_FNAME_MIN || stored > STORED_MAX || memchr(name, 0, len))
+		return -EINVAL;
+	if (!inl_crypt_info_ready(dir) || !dir->key.names)
+		return -ENOKEY;
+	inl_crypt_info_dun(dir, 0, dun);
+	memmove(out, name, len);
+	memset(out + len, 0, stored - len);
+	return inl_cipher_encrypt(dir->key.names, dun, 1, stored, out, out);
+}
+
+int inl_fname_decrypt(const struct inl_crypt_info *dir, const uint8_t *stored, size_t len, void *out, size_t *out_len)
+{
+	uint64_t dun[4];
+	int rc;
+
+	if (len < INL_FNAME_MIN || len > STORED_MAX)
+		return -EUCLEAN;
+	if (!inl_crypt_info_ready(dir) || !dir->key.names)
+		return -ENOKEY;
+	inl_crypt_info_dun(dir, 0, dun);
+	rc = inl_cipher_decrypt(dir->key.names, dun, 1, len, out, stored);
+	if (rc)
+		return rc;
+	*out_len = strnlen(out, len);
+	return 0;
+}

@@ -1,0 +1,426 @@
+/*
+ * fscrypt/info.c: one encrypted inode: find its master key, derive its key or share one, make its IVs.
+ * Not here: which policies are valid (policy.c), master keys (keyring.c), names (fname.c).
+ * Read more: Linux Documentation/filesystems/fscrypt.rst, "Per-file encryption keys" and what follows it.
+ */
+#include "base/endian.h"
+#include "base/secret.h"
+#include "crypto/hash.h"
+#include "fscrypt/keyring.h"
+#include "fscrypt/private.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define KEYS_NAMED_MAX 3 /* how many of the keys that were given a message lists */
+
+/* A key that several inodes use, and what they must have in common for that. */
+struct shared_key {
+	struct shared_key *next; /* lock: of struct inl_fscrypt */
+	const struct inl_master_key *master;
+	uint8_t version; /* of the policy */
+	uint8_t mode;
+	enum inl_iv_method method;
+	bool names;
+	unsigned unit_bits; /* contents only */
+	struct inl_ready_key key;
+};
+
+struct inl_fscrypt {
+	struct inl_fscrypt_params params;
+	pthread_mutex_t lock;      /* taken after an info's */
+	struct shared_key *shared; /* lock */
+};
+
+static void ready_key_done(struct inl_ready_key *key)
+{
+	/* An engine that fails to clear a slot has it unlinked all the same: nothing is left to do about it here. */
+	(void)inl_key_evict(key->use);
+	inl_cipher_free(key->names);
+}
+
+int inl_fscrypt_new(const struct inl_fscrypt_params *params, struct inl_fscrypt **out)
+{
+	struct inl_fscrypt *fs = calloc(1, sizeof(*fs));
+
+	if (!fs)
+		return -ENOMEM;
+	fs->params = *params;
+	pthread_mutex_init(&fs->lock, NULL);
+	*out = fs;
+	return 0;
+}
+
+void inl_fscrypt_free(struct inl_fscrypt *fs)
+{
+	struct shared_key *shared, *next;
+
+	if (!fs)
+		return;
+	for (shared = fs->shared; shared; shared = next) {
+		next = shared->next;
+		ready_key_done(&shared->key);
+		free(shared);
+	}
+	pthread_mutex_destroy(&fs->lock);
+	free(fs);
+}
+
+/* A size that the policy check will refuse counts as the default, so that it can be asked for before. */
+static unsigned unit_bits_of(const struct inl_policy *policy, const struct inl_policy_traits *traits)
+{
+	unsigned bits = policy->log2_data_unit_size;
+
+	return bits >= 9 && bits <= traits->block_bits ? bits : traits->block_bits;
+}
+
+int inl_crypt_info_new(struct inl_fscrypt *fs, uint64_t ino, enum inl_crypt_kind kind, bool casefold,
+		       const void *context, size_t len, struct inl_crypt_info **out)
+{
+	struct inl_crypt_info *info = calloc(1, sizeof(*info));
+	int rc;
+
+	if (!info)
+		return -ENOMEM;
+	rc = inl_policy_from_context(context, len, &info->policy, info->nonce);
+	if (rc) {
+		free(info);
+		return rc;
+	}
+	info->fs = fs;
+	info->ino = ino;
+	info->kind = kind;
+	info->casefold = casefold;
+	info->unit_bits = unit_bits_of(&info->policy, &fs->params.traits);
+	info->method = inl_policy_method(&info->policy);
+	pthread_mutex_init(&info->lock, NULL);
+	atomic_init(&info->ready, false);
+	*out = info;
+	return 0;
+}
+
+void inl_crypt_info_free(struct inl_crypt_info *info)
+{
+	if (!info)
+		return;
+	if (info->owns_key)
+		ready_key_done(&info->key);
+	pthread_mutex_destroy(&info->lock);
+	free(info);
+}
+
+const struct inl_policy *inl_crypt_info_policy(const struct inl_crypt_info *info)
+{
+	return &info->policy;
+}
+
+const uint8_t *inl_crypt_info_nonce(const struct inl_crypt_info *info)
+{
+	return info->nonce;
+}
+
+uint32_t inl_crypt_info_unit_size(const struct inl_crypt_info *info)
+{
+	return 1u << info->unit_bits;
+}
+
+/* ---- the master key ---- */
+
+/* "given: 91bc..., 00aa..., and 4 more" */
+static void describe_given(struct inl_keyring *ring, int version, char *text, size_t size)
+{
+	unsigned n = ring ? inl_keyring_count(ring) : 0;
+	char hex[INL_KEY_SPEC_HEX_SIZE];
+	struct inl_key_spec spec;
+	size_t at;
+
+	if (!n) {
+		snprintf(text, size, "no key was given");
+		return;
+	}
+	at = snprintf(text, size, "given:");
+	for (unsigned i = 0; i < n && i < KEYS_NAMED_MAX; i++)
+		if (inl_keyring_spec(ring, i, version, &spec) == 0)
+			at += snprintf(text + at, size - at, "%s %s", i ? "," : "", inl_key_spec_hex(&spec, hex));
+	if (n > KEYS_NAMED_MAX)
+		snprintf(text + at, size - at, ", and %u more", n - KEYS_NAMED_MAX);
+}
+
+static int key_missing(const struct inl_crypt_info *info, struct inl_diag *diag)
+{
+	char given[KEYS_NAMED_MAX * (INL_KEY_SPEC_HEX_SIZE + 2) + 40];
+	char hex[INL_KEY_SPEC_HEX_SIZE];
+
+	if (!diag || diag->err)
+		return -ENOKEY;
+	describe_given(info->fs->params.keys, info->policy.version, given, sizeof(given));
+	return inl_diag_set(diag, -ENOKEY, "the key %s is needed; %s", inl_key_spec_hex(&info->policy.key, hex), given);
+}
+
+/* Version 1 policies need as many bytes as the mode, version 2 policies as much strength. */
+static int check_key_len(const struct inl_crypt_info *info, const struct inl_master_key *master,
+			 const struct inl_fscrypt_mode_info *mode, struct inl_diag *diag)
+{
+	const struct inl_cipher_info *cipher = inl_cipher_info(mode->cipher);
+	unsigned need = info->policy.version == 1 ? cipher->key_size : cipher->strength;
+	char hex[INL_KEY_SPEC_HEX_SIZE];
+
+	if (master->len >= need)
+		return 0;
+	return inl_diag_set(diag, -ENOKEY, "the key %s is too short: it has %zu bytes, %s needs %u",
+			    inl_key_spec_hex(&info->policy.key, hex), master->len, mode->name, need);
+}
+
+/* ---- from the master key to a key that works ---- */
+
+static int derive_per_file(const struct inl_crypt_info *info, const struct inl_master_key *master, uint8_t *key,
+			   size_t len)
+{
+	if (info->policy.version == 1)
+		return inl_aes128_ecb(info->nonce, master->secret->bytes, len, key);
+	return inl_master_key_derive(master, INL_HKDF_PER_FILE_KEY, info->nonce, sizeof(info->nonce), key, len);
+}
+
+static int derive_shared(const struct inl_crypt_info *info, const struct inl_master_key *master, uint8_t mode,
+			 uint8_t *key, size_t len)
+{
+	const uint8_t *uuid = info->fs->params.uuid;
+	uint8_t extra[INL_HKDF_EXTRA_MAX] = { mode };
+
+	if (info->policy.version == 1) {
+		memcpy(key, master->secret->bytes, len);
+		return 0;
+	}
+	if (info->method == INL_IV_DIRECT_KEY)
+		return inl_master_key_derive(master, INL_HKDF_DIRECT_KEY, extra, 1, key, len);
+	memcpy(extra + 1, uuid, sizeof(info->fs->params.uuid));
+	return inl_master_key_derive(
+		master, info->method == INL_IV_INO_LBLK_64 ? INL_HKDF_IV_INO_LBLK_64_KEY : INL_HKDF_IV_INO_LBLK_32_KEY,
+		extra, sizeof(extra), key, len);
+}
+
+/* How wide the DUNs of this inode's contents can get. */
+static uint32_t dun_bytes(const struct inl_crypt_info *info)
+{
+	const struct inl_policy_traits *traits = &info->fs->params.traits;
+	unsigned index_bits = traits->lblk_bits + traits->block_bits - info->unit_bits;
+
+	switch (info->method) {
+	case INL_IV_DIRECT_KEY:
+		return sizeof(uint64_t) + INL_FILE_NONCE_SIZE;
+	case INL_IV_INO_LBLK_64:
+		return 8;
+	case INL_IV_INO_LBLK_32:
+		return 4;
+	default:
+		return index_bits > 32 ? 8 : (index_bits + 7) / 8;
+	}
+}
+
+static int start_contents(const struct inl_crypt_info *info, const struct inl_fscrypt_mode_info *mode,
+			  const uint8_t *bytes, size_t len, struct inl_key_use **use)
+{
+	const struct inl_key_config cfg = {
+		.mode = mode->blk,
+		.data_unit_size = 1u << info->unit_bits,
+		.dun_bytes = dun_bytes(info),
+		.type = INL_KEY_RAW,
+	};
+	struct inl_key *key;
+	int rc = inl_key_new(&cfg, bytes, len, &key);
+
+	if (rc)
+		return rc;
+	rc = inl_key_start(info->fs->params.dev, key, use);
+	inl_key_put(key);
+	return rc;
+}
+
+static int explain(const struct inl_crypt_info *info, const struct inl_fscrypt_mode_info *mode, int rc,
+		   struct inl_diag *diag)
+{
+	switch (rc) {
+	case -ENOPKG:
+		return inl_diag_set(diag, rc, "the cipher %s is not available", mode->name);
+	case -EINVAL:
+		return inl_diag_set(diag, rc, "inode %llu: %s does not take its key: the master key is weak",
+				    (unsigned long long)info->ino, mode->name);
+	case -ENOMEM:
+		return inl_diag_set(diag, rc, "no memory left for the key of inode %llu",
+				    (unsigned long long)info->ino);
+	default:
+		return inl_diag_set(diag, rc, "inode %llu: its %s key could not be prepared",
+				    (unsigned long long)info->ino, mode->name);
+	}
+}
+
+/* Derive the key, shared or not, and have it ready. */
+static int make_key(const struct inl_crypt_info *info, const struct inl_master_key *master, uint8_t mode_num,
+		    struct inl_ready_key *out, struct inl_diag *diag)
+{
+	const struct inl_fscrypt_mode_info *mode = inl_fscrypt_mode_info(mode_num);
+	size_t len = inl_cipher_info(mode->cipher)->key_size;
+	INL_SECRET_ARRAY(bytes, INL_KEY_SIZE_MAX);
+	int rc;
+
+	if (info->method == INL_IV_PER_FILE)
+		rc = derive_per_file(info, master, bytes, len);
+	else
+		rc = derive_shared(info, master, mode_num, bytes, len);
+	if (rc)
+		return explain(info, mode, rc, diag);
+	if (info->kind == INL_CRYPT_REG)
+		rc = start_contents(info, mode, bytes, len, &out->use);
+	else
+		rc = inl_cipher_new(mode->cipher, bytes, &out->names);
+	return rc ? explain(info, mode, rc, diag) : 0;
+}
+
+static bool shares(const struct shared_key *shared, const struct inl_crypt_info *info,
+		   const struct inl_master_key *master, uint8_t mode)
+{
+	bool names = info->kind != INL_CRYPT_REG;
+
+	return shared->master == master && shared->version == info->policy.version && shared->mode == mode &&
+	       shared->method == info->method && shared->names == names &&
+	       (names || shared->unit_bits == info->unit_bits);
+}
+
+static int add_shared(struct inl_fscrypt *fs, const struct inl_crypt_info *info, const struct inl_master_key *master,
+		      uint8_t mode, struct inl_ready_key *out, struct inl_diag *diag)
+{
+	struct shared_key *shared = calloc(1, sizeof(*shared));
+	int rc;
+
+	if (!shared)
+		return explain(info, inl_fscrypt_mode_info(mode), -ENOMEM, diag);
+	shared->master = master;
+	shared->version = info->policy.version;
+	shared->mode = mode;
+	shared->method = info->method;
+	shared->names = info->kind != INL_CRYPT_REG;
+	shared->unit_bits = info->unit_bits;
+	rc = make_key(info, master, mode, &shared->key, diag);
+	if (rc) {
+		free(shared);
+		return rc;
+	}
+	shared->next = fs->shared;
+	fs->shared = shared;
+	*out = shared->key;
+	return 0;
+}
+
+static int share_key(const struct inl_crypt_info *info, const struct inl_master_key *master, uint8_t mode,
+		     struct inl_ready_key *out, struct inl_diag *diag)
+{
+	struct inl_fscrypt *fs = info->fs;
+	struct shared_key *shared;
+	int rc = 0;
+
+	pthread_mutex_lock(&fs->lock);
+	for (shared = fs->shared; shared; shared = shared->next)
+		if (shares(shared, info, master, mode))
+			break;
+	if (shared)
+		*out = shared->key;
+	else
+		rc = add_shared(fs, info, master, mode, out, diag);
+	pthread_mutex_unlock(&fs->lock);
+	return rc;
+}
+
+static uint32_t hash_ino(const struct inl_master_key *master, uint64_t ino)
+{
+	struct le64 le = inl_to_le64(ino);
+
+	return inl_siphash(master->secret->ino_hash_key, &le, sizeof(le));
+}
+
+/* lock: of info */
+static int unlock_locked(struct inl_crypt_info *info, struct inl_diag *diag)
+{
+	const struct inl_policy *policy = &info->policy;
+	uint8_t mode = info->kind == INL_CRYPT_REG ? policy->contents_mode : policy->filenames_mode;
+	const struct inl_master_key *master;
+	int rc = inl_policy_check(policy, &info->fs->params.traits, info->casefold, diag);
+
+	if (rc)
+		return rc;
+	master = inl_keyring_find(info->fs->params.keys, &policy->key);
+	if (!master)
+		return key_missing(info, diag);
+	rc = check_key_len(info, master, inl_fscrypt_mode_info(mode), diag);
+	if (rc)
+		return rc;
+	if (info->method == INL_IV_INO_LBLK_32)
+		info->hashed_ino = hash_ino(master, info->ino);
+	if (info->method == INL_IV_PER_FILE)
+		rc = make_key(info, master, mode, &info->key, diag);
+	else
+		rc = share_key(info, master, mode, &info->key, diag);
+	if (rc)
+		return rc;
+	info->owns_key = info->method == INL_IV_PER_FILE;
+	atomic_store_explicit(&info->ready, true, memory_order_release);
+	return 0;
+}
+
+int inl_crypt_info_unlock(struct inl_crypt_info *info, struct inl_diag *diag)
+{
+	int rc = 0;
+
+	if (inl_crypt_info_ready(info))
+		return 0;
+	pthread_mutex_lock(&info->lock);
+	if (!inl_crypt_info_ready(info))
+		rc = unlock_locked(info, diag);
+	pthread_mutex_unlock(&info->lock);
+	return rc;
+}
+
+/* ---- IVs ---- */
+
+void inl_crypt_info_dun(const struct inl_crypt_info *info, uint64_t index, uint64_t dun[4])
+{
+	dun[0] = index;
+	dun[1] = dun[2] = dun[3] = 0;
+	switch (info->method) {
+	case INL_IV_DIRECT_KEY:
+		dun[1] = inl_load_le64(info->nonce);
+		dun[2] = inl_load_le64(info->nonce + 8);
+		break;
+	case INL_IV_INO_LBLK_64:
+		dun[0] = (uint32_t)index | info->ino << 32;
+		break;
+	case INL_IV_INO_LBLK_32:
+		dun[0] = (uint32_t)(info->hashed_ino + index);
+		break;
+	case INL_IV_PER_FILE:
+		break;
+	}
+}
+
+int inl_crypt_info_ctx(struct inl_crypt_info *info, uint64_t lblk, uint64_t *n_blocks, struct inl_crypt_ctx *ctx,
+		       struct inl_diag *diag)
+{
+	const struct inl_policy_traits *traits = &info->fs->params.traits;
+	unsigned shift = traits->block_bits - info->unit_bits;
+	uint64_t covered = (1ull << traits->lblk_bits) - lblk;
+	int rc;
+
+	if (info->kind != INL_CRYPT_REG)
+		return inl_diag_set(diag, -EINVAL, "inode %llu is no regular file", (unsigned long long)info->ino);
+	if (lblk >> traits->lblk_bits)
+		return inl_diag_set(diag, -EINVAL, "block %llu is beyond the largest file", (unsigned long long)lblk);
+	rc = inl_crypt_info_unlock(info, diag);
+	if (rc)
+		return rc;
+	ctx->use = info->key.use;
+	inl_crypt_info_dun(info, lblk << shift, ctx->dun);
+	if (info->method == INL_IV_INO_LBLK_32 && covered > (1ull << 32) - ctx->dun[0])
+		covered = (1ull << 32) - ctx->dun[0];
+	if (*n_blocks > covered)
+		*n_blocks = covered;
+	return 0;
+}
