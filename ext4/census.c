@@ -1,0 +1,165 @@
+/*
+ * ext4/census.c: which encryption policies are in use, by looking at every inode.
+ * Not here: parsing contexts (fscrypt/policy.c).
+ * Read more: inlay/volume.h, inl_volume_policies.
+ */
+#include "ext4/own.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FL_ENCRYPT  0x00000800u
+#define N_POLICIES_MAX 4096u
+
+struct census {
+	struct inl_volume *vol;
+	struct inl_policy_use *uses;
+	size_t n, room;
+	uint64_t n_damaged;
+};
+
+static int count(struct census *census, const struct inl_inode_crypt *crypt)
+{
+	struct inl_policy_use *use;
+
+	for (size_t i = 0; i < census->n; i++) {
+		if (inl_policy_equal(&census->uses[i].policy, &crypt->policy)) {
+			use = &census->uses[i];
+			use->n_inodes++;
+			/* Directories lack no more than files do; the worst that is known is shown. */
+			if (crypt->status)
+				use->status = crypt->status;
+			return 0;
+		}
+	}
+	if (census->n == N_POLICIES_MAX) {
+		census->n_damaged++;
+		return 0;
+	}
+	if (census->n == census->room) {
+		size_t room = census->room ? 2 * census->room : 16;
+		struct inl_policy_use *grown = reallocarray(census->uses, room, sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		census->uses = grown;
+		census->room = room;
+	}
+	census->uses[census->n++] = (struct inl_policy_use){ .policy = crypt->policy, .n_inodes = 1,
+							     .key_given = crypt->status != -ENOKEY,
+							     .status = crypt->status };
+	return 0;
+}
+
+static int count_inode(struct census *census, uint32_t ino)
+{
+	struct inl_inode_crypt crypt;
+	struct inl_inode *inode;
+	int err = inl_inode_load(census->vol, ino, NULL, &inode);
+
+	if (err == -ENOMEM)
+		return err;
+	if (err) {
+		census->n_damaged++;
+		return 0;
+	}
+	err = 0;
+	if (inode->encrypted) {
+		inl_inode_crypt(inode, &crypt);
+		if (inode->crypt)
+			err = count(census, &crypt);
+		else
+			census->n_damaged++;
+	}
+	inl_inode_put(inode);
+	return err;
+}
+
+/* How many inodes of a group's table were ever used. */
+static uint32_t inodes_used(struct inl_volume *vol, dgrp_t group)
+{
+	ext2_filsys fs = vol->fs;
+	uint32_t per_group = fs->super->s_inodes_per_group, unused;
+
+	if (!ext2fs_has_group_desc_csum(fs))
+		return per_group;
+	if (ext2fs_bg_flags_test(fs, group, EXT2_BG_INODE_UNINIT))
+		return 0;
+	unused = ext2fs_bg_itable_unused(fs, group);
+	return unused <= per_group ? per_group - unused : per_group;
+}
+
+/* Look at the raw table first: only encrypted inodes in use are worth loading. */
+static int count_block(struct census *census, const uint8_t *bytes, uint32_t first_ino, uint32_t n)
+{
+	uint32_t inode_size = EXT2_INODE_SIZE(census->vol->fs->super);
+	int err = 0;
+
+	for (uint32_t i = 0; i < n && !err; i++) {
+		const uint8_t *raw = bytes + (size_t)i * inode_size;
+		bool in_use = inl_load_le16(raw + 0x1a) && inl_load_le16(raw);
+
+		if (in_use && (inl_load_le32(raw + 0x20) & FL_ENCRYPT))
+			err = count_inode(census, first_ino + i);
+	}
+	return err;
+}
+
+static int count_group(struct census *census, dgrp_t group, uint8_t *buf)
+{
+	struct inl_volume *vol = census->vol;
+	uint32_t per_block = vol->block_size / EXT2_INODE_SIZE(vol->fs->super), used, first;
+	uint64_t table;
+	bool good;
+
+	pthread_mutex_lock(&vol->lock);
+	good = ext2fs_group_desc_csum_verify(vol->fs, group);
+	used = inodes_used(vol, group);
+	table = ext2fs_inode_table_loc(vol->fs, group);
+	pthread_mutex_unlock(&vol->lock);
+	if (!good || !inl_block_in_range(vol, table, vol->fs->inode_blocks_per_group))
+		return -EUCLEAN;
+	first = group * vol->fs->super->s_inodes_per_group + 1;
+	for (uint32_t i = 0; i < used; i += per_block) {
+		int err = inl_meta_read(vol, (table + i / per_block) << vol->block_bits, buf, vol->block_size);
+
+		if (!err)
+			err = count_block(census, buf, first + i, used - i < per_block ? used - i : per_block);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int compare_uses(const void *a, const void *b)
+{
+	const struct inl_policy_use *x = a, *y = b;
+
+	return x->n_inodes == y->n_inodes ? 0 : x->n_inodes > y->n_inodes ? -1 : 1;
+}
+
+int inl_volume_policies(struct inl_volume *vol, int (*each)(const struct inl_policy_use *use, void *arg), void *arg,
+			uint64_t *n_damaged, struct inl_diag *diag)
+{
+	struct census census = { .vol = vol };
+	uint8_t *buf = aligned_alloc(4096, vol->block_size < 4096 ? 4096 : vol->block_size);
+	int err = buf ? 0 : -ENOMEM, table_err = 0;
+
+	for (dgrp_t group = 0; !err && group < vol->fs->group_desc_count; group++) {
+		err = count_group(&census, group, buf);
+		if (err == -EUCLEAN || err == -EIO) {
+			/* One bad table does not hide the others. */
+			table_err = inl_diag_set(diag, err, "the inode table of group %u cannot be read", group);
+			err = 0;
+		}
+	}
+	if (census.n)
+		qsort(census.uses, census.n, sizeof(*census.uses), compare_uses);
+	for (size_t i = 0; !err && i < census.n; i++)
+		err = each(&census.uses[i], arg);
+	if (!err && n_damaged)
+		*n_damaged = census.n_damaged;
+	free(census.uses);
+	free(buf);
+	return err ? err : table_err;
+}

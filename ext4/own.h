@@ -1,0 +1,293 @@
+/*
+ * ext4/own.h: what the files of ext4/ share: the insides of volumes and inodes, parsers of bytes, checksums.
+ * Not here: anything that callers may know (inlay/volume.h).
+ * Read more: Linux Documentation/filesystems/ext4/; ARCHITECTURE.md, "The life of a read".
+ *
+ * Locks, in the order they are taken: vol->lock (libext2fs), cache->lock, inode->lock. File data is read with none held.
+ */
+#ifndef INLAY_EXT4_OWN_H
+#define INLAY_EXT4_OWN_H
+
+#include "base/endian.h"
+#include "fscrypt/info.h"
+#include <inlay/volume.h>
+
+#include <ext2fs/ext2fs.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* libext2fs keeps inodes and the superblock in host order, in-inode attributes partly: nobody has tried big endian. */
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ext4/ has been written and tried on little-endian hosts only");
+
+#define EXT4_SUPER_OFFSET 1024 /* bytes on the device, of the primary */
+#define EXT4_SUPER_SIZE	  1024
+#define EXT4_MAX_LBLK	  0xffffffffull /* first logical block number that no file has */
+#define EXT4_MAX_DEPTH	  5
+
+struct inl_cache;
+struct inl_block;
+
+/* One block whose last committed content is in the journal. */
+struct inl_journal_entry {
+	uint64_t block; /* where it belongs */
+	uint64_t copy;	/* block on the device that holds the content */
+	uint32_t tid;	/* of the transaction that wrote the copy */
+	bool escaped;	/* its first four bytes are the journal's magic, zeroed in the copy */
+};
+
+/* The journal replayed in memory: sorted by block, one entry each. */
+struct inl_journal_map {
+	struct inl_journal_entry *entries;
+	size_t n, room;
+	uint32_t n_transactions;
+};
+
+struct inl_volume {
+	struct inl_dev *dev;
+	struct inl_fscrypt *crypt;
+	pthread_mutex_t lock; /* fs */
+	ext2_filsys fs;
+	unsigned flags;	      /* enum inl_volume_flags */
+	uint32_t block_size;
+	unsigned block_bits;
+	uint64_t n_blocks;
+	uint32_t first_block;	/* the lowest valid block number: s_first_data_block */
+	bool metadata_csum;
+	uint32_t csum_seed;
+	struct inl_journal_map journal; /* immutable after open */
+	struct inl_cache *cache;	/* of metadata blocks */
+	struct inl_volume_info info;
+	unsigned n_features;
+	struct inl_feature features[96];
+	char feature_names[96][16]; /* of unknown ones */
+};
+
+/* A run of the block map, in blocks. */
+struct inl_run {
+	enum inl_extent_kind kind; /* not INLINE */
+	uint64_t lblk, len, pblk;
+};
+
+struct inl_inode {
+	struct inl_volume *vol;
+	atomic_uint refs;
+	uint32_t ino;
+	uint32_t csum_seed; /* of everything that belongs to this inode */
+	uint64_t size;
+	bool encrypted;
+	int crypt_status;	      /* of the context: 0 or -EUCLEAN */
+	struct inl_crypt_info *crypt; /* NULL: not encrypted, or crypt_status */
+	pthread_mutex_t lock;	      /* run */
+	struct inl_run run;	      /* the last one looked up; len 0: none */
+	struct ext2_inode_large raw;  /* host order */
+	uint8_t *body;		      /* the whole inode as it lies in the table, inode_size bytes */
+};
+
+/* ---- io.c: bytes of the device, seen through the journal ---- */
+
+/* Read len bytes at a byte offset of the file system, any alignment. 0 or -errno. */
+int inl_meta_read(struct inl_volume *vol, uint64_t offset, void *buf, size_t len);
+
+/* Where the content of [pblk, pblk + *len) lies: shortens *len to a run of one place. Returns false if it cannot be read directly. */
+bool inl_data_place(const struct inl_volume *vol, uint64_t pblk, uint64_t *len, uint64_t *place);
+
+const struct inl_journal_entry *inl_journal_find(const struct inl_journal_map *map, uint64_t block);
+
+/* An io_manager for ext2fs_open2; opens the volume that inl_io_manager_for names on this thread. */
+io_manager inl_io_manager_for(struct inl_volume *vol);
+
+/* Raw, before there is a volume: any alignment. */
+int inl_dev_read_bytes(struct inl_dev *dev, uint64_t offset, void *buf, size_t len);
+
+/* ---- cache.c: metadata blocks ---- */
+
+int inl_cache_new(struct inl_volume *vol, struct inl_cache **out);
+void inl_cache_free(struct inl_cache *cache);
+
+/*
+ * Get a block's content, pinned until put. verify, if given, is called once per cached content and owner; its error is
+ * returned and the block not kept.
+ *
+ * Returns: 0; -EUCLEAN (block number out of range); -EIO; -ENOMEM; what verify says.
+ */
+typedef int (*inl_block_verify)(struct inl_inode *inode, const uint8_t *bytes, unsigned arg);
+int inl_block_get(struct inl_volume *vol, uint64_t pblk, struct inl_block **out);
+int inl_block_get_verified(struct inl_inode *inode, uint64_t pblk, inl_block_verify verify, unsigned arg,
+			   struct inl_block **out);
+void inl_block_put(struct inl_block *block); /* NULL is fine */
+const uint8_t *inl_block_bytes(const struct inl_block *block);
+
+static inline void inl_block_put_scope(struct inl_block **block)
+{
+	inl_block_put(*block);
+}
+#define INL_BLOCK_SCOPED __attribute__((cleanup(inl_block_put_scope)))
+
+/* ---- super.c, features.c ---- */
+
+/*
+ * Is this a superblock that can be trusted? Bytes in, no I/O.
+ *
+ *   sb          EXT4_SUPER_SIZE bytes
+ *   dev_size    bytes
+ *   damaged_ok  accept one that describes more blocks than the device has
+ */
+int inl_super_check(const uint8_t *sb, uint64_t dev_size, bool damaged_ok, struct inl_diag *diag);
+
+/* Find a superblock: the primary, or the first good backup. *block is 0 for the primary. */
+int inl_super_find(struct inl_volume *vol, uint64_t *block, uint32_t *block_size, struct inl_diag *diag);
+
+/* Fill vol->features and info.access. -EOPNOTSUPP naming the features that are refused. */
+int inl_features_check(struct inl_volume *vol, const uint8_t *sb, struct inl_diag *diag);
+
+/* ---- journal.c ---- */
+
+/* Where the journal's bytes come from. */
+struct inl_journal_source {
+	uint32_t block_size;
+	uint64_t n_blocks; /* of the journal */
+	uint64_t max_block; /* of the file system: a copy of a block beyond is damage */
+	int (*read)(void *arg, uint64_t block, uint8_t *buf); /* block of the journal; 0 or -errno */
+	void *arg;
+};
+
+/*
+ * Replay in memory: scan, revoke, map. entries[].copy is a block number *of the journal*.
+ *
+ *   damaged_ok  what cannot be trusted ends the replay instead of failing it
+ *   clean       nothing had to be replayed
+ *
+ * Returns: 0; -EUCLEAN (damaged); -EOPNOTSUPP (features, fast commits); -EIO; -ENOMEM.
+ */
+int inl_journal_scan(const struct inl_journal_source *source, bool damaged_ok, struct inl_journal_map *map, bool *clean,
+		     struct inl_diag *diag);
+void inl_journal_map_done(struct inl_journal_map *map);
+
+/* ---- map.c: extents and indirect blocks ---- */
+
+/* Find the run that contains lblk (holes included); it may end before the real run does, never after. */
+int inl_map(struct inl_inode *inode, uint64_t lblk, struct inl_run *run, struct inl_diag *diag);
+
+/* What one node of an extent tree says of lblk. Bytes in, no I/O. */
+struct inl_extent_hit {
+	bool leaf;
+	struct inl_run run;	    /* leaf: or a hole in an index */
+	uint64_t child, lo, hi;	    /* else: where to go on, and what blocks [lo, hi) the child may map */
+	unsigned depth;		    /* of the child */
+};
+
+/*
+ * Check a node: header, order, ranges.
+ *
+ *   node        size bytes
+ *   depth       what it must be; -1: a root, anything up to EXT4_MAX_DEPTH
+ *
+ * Returns: 0; -EUCLEAN.
+ */
+int inl_extent_node_check(const uint8_t *node, size_t size, int depth);
+
+/* Search a checked node for a block of [lo, hi). Returns 0, or -EUCLEAN when what it finds lies outside. */
+int inl_extent_node_find(const uint8_t *node, uint64_t lo, uint64_t hi, uint64_t lblk, struct inl_extent_hit *hit);
+
+/* ---- dirent.c, htree.c: directory blocks. Bytes in, no I/O ---- */
+
+struct inl_raw_dirent {
+	uint32_t ino;	      /* 0: unused */
+	uint16_t len;	      /* of name */
+	uint8_t type;	      /* DT_* or DT_UNKNOWN */
+	const uint8_t *name;
+	uint32_t hash, minor; /* of casefolded encrypted directories; else 0 */
+	uint32_t rec_len;
+};
+
+struct inl_dirent_format {
+	uint32_t block_size;
+	bool filetype;
+	bool hashes; /* casefolded and encrypted: hash and minor hash behind each name */
+};
+
+/*
+ * Parse the entry at an offset of a directory block (or of inline data: size is then what there is).
+ *
+ * Returns: 0, and *next is where the next one starts (size: none); -EUCLEAN.
+ */
+int inl_dirent_parse(const struct inl_dirent_format *format, const uint8_t *block, size_t size, size_t at,
+		     struct inl_raw_dirent *entry, size_t *next);
+
+struct inl_dx_entry {
+	uint32_t hash, block;
+};
+
+/* The index part of an htree block. */
+struct inl_dx_node {
+	const uint8_t *entries; /* pairs of le32: hash, block; the first hash is limit and count */
+	unsigned count, limit;
+	unsigned offset;	/* bytes from the block's start */
+	uint8_t hash_version;	/* root only */
+	uint8_t levels;		/* root only: how many levels of nodes are below */
+};
+int inl_dx_root_parse(const uint8_t *block, uint32_t block_size, bool csum, bool large_dir, struct inl_dx_node *node);
+int inl_dx_node_parse(const uint8_t *block, uint32_t block_size, bool csum, struct inl_dx_node *node);
+struct inl_dx_entry inl_dx_entry(const struct inl_dx_node *node, unsigned i);
+
+/* The last entry whose hash is not above. */
+unsigned inl_dx_search(const struct inl_dx_node *node, uint32_t hash);
+
+/* ---- dir.c ---- */
+
+int inl_dir_hash(struct inl_inode *dir, uint8_t version, const uint8_t *name, size_t len, uint32_t *hash,
+		 uint32_t *minor);
+
+/* ---- xattr.c ---- */
+
+/* One attribute as it lies on the medium. */
+struct inl_raw_xattr {
+	uint8_t index;
+	uint8_t name_len;
+	const char *name;
+	const uint8_t *value; /* NULL: in another inode */
+	uint32_t size;
+	uint32_t value_ino;
+};
+
+/*
+ * Walk the entries of one attribute area. Bytes in, no I/O.
+ *
+ *   area     len bytes; value offsets count from its start
+ *   first    offset of the first entry
+ *   each     a non-zero return ends the walk and is returned
+ *
+ * Returns: 0; -EUCLEAN.
+ */
+typedef int (*inl_raw_xattr_fn)(const struct inl_raw_xattr *xattr, void *arg);
+int inl_xattr_area_walk(const uint8_t *area, size_t len, size_t first, inl_raw_xattr_fn each, void *arg);
+
+/* All attributes of an inode, the encryption context and inline data among them. */
+int inl_raw_xattrs(struct inl_inode *inode, inl_raw_xattr_fn each, void *arg, struct inl_diag *diag);
+
+/* The value of one attribute. -ENODATA; -ERANGE (longer than size). */
+int inl_raw_xattr_get(struct inl_inode *inode, uint8_t index, const char *name, void *buf, size_t size, size_t *len,
+		      struct inl_diag *diag);
+
+/* Convert a POSIX ACL from its form on the medium. Returns its length, or -EUCLEAN. out: at least 2 * len + 4 bytes. */
+int inl_acl_convert(const uint8_t *value, size_t len, uint8_t *out);
+
+/* ---- inode.c, data.c ---- */
+
+/* As inl_inode_get, of any inode number (the journal's, attribute inodes), links or not. */
+int inl_inode_load(struct inl_volume *vol, uint32_t ino, struct inl_diag *diag, struct inl_inode **out);
+
+/* Inline data: up to size bytes; -ENODATA when the inode has none. */
+int inl_inline_read(struct inl_inode *inode, uint8_t *buf, size_t size, size_t *len, struct inl_diag *diag);
+
+/* Read the bytes of a plain inode of any type, as inl_read. */
+int inl_data_read(struct inl_inode *inode, uint64_t offset, void *buf, size_t len, size_t *got, struct inl_diag *diag);
+
+bool inl_is_inline(const struct inl_inode *inode);
+
+static inline bool inl_block_in_range(const struct inl_volume *vol, uint64_t pblk, uint64_t len)
+{
+	return pblk > vol->first_block && pblk < vol->n_blocks && len <= vol->n_blocks - pblk;
+}
+
+#endif

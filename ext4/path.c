@@ -1,0 +1,148 @@
+/*
+ * ext4/path.c: walking paths within a volume.
+ * Not here: looking up one name (dir.c).
+ * Read more: path_resolution(7), which this follows without permissions: the owner of the image may read it all.
+ */
+#include "ext4/own.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define LINKS_MAX 40
+#define REST_MAX  (1u << 20) /* bytes of a path, after links were put in */
+
+struct walk {
+	struct inl_volume *vol;
+	struct inl_diag *diag;
+	uint64_t *trail; /* inode numbers from the root to here, for ".." */
+	size_t depth, room;
+	char *rest;	 /* what is still to walk, allocated */
+	unsigned links;
+};
+
+static uint64_t here(const struct walk *walk)
+{
+	return walk->trail[walk->depth - 1];
+}
+
+static int enter(struct walk *walk, uint64_t ino)
+{
+	if (walk->depth == walk->room) {
+		size_t room = walk->room ? 2 * walk->room : 64;
+		uint64_t *grown = reallocarray(walk->trail, room, sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		walk->trail = grown;
+		walk->room = room;
+	}
+	walk->trail[walk->depth++] = ino;
+	return 0;
+}
+
+/* Replace what is still to walk by the link's target and the rest behind it. */
+static int follow_link(struct walk *walk, struct inl_inode *link, const char *rest)
+{
+	char *target, *joined;
+	size_t len, rest_len = strlen(rest);
+	int err;
+
+	if (++walk->links > LINKS_MAX)
+		return inl_diag_set(walk->diag, -ELOOP, "too many symbolic links");
+	target = malloc(INL_SYMLINK_MAX);
+	if (!target)
+		return -ENOMEM;
+	err = inl_readlink(link, target, INL_SYMLINK_MAX, &len, walk->diag);
+	joined = err || len + rest_len > REST_MAX ? NULL : malloc(len + rest_len + 2);
+	if (joined) {
+		memcpy(joined, target, len);
+		joined[len] = '/';
+		memcpy(joined + len + 1, rest, rest_len + 1);
+		if (!*rest)
+			joined[len] = 0;
+		if (target[0] == '/')
+			walk->depth = 1;
+		free(walk->rest);
+		walk->rest = joined;
+	}
+	free(target);
+	return err ? err : joined ? 0 : -ENAMETOOLONG;
+}
+
+/* Walk one name. rest: what follows it. Sets *followed when walk->rest was replaced. */
+static int step(struct walk *walk, const char *name, size_t len, const char *rest, bool follow_last, bool *followed)
+{
+	struct inl_inode *dir, *child;
+	bool last = !*rest;
+	uint64_t ino;
+	int err;
+
+	err = inl_inode_get(walk->vol, here(walk), walk->diag, &dir);
+	if (err)
+		return err;
+	err = inl_lookup(dir, name, len, &ino, walk->diag);
+	inl_inode_put(dir);
+	if (err)
+		return err;
+	if (last && !follow_last)
+		return enter(walk, ino);
+	err = inl_inode_get(walk->vol, ino, walk->diag, &child);
+	if (err)
+		return err;
+	if (S_ISLNK(child->raw.i_mode)) {
+		err = follow_link(walk, child, rest);
+		*followed = !err;
+	} else if (!last && !S_ISDIR(child->raw.i_mode)) {
+		err = -ENOTDIR;
+	} else {
+		err = enter(walk, ino);
+	}
+	inl_inode_put(child);
+	return err;
+}
+
+static int walk_all(struct walk *walk, bool follow)
+{
+	size_t at = 0;
+	int err = 0;
+
+	while (!err) {
+		const char *name = walk->rest + at + strspn(walk->rest + at, "/");
+		size_t len = strcspn(name, "/");
+		const char *rest = name + len + strspn(name + len, "/");
+		bool followed = false;
+
+		if (!len)
+			break;
+		if (len == 2 && name[0] == '.' && name[1] == '.')
+			walk->depth -= walk->depth > 1;
+		else if (len != 1 || name[0] != '.')
+			/* A trailing slash asks for a directory, and so follows. */
+			err = step(walk, name, len, rest, follow || name[len] == '/', &followed);
+		at = followed ? 0 : (size_t)(rest - walk->rest);
+	}
+	return err;
+}
+
+int inl_path(struct inl_volume *vol, const char *path, bool follow, struct inl_diag *diag, struct inl_inode **out)
+{
+	struct walk walk = { .vol = vol, .diag = diag };
+	size_t len = strlen(path);
+	int err = enter(&walk, INL_ROOT_INO);
+
+	walk.rest = strdup(path);
+	if (!walk.rest)
+		err = -ENOMEM;
+	if (!err)
+		err = walk_all(&walk, follow);
+	if (!err)
+		err = inl_inode_get(vol, here(&walk), diag, out);
+	if (!err && len && path[len - 1] == '/' && !S_ISDIR((*out)->raw.i_mode)) {
+		inl_inode_put(*out);
+		err = -ENOTDIR;
+	}
+	free(walk.rest);
+	free(walk.trail);
+	return err;
+}

@@ -1,0 +1,240 @@
+/*
+ * ext4/volume.c: opening a volume: superblock, features, journal, libext2fs, encryption.
+ * Not here: each of those (super.c, features.c, journal.c, io.c, fscrypt/).
+ * Read more: inlay/volume.h.
+ */
+#include "ext4/own.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COMPAT_HAS_JOURNAL   0x0004u
+#define INCOMPAT_RECOVER     0x0004u
+#define COMPAT_STABLE_INODES 0x0800u
+#define STATE_ERRORS	     0x0002u
+
+static int open_fs(struct inl_volume *vol, uint64_t super_block, struct inl_diag *diag)
+{
+	errcode_t code = ext2fs_open2("inlay", NULL, EXT2_FLAG_64BITS | EXT2_FLAG_SOFTSUPP_FEATURES, (int)super_block,
+				      super_block ? vol->block_size : 0, inl_io_manager_for(vol), &vol->fs);
+
+	inl_io_manager_for(NULL);
+	if (!code)
+		return 0;
+	vol->fs = NULL;
+	if (code == EXT2_ET_NO_MEMORY)
+		return -ENOMEM;
+	if (code == EXT2_ET_SHORT_READ)
+		return inl_diag_set(diag, -EIO, "the group descriptors cannot be read");
+	return inl_diag_set(diag, -EUCLEAN, "the superblock or the group descriptors are damaged (libext2fs error %ld)",
+			    (long)code);
+}
+
+static void close_fs(struct inl_volume *vol)
+{
+	if (vol->fs)
+		ext2fs_close_free(&vol->fs);
+}
+
+/* Read the superblock (through the journal, once there is one) and all that hangs on it. */
+static int load_super(struct inl_volume *vol, uint64_t super_block, uint32_t block_size, struct inl_diag *diag)
+{
+	uint64_t at = super_block ? super_block * block_size : EXT4_SUPER_OFFSET;
+	uint8_t sb[EXT4_SUPER_SIZE];
+	int err = inl_meta_read(vol, at, sb, sizeof(sb));
+
+	if (err)
+		return inl_diag_set(diag, err, "the superblock cannot be read");
+	err = inl_super_check(sb, inl_dev_size(vol->dev), vol->flags & INL_VOLUME_DAMAGED, diag);
+	if (!err)
+		err = inl_features_check(vol, sb, diag);
+	if (!err && 1024u << inl_load_le32(sb + 0x18) != block_size)
+		err = inl_diag_set(diag, -EUCLEAN, "the journal holds a superblock with another block size");
+	if (!err)
+		err = open_fs(vol, super_block, diag);
+	if (err)
+		return err;
+	if (vol->fs->super->s_encryption_level)
+		return inl_diag_set(diag, -EOPNOTSUPP, "unknown encryption level %u",
+				    vol->fs->super->s_encryption_level);
+	vol->n_blocks = ext2fs_blocks_count(vol->fs->super);
+	vol->first_block = vol->fs->super->s_first_data_block;
+	vol->metadata_csum = ext2fs_has_feature_metadata_csum(vol->fs->super);
+	vol->csum_seed = vol->fs->csum_seed;
+	return inl_cache_new(vol, &vol->cache);
+}
+
+static void unload_super(struct inl_volume *vol)
+{
+	inl_cache_free(vol->cache);
+	vol->cache = NULL;
+	close_fs(vol);
+}
+
+/* ---- the journal ------------------------------------------------------------------------------------------------- */
+
+/* Where a block of the journal lies on the device. */
+static int journal_place(struct inl_inode *inode, uint64_t block, uint64_t *pblk)
+{
+	struct inl_run run;
+	int err = inl_map(inode, block, &run, NULL);
+
+	if (err)
+		return err;
+	if (run.kind != INL_EXTENT_DATA)
+		return -EUCLEAN;
+	*pblk = run.pblk + (block - run.lblk);
+	return 0;
+}
+
+static int journal_read(void *arg, uint64_t block, uint8_t *buf)
+{
+	struct inl_inode *inode = arg;
+	uint64_t pblk;
+	int err = journal_place(inode, block, &pblk);
+
+	return err ? err : inl_meta_read(inode->vol, pblk << inode->vol->block_bits, buf, inode->vol->block_size);
+}
+
+static int scan_journal(struct inl_volume *vol, struct inl_inode *inode, bool *clean, struct inl_diag *diag)
+{
+	struct inl_journal_source source = {
+		.block_size = vol->block_size,
+		.n_blocks = inode->size >> vol->block_bits,
+		.max_block = vol->n_blocks,
+		.read = journal_read,
+		.arg = inode,
+	};
+	struct inl_journal_map map;
+	int err = inl_journal_scan(&source, vol->flags & INL_VOLUME_DAMAGED, &map, clean, diag);
+
+	for (size_t i = 0; !err && i < map.n; i++)
+		err = journal_place(inode, map.entries[i].copy, &map.entries[i].copy);
+	if (err) {
+		inl_journal_map_done(&map);
+		return err;
+	}
+	vol->journal = map;
+	return 0;
+}
+
+/* Does the superblock say, or (a backup does not say) may it be, that the journal was not replayed? */
+static bool needs_replay(const struct inl_volume *vol, uint64_t super_block)
+{
+	const struct ext2_super_block *sb = vol->fs->super;
+
+	return (sb->s_feature_compat & COMPAT_HAS_JOURNAL) &&
+	       ((sb->s_feature_incompat & INCOMPAT_RECOVER) || super_block);
+}
+
+static int replay_journal(struct inl_volume *vol, uint64_t super_block, uint32_t block_size, struct inl_diag *diag)
+{
+	struct inl_inode *inode;
+	bool clean = true;
+	int err;
+
+	if (!needs_replay(vol, super_block))
+		return 0;
+	if (!vol->fs->super->s_journal_inum)
+		return super_block ? 0 :
+				     inl_diag_set(diag, -EOPNOTSUPP,
+						  "the volume needs the replay of an external journal, which is on another device");
+	err = inl_inode_load(vol, vol->fs->super->s_journal_inum, diag, &inode);
+	if (!err) {
+		err = scan_journal(vol, inode, &clean, diag);
+		inl_inode_put(inode);
+	}
+	if (err && (vol->flags & INL_VOLUME_DAMAGED))
+		return 0;
+	if (err)
+		return inl_diag_set(diag, err, "the journal cannot be read");
+	if (clean)
+		return 0;
+	/* Everything read so far may have newer content in the journal. */
+	unload_super(vol);
+	err = load_super(vol, super_block, block_size, diag);
+	vol->info.journal_replayed = true;
+	vol->info.journal_blocks = (uint32_t)vol->journal.n;
+	vol->info.journal_transactions = vol->journal.n_transactions;
+	return err;
+}
+
+/* ---- open, close, info ------------------------------------------------------------------------------------------- */
+
+static int start_crypt(struct inl_volume *vol, struct inl_keyring *keys)
+{
+	struct inl_fscrypt_params params = { .dev = vol->dev, .keys = keys };
+
+	memcpy(params.uuid, vol->fs->super->s_uuid, sizeof(params.uuid));
+	params.traits.block_bits = vol->block_bits;
+	params.traits.lblk_bits = 32;
+	params.traits.ino_bits = 32;
+	params.traits.stable_inodes = vol->fs->super->s_feature_compat & COMPAT_STABLE_INODES;
+	return inl_fscrypt_new(&params, &vol->crypt);
+}
+
+static void fill_info(struct inl_volume *vol, uint64_t super_block)
+{
+	struct inl_volume_info *info = &vol->info;
+	const struct ext2_super_block *sb = vol->fs->super;
+
+	memcpy(info->label, sb->s_volume_name, 16);
+	memcpy(info->uuid, sb->s_uuid, 16);
+	info->block_size = vol->block_size;
+	info->n_blocks = vol->n_blocks;
+	info->n_free_blocks = ext2fs_free_blocks_count(vol->fs->super);
+	info->n_inodes = sb->s_inodes_count;
+	info->n_free_inodes = sb->s_free_inodes_count;
+	info->inode_size = EXT2_INODE_SIZE(sb);
+	info->backup_superblock = super_block;
+	info->has_errors = sb->s_state & STATE_ERRORS;
+}
+
+int inl_volume_open(struct inl_dev *dev, struct inl_keyring *keys, unsigned flags, struct inl_diag *diag,
+		    struct inl_volume **out)
+{
+	struct inl_volume *vol = calloc(1, sizeof(*vol));
+	uint64_t super_block = 0;
+	uint32_t block_size = 0;
+	int err;
+
+	if (!vol)
+		return -ENOMEM;
+	pthread_mutex_init(&vol->lock, NULL);
+	vol->dev = dev;
+	vol->flags = flags;
+	err = inl_super_find(vol, &super_block, &block_size, diag);
+	if (err)
+		goto fail;
+	vol->block_size = block_size;
+	vol->block_bits = (unsigned)__builtin_ctz(block_size);
+	err = load_super(vol, super_block, block_size, diag);
+	if (!err)
+		err = replay_journal(vol, super_block, block_size, diag);
+	if (!err)
+		err = start_crypt(vol, keys);
+	if (err)
+		goto fail;
+	fill_info(vol, super_block);
+	*out = vol;
+	return 0;
+fail:
+	inl_volume_close(vol);
+	return err;
+}
+
+void inl_volume_close(struct inl_volume *vol)
+{
+	if (!vol)
+		return;
+	inl_fscrypt_free(vol->crypt);
+	unload_super(vol);
+	inl_journal_map_done(&vol->journal);
+	pthread_mutex_destroy(&vol->lock);
+	free(vol);
+}
+
+void inl_volume_info(const struct inl_volume *vol, struct inl_volume_info *info)
+{
+	*info = vol->info;
+}

@@ -1,0 +1,223 @@
+/*
+ * inlay/volume.h: a file system on a device: open it, walk it, read it.
+ * Not here: devices (inlay/block.h), keys and policies (inlay/fscrypt.h).
+ * Read more: ARCHITECTURE.md, "The life of a read".
+ *
+ * Read-only in this version: no call writes to the device.
+ * Threads: a volume may be used from any number of threads; one inode cursor (struct inl_dir) from one at a time.
+ */
+#ifndef INLAY_VOLUME_H
+#define INLAY_VOLUME_H
+
+#include <inlay/block.h>
+#include <inlay/fscrypt.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct inl_volume;
+struct inl_inode;
+
+/* ---- open, describe ------------------------------------------------------------------------------------------------ */
+
+enum inl_volume_flags {
+	INL_VOLUME_DAMAGED = 1, /* open a truncated image too: what lies beyond its end fails with -EIO when read */
+};
+
+/*
+ * Open the ext4 (ext3, ext2) file system on a device. A journal that was not replayed is replayed in memory. When the
+ * primary superblock is bad, a backup is used, and inl_volume_info says so.
+ *
+ *   dev    remains the caller's; closed after the volume
+ *   keys   remains the caller's; freed after the volume; keys may be added at any time. NULL: none
+ *
+ * Returns: 0; -EINVAL (not ext4); -EUCLEAN (damaged); -EOPNOTSUPP (a feature that is refused, by name);
+ *          -EIO; -ENOMEM.
+ */
+INL_API int inl_volume_open(struct inl_dev *dev, struct inl_keyring *keys, unsigned flags, struct inl_diag *diag,
+			    struct inl_volume **out);
+
+/* All inodes must be put. NULL is fine. */
+INL_API void inl_volume_close(struct inl_volume *vol);
+
+enum inl_access { INL_ACCESS_RW, INL_ACCESS_RO, INL_ACCESS_REFUSED };
+
+struct inl_volume_info {
+	char label[17];
+	uint8_t uuid[16];
+	uint32_t block_size;   /* bytes */
+	uint64_t n_blocks, n_free_blocks;
+	uint32_t n_inodes, n_free_inodes;
+	uint32_t inode_size;
+	uint64_t backup_superblock; /* block number of the backup in use, 0: the primary */
+	bool journal_replayed;	    /* in memory: the volume was not cleanly unmounted */
+	uint32_t journal_blocks;    /* how many blocks are read from the journal instead of their place */
+	uint32_t journal_transactions;
+	bool has_errors;	    /* the file system is marked as having errors */
+	enum inl_access access;	    /* what its features allow Inlay: never REFUSED on an open volume */
+};
+INL_API void inl_volume_info(const struct inl_volume *vol, struct inl_volume_info *info);
+
+/* One row per feature that is set on this volume. */
+struct inl_feature {
+	const char *name; /* "metadata_csum", or "FEATURE_I31" style for an unknown one; lives as long as the volume */
+	enum inl_access access;
+	const char *why;  /* "" where access is RW */
+};
+INL_API bool inl_volume_feature(const struct inl_volume *vol, unsigned i, struct inl_feature *feature);
+
+/* One row per encryption policy in use. */
+struct inl_policy_use {
+	struct inl_policy policy;
+	uint64_t n_inodes;
+	bool key_given;
+	int status; /* 0; -ENOKEY; -ENOPKG (cipher not available); -EINVAL (policy that Linux would not accept) */
+};
+
+/*
+ * Count the policies in use by looking at every inode. Damaged contexts are counted apart.
+ *
+ *   each        called per policy, most used first; a non-zero return ends the walk and is returned
+ *   n_damaged   encrypted inodes whose context is missing or damaged; may be NULL
+ */
+INL_API int inl_volume_policies(struct inl_volume *vol, int (*each)(const struct inl_policy_use *use, void *arg), void *arg,
+				uint64_t *n_damaged, struct inl_diag *diag);
+
+/* ---- inodes -------------------------------------------------------------------------------------------------------- */
+
+#define INL_ROOT_INO 2
+
+/*
+ * Get an inode by number.
+ *
+ * Returns: 0; -ENOENT (not in use); -EUCLEAN (out of range, damaged, wrong checksum); -EIO; -ENOMEM.
+ */
+INL_API int inl_inode_get(struct inl_volume *vol, uint64_t ino, struct inl_diag *diag, struct inl_inode **out);
+INL_API void inl_inode_put(struct inl_inode *inode); /* NULL is fine */
+
+struct inl_time {
+	int64_t sec;
+	uint32_t nsec;
+};
+
+struct inl_stat {
+	uint64_t ino;
+	uint32_t mode; /* type and permissions, as st_mode */
+	uint32_t nlink, uid, gid;
+	uint64_t size; /* bytes; of a symlink the length of its target as inl_readlink gives it now */
+	uint64_t blocks; /* of 512 bytes */
+	uint32_t rdev_major, rdev_minor;
+	uint32_t generation;
+	uint32_t flags; /* EXT4_*_FL: FS_IOC_GETFLAGS */
+	struct inl_time atime, mtime, ctime, crtime; /* crtime: {0, 0} where the inode has no room for it */
+};
+INL_API int inl_inode_stat(struct inl_inode *inode, struct inl_stat *st, struct inl_diag *diag);
+
+/* How an inode is encrypted. */
+struct inl_inode_crypt {
+	bool encrypted;
+	struct inl_policy policy;
+	uint8_t nonce[INL_FILE_NONCE_SIZE];
+	uint32_t data_unit_size; /* bytes */
+	int status;		 /* 0: unlocked; -ENOKEY; -ENOPKG; -EINVAL (policy); -EUCLEAN (context missing or damaged) */
+};
+INL_API void inl_inode_crypt(struct inl_inode *inode, struct inl_inode_crypt *crypt);
+
+/* A run of the block map. */
+enum inl_extent_kind { INL_EXTENT_HOLE, INL_EXTENT_UNWRITTEN, INL_EXTENT_DATA, INL_EXTENT_INLINE };
+struct inl_extent {
+	enum inl_extent_kind kind;
+	uint64_t offset; /* bytes in the file: the offset asked for */
+	uint64_t len;	 /* bytes from there to the end of the run, or of the file if that comes first */
+	uint64_t phys;	 /* bytes on the device of offset; DATA and UNWRITTEN only */
+};
+
+/*
+ * What lies at an offset.
+ *
+ * Returns: 0; -ENXIO (at or beyond the end); -EUCLEAN; -EIO.
+ */
+INL_API int inl_inode_extent(struct inl_inode *inode, uint64_t offset, struct inl_extent *extent, struct inl_diag *diag);
+
+/*
+ * Read from a regular file. Holes and unwritten extents are zeros.
+ *
+ *   got    bytes read: less than len only at the end of the file; 0 at or beyond it
+ *
+ * Returns: 0; -ENOKEY, -ENOPKG, -EINVAL before any I/O on a file that cannot be decrypted; -EISDIR; -EUCLEAN; -EIO.
+ *          On failure *got is untouched and the content of buf is undefined.
+ * Fastest with offset, len and buf aligned to the block size and len of 128 KiB to 1 MiB.
+ */
+INL_API int inl_read(struct inl_inode *inode, uint64_t offset, void *buf, size_t len, size_t *got, struct inl_diag *diag);
+
+#define INL_SYMLINK_MAX 65536 /* bytes: no target of any block size is longer */
+
+/*
+ * The target of a symbolic link; of an encrypted one without its key the no-key form, as Linux shows it.
+ *
+ *   len    bytes of target; not NUL-terminated if size is exactly len
+ *
+ * Returns: 0; -EINVAL (no symlink); -ERANGE (size too small); -ENOPKG; -EUCLEAN; -EIO.
+ */
+INL_API int inl_readlink(struct inl_inode *inode, char *buf, size_t size, size_t *len, struct inl_diag *diag);
+
+/*
+ * Extended attributes. The encryption context is not among them; POSIX ACLs are in the form that setxattr(2) takes.
+ *
+ *   each   called per attribute with its full name ("user.comment"); a non-zero return ends the walk and is returned
+ */
+INL_API int inl_xattrs(struct inl_inode *inode, int (*each)(const char *name, const void *value, size_t len, void *arg),
+		       void *arg, struct inl_diag *diag);
+
+/* ---- directories --------------------------------------------------------------------------------------------------- */
+
+#define INL_NAME_MAX 255
+
+struct inl_dirent {
+	uint64_t ino;
+	uint8_t type;	     /* DT_* of dirent.h, DT_UNKNOWN where the volume does not keep it */
+	bool nokey;	     /* the name is a no-key name: the directory's key is not there */
+	int status;	     /* 0, or -EUCLEAN: name is the best that could be made of a damaged entry, for messages only */
+	uint16_t len;	     /* bytes of name */
+	char name[INL_NAME_MAX + 1]; /* NUL-terminated; never '/' inside, never empty, when status is 0 */
+};
+
+/*
+ * Iterate over a directory ("." and ".." are left out), in the order on the medium, in bounded memory.
+ */
+struct inl_dir;
+INL_API int inl_dir_open(struct inl_inode *inode, struct inl_diag *diag, struct inl_dir **out);
+INL_API void inl_dir_close(struct inl_dir *dir); /* NULL is fine */
+
+/*
+ * The next entry.
+ *
+ * Returns: 1 (an entry), 0 (the end), -EUCLEAN or -EIO (a block that could not be read; the next call goes on behind it).
+ */
+INL_API int inl_dir_next(struct inl_dir *dir, struct inl_dirent *entry, struct inl_diag *diag);
+
+/*
+ * Look one name up: a real name where the directory is plain or its key is there, else a no-key name.
+ *
+ *   name   len bytes; neither "." nor ".."
+ *
+ * Returns: 0; -ENOENT; -ENAMETOOLONG; -ENOTDIR; -ENOKEY (locked, and the name is no no-key name); -ENOPKG; -EUCLEAN; -EIO.
+ */
+INL_API int inl_lookup(struct inl_inode *dir, const char *name, size_t len, uint64_t *ino, struct inl_diag *diag);
+
+/*
+ * Walk a path from the root. "." and ".." work, symbolic links inside are followed within the volume (an absolute target
+ * starts at the volume's root; at most 40).
+ *
+ *   follow   follow a symbolic link in the last place too
+ *
+ * Returns: as inl_lookup and inl_inode_get; -ELOOP.
+ */
+INL_API int inl_path(struct inl_volume *vol, const char *path, bool follow, struct inl_diag *diag, struct inl_inode **out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
