@@ -1,0 +1,205 @@
+/*
+ * cli/cli.h: what the subcommands share: options, exit codes, messages, an open volume, sorted listings.
+ * Not here: output formats (cli/text.h, cli/json.h); the parts of `get` (cli/get.h).
+ * Read more: doc/inlay.1.
+ */
+#ifndef INLAY_CLI_CLI_H
+#define INLAY_CLI_CLI_H
+
+#include <inlay/volume.h>
+#include <stdio.h>
+
+enum inl_exit {
+	INL_EXIT_OK = 0,
+	INL_EXIT_FAILED = 1,
+	INL_EXIT_USAGE = 2,
+	INL_EXIT_KEY = 3,	 /* a key is missing or wrong */
+	INL_EXIT_VOLUME = 4,	 /* no volume that can be read */
+	INL_EXIT_INCOMPLETE = 5, /* done, but not all of it */
+	INL_EXIT_INTERRUPTED = 130,
+};
+
+/* Every option of every subcommand; a subcommand names those it takes. */
+enum inl_opt {
+	INL_OPT_END,
+	INL_OPT_LONG,
+	INL_OPT_RECURSIVE,
+	INL_OPT_ALL,
+	INL_OPT_ONE,
+	INL_OPT_DIRECTORY,
+	INL_OPT_KEY,
+	INL_OPT_KEY_HEX,
+	INL_OPT_JSON,
+	INL_OPT_COUNTERS,
+	INL_OPT_KEEP_GOING,
+	INL_OPT_QUIET,
+	INL_OPT_VERBOSE,
+	INL_OPT_V1,
+	INL_OPT_HEX, /* of keyid: the key on standard input is hex text */
+	INL_OPT_HELP,
+	INL_OPT_MAX
+};
+
+#define INL_KEY_FILES_MAX 256
+
+/* One run of the command. */
+struct inl_cli {
+	const struct inl_cli_command *command;
+	bool given[INL_OPT_MAX];
+	struct {
+		const char *file;
+		bool hex;
+	} key_files[INL_KEY_FILES_MAX];
+	unsigned n_key_files;
+
+	unsigned flags; /* volumes are opened with: of enum inl_volume_flags */
+
+	struct inl_keyring *keys; /* from the first inl_cli_open on */
+	char *image;		  /* what is open */
+	struct inl_dev *dev;
+	struct inl_volume *vol;
+};
+
+struct inl_cli_command {
+	const char *name;
+	const char *usage;   /* the operands */
+	const char *summary; /* one line */
+	const char *help;    /* more lines; may be "" */
+	uint8_t options[12]; /* of enum inl_opt, up to INL_OPT_END */
+	int min_args, max_args; /* operands; max -1: any number */
+	int (*run)(struct inl_cli *cli, int n_args, char **args); /* returns an exit code */
+};
+
+int inl_cli_info(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_ls(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_tree(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_stat(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_cat(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_get(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_keyid(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_device(struct inl_cli *cli, int n_args, char **args);
+
+/* ---- messages ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * Print "inlay: WHAT: WHERE: why" on standard error; why is diag's text if it has one, else what err means.
+ *
+ *   where   may be NULL
+ *   err     negative errno
+ *   diag    may be NULL
+ *
+ * Returns: the exit code for err.
+ */
+int inl_cli_error(const struct inl_cli *cli, const char *where, int err, const struct inl_diag *diag);
+
+/* The same with a reason of the caller's; returns code. */
+int inl_cli_fail(const struct inl_cli *cli, int code, const char *where, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+/* What an errno means to somebody who reads a volume; err negative. */
+const char *inl_cli_why(int err);
+
+/* The first of two exit codes that is not 0. */
+int inl_cli_worse(int a, int b);
+
+/* ---- keys -------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Read a key into secret memory: raw bytes, or hex text with any white space.
+ *
+ *   file   "-": standard input
+ *   key    inl_secret_free it
+ *
+ * Returns: an exit code; the message is printed.
+ */
+int inl_cli_read_key(struct inl_cli *cli, const char *file, bool hex, uint8_t **key, size_t *len);
+
+/* Read every key named on the command line into cli->keys, once. */
+int inl_cli_load_keys(struct inl_cli *cli);
+
+/* ---- volumes ----------------------------------------------------------------------------------------------------- */
+
+/* IMAGE[:PATH], taken apart. */
+struct inl_target {
+	const char *arg;
+	char *image;
+	char *path; /* "/" where none was given */
+};
+
+/* Returns 0 or an exit code. Done with inl_target_done, whatever was returned. */
+int inl_target_init(struct inl_cli *cli, const char *arg, struct inl_target *target);
+void inl_target_done(struct inl_target *target);
+
+/* "IMAGE:PATH" on the heap; never NULL. len bytes of path. */
+char *inl_cli_where(const struct inl_cli *cli, const char *path, size_t len);
+
+/* Open the volume, unless it is the one that is open. */
+int inl_cli_open(struct inl_cli *cli, const char *image);
+
+/* Open the volume of a target and walk to its path. The message is printed. */
+int inl_cli_find(struct inl_cli *cli, const struct inl_target *target, bool follow, struct inl_inode **inode);
+
+/* Print why a device could not be opened. Returns an exit code; not_a_device where the SPEC itself is fine. */
+int inl_cli_device_error(const struct inl_cli *cli, const char *spec, int err, const struct inl_diag *diag,
+			 int not_a_device);
+
+/* Close what is open and free the keys; prints the counters if they were asked for. */
+void inl_cli_close(struct inl_cli *cli);
+
+/* Print the counters of a device and of those below it. */
+void inl_cli_counters(FILE *out, const struct inl_dev *dev);
+
+/* Why an encrypted inode cannot be read, naming its key: fills diag if crypt->status is not 0. Returns crypt->status. */
+int inl_cli_crypt_status(struct inl_cli *cli, const struct inl_inode_crypt *crypt, struct inl_diag *diag);
+
+/* Directories that were entered already: a damaged volume may have loops. One bit per inode, paged in on demand. */
+struct inl_seen {
+	uint8_t *bits;
+	uint64_t n_inodes;
+};
+int inl_seen_init(struct inl_seen *seen, const struct inl_volume *vol); /* 0 or -ENOMEM */
+void inl_seen_done(struct inl_seen *seen);
+bool inl_seen_before(struct inl_seen *seen, uint64_t ino); /* true: it is a loop; marks it */
+
+/* ---- listings ---------------------------------------------------------------------------------------------------- */
+
+struct inl_list_entry {
+	uint64_t ino;
+	size_t name; /* offset in names, NUL-terminated */
+	uint16_t len;
+	uint8_t type;
+	bool nokey;
+};
+
+/* A directory sorted by the bytes of its names. */
+struct inl_list {
+	struct inl_list_entry *entries;
+	size_t n, room;
+	char *names;
+	size_t names_len, names_room;
+};
+
+/*
+ * Read a directory. Damaged entries and blocks are reported and left out.
+ *
+ *   where   for messages
+ *   hidden  names that begin with '.' too
+ *
+ * Returns: the exit code of what was left out; list is usable anyway. Done with inl_list_done.
+ */
+int inl_list_init(struct inl_cli *cli, struct inl_inode *dir, const char *where, bool hidden, struct inl_list *list);
+void inl_list_done(struct inl_list *list);
+
+/* Is it a directory? Asks the inode where the entry does not say. */
+bool inl_list_is_dir(struct inl_cli *cli, const struct inl_list_entry *entry);
+
+/* "PATH/NAME" on the heap; never NULL. */
+char *inl_cli_join(const char *path, const char *name, size_t len);
+
+/* ---- small things ------------------------------------------------------------------------------------------------ */
+
+/* As malloc and strdup, but memory that is not there ends the program with a message. */
+void *inl_cli_alloc(size_t len);
+char *inl_cli_strdup(const char *text, size_t len);
+
+#endif

@@ -1,0 +1,302 @@
+/*
+ * cli/main.c: the command `inlay`: the table of subcommands, their options, help.
+ * Not here: what a subcommand does (its own file).
+ * Read more: doc/inlay.1.
+ */
+#include "cli/cli.h"
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <string.h>
+
+struct option_row {
+	enum inl_opt opt;
+	char letter;	  /* or 0 */
+	const char *name; /* the long one, or NULL */
+	bool has_file;
+	const char *help;
+};
+
+static const struct option_row option_rows[] = {
+	{ INL_OPT_LONG, 'l', NULL, false, "mode, links, owner, group, size, time, name; E: encrypted, EL: and locked" },
+	{ INL_OPT_RECURSIVE, 'R', NULL, false, "the directories below too" },
+	{ INL_OPT_ALL, 'a', NULL, false, "names that begin with a dot too" },
+	{ INL_OPT_ONE, '1', NULL, false, "one name per line, as always" },
+	{ INL_OPT_DIRECTORY, 'd', NULL, false, "directories themselves, not what is in them" },
+	{ INL_OPT_KEY, 0, "key", true, "a master key, raw bytes; -: standard input; repeatable" },
+	{ INL_OPT_KEY_HEX, 0, "key-hex", true, "a master key, hex text; -: standard input; repeatable" },
+	{ INL_OPT_JSON, 0, "json", false, "print JSON" },
+	{ INL_OPT_COUNTERS, 0, "counters", false, "at the end, print what the devices did to standard error" },
+	{ INL_OPT_KEEP_GOING, 0, "keep-going", false, "skip what cannot be read, report it at the end (exit status 5)" },
+	{ INL_OPT_QUIET, 'q', "quiet", false, "no progress" },
+	{ INL_OPT_VERBOSE, 'v', "verbose", false, "print what is exported" },
+	{ INL_OPT_V1, 0, "v1", false, "the descriptor of version 1 policies" },
+	{ INL_OPT_HEX, 0, "key-hex", false, "the key on standard input is hex text" },
+	{ INL_OPT_HELP, 'h', "help", false, "print this" },
+};
+
+#define N_OPTION_ROWS (sizeof(option_rows) / sizeof(option_rows[0]))
+
+static int run_help(struct inl_cli *cli, int n_args, char **args);
+
+static const struct inl_cli_command commands[] = {
+	{
+		"info", "IMAGE", "describe a volume: features, policies, keys, state", "",
+		{ INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_JSON, INL_OPT_COUNTERS }, 1, 1, inl_cli_info,
+	},
+	{
+		"ls", "IMAGE[:PATH]...", "list directories",
+		"Without the key of an encrypted directory its no-key names are listed, as Linux shows them.\n"
+		"Sorted by bytes. Owners and groups are numbers.\n",
+		{ INL_OPT_LONG, INL_OPT_RECURSIVE, INL_OPT_ALL, INL_OPT_ONE, INL_OPT_DIRECTORY, INL_OPT_KEY,
+		  INL_OPT_KEY_HEX, INL_OPT_JSON, INL_OPT_COUNTERS }, 1, -1, inl_cli_ls,
+	},
+	{
+		"tree", "IMAGE[:PATH]", "show a directory and all below it as a tree", "",
+		{ INL_OPT_ALL, INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_COUNTERS }, 1, 1, inl_cli_tree,
+	},
+	{
+		"stat", "IMAGE:PATH...", "everything about files: inode, times, policy, key, extents",
+		"A symbolic link in the last place is not followed.\n",
+		{ INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_JSON, INL_OPT_COUNTERS }, 1, -1, inl_cli_stat,
+	},
+	{
+		"cat", "IMAGE:PATH...", "write files to standard output", "",
+		{ INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_COUNTERS }, 1, -1, inl_cli_cat,
+	},
+	{
+		"get", "IMAGE[:PATH] DEST", "export a file or a tree",
+		"DEST is treated as cp -a treats it: in an existing directory a copy of the name PATH ends with is made,\n"
+		"otherwise DEST is made. Without PATH, or with one that ends in \"/.\", the content goes into DEST itself.\n"
+		"Times, modes, owners (for root), extended attributes, symbolic and hard links, devices and holes are kept.\n"
+		"Run the same command again to go on after an interruption: what is already there is skipped.\n",
+		{ INL_OPT_KEEP_GOING, INL_OPT_QUIET, INL_OPT_VERBOSE, INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_COUNTERS },
+		2, 2, inl_cli_get,
+	},
+	{
+		"keyid", "< KEY", "name a key: its identifier (version 2 policies) or descriptor (version 1)", "",
+		{ INL_OPT_V1, INL_OPT_HEX }, 0, 0, inl_cli_keyid,
+	},
+	{
+		"device", "[SPEC]", "describe a stack of devices; without SPEC: list the drivers", "",
+		{ INL_OPT_JSON }, 0, 1, inl_cli_device,
+	},
+	{
+		"help", "[COMMAND]", "print help", "",
+		{ INL_OPT_END }, 0, 1, run_help,
+	},
+};
+
+#define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static const char synopsis[] = "Usage: inlay COMMAND [OPTION]... [ARGUMENT]...\n"
+			       "Read ext4 volumes with encrypted directories, without mounting them.\n\n";
+
+static const char general_help[] =
+	"\nIMAGE is an image file, a block device, or a stack of devices such as 'part(disk.img, 2)'.\n"
+	"IMAGE[:PATH]: an argument that names an existing file is an IMAGE; otherwise it is divided at the first ':'\n"
+	"outside parentheses and quotes that is followed by '/' or ends it, else at the first ':' outside them.\n"
+	"\nExit status: 0 success; 1 failure; 2 usage; 3 a key is missing or wrong; 4 not a volume that can be read;\n"
+	"5 export done, but not all of it; 130 interrupted.\n"
+	"\nMore: inlay help COMMAND; inlay(1).\n";
+
+/* ---- help -------------------------------------------------------------------------------------------------------- */
+
+static const struct inl_cli_command *find_command(const char *name)
+{
+	for (size_t i = 0; i < N_COMMANDS; i++) {
+		if (!strcmp(commands[i].name, name))
+			return &commands[i];
+	}
+	return NULL;
+}
+
+static bool takes(const struct inl_cli_command *command, enum inl_opt opt)
+{
+	for (unsigned i = 0; command->options[i]; i++) {
+		if (command->options[i] == opt)
+			return true;
+	}
+	return opt == INL_OPT_HELP;
+}
+
+static void print_option(const struct option_row *row)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%c%c%s%s%s%s", row->letter ? '-' : ' ', row->letter ? row->letter : ' ',
+		 row->letter && row->name ? ", " : row->name ? "  " : "", row->name ? "--" : "",
+		 row->name ? row->name : "", row->has_file ? " FILE" : "");
+	printf("  %-20s  %s\n", text, row->help);
+}
+
+static int help_of(const struct inl_cli_command *command)
+{
+	printf("Usage: inlay %s %s%s\n%c%s.\n", command->name, command->options[0] ? "[OPTION]... " : "", command->usage,
+	       command->summary[0] - 'a' + 'A', command->summary + 1);
+	if (command->help[0])
+		printf("\n%s", command->help);
+	printf("\nOptions:\n");
+	for (size_t i = 0; i < N_OPTION_ROWS; i++) {
+		if (takes(command, option_rows[i].opt))
+			print_option(&option_rows[i]);
+	}
+	return 0;
+}
+
+static int general(void)
+{
+	fputs(synopsis, stdout);
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		printf("  %-7s %-18s %s\n", commands[i].name, commands[i].usage, commands[i].summary);
+	fputs(general_help, stdout);
+	return 0;
+}
+
+static int run_help(struct inl_cli *cli, int n_args, char **args)
+{
+	const struct inl_cli_command *command = n_args ? find_command(args[0]) : NULL;
+
+	if (n_args && !command)
+		return inl_cli_fail(cli, INL_EXIT_USAGE, args[0], "no such command");
+	return command ? help_of(command) : general();
+}
+
+/* ---- options ----------------------------------------------------------------------------------------------------- */
+
+/* What getopt_long wants to know, for one command. Long options without a letter return 256 + enum inl_opt. */
+struct parser {
+	char letters[2 * N_OPTION_ROWS + 2];
+	struct option names[N_OPTION_ROWS + 1];
+};
+
+static void build_parser(const struct inl_cli_command *command, struct parser *parser)
+{
+	unsigned n_letters = 1, n_names = 0;
+
+	*parser = (struct parser){ .letters = ":" };
+	for (size_t i = 0; i < N_OPTION_ROWS; i++) {
+		const struct option_row *row = &option_rows[i];
+
+		if (!takes(command, row->opt))
+			continue;
+		if (row->letter)
+			parser->letters[n_letters++] = row->letter;
+		if (row->name)
+			parser->names[n_names++] = (struct option){ row->name, row->has_file, NULL, 256 + (int)row->opt };
+	}
+}
+
+static enum inl_opt opt_of(const struct inl_cli_command *command, int c)
+{
+	for (size_t i = 0; i < N_OPTION_ROWS; i++) {
+		if (takes(command, option_rows[i].opt) &&
+		    (c == option_rows[i].letter || c == 256 + (int)option_rows[i].opt))
+			return option_rows[i].opt;
+	}
+	return INL_OPT_END;
+}
+
+static int usage_error(struct inl_cli *cli, int c, char **argv)
+{
+	const char *word = argv[optind - 1];
+	char letter[] = { '-', (char)optopt, '\0' };
+
+	if (c == ':')
+		return inl_cli_fail(cli, INL_EXIT_USAGE, word, "a file name must follow");
+	if (optopt > 0 && optopt < 256)
+		word = letter;
+	return inl_cli_fail(cli, INL_EXIT_USAGE, word, "%s; see: inlay help %s",
+			    optopt >= 256 ? "takes no value" : "no such option", cli->command->name);
+}
+
+static int take_option(struct inl_cli *cli, enum inl_opt opt)
+{
+	cli->given[opt] = true;
+	if (opt != INL_OPT_KEY && opt != INL_OPT_KEY_HEX)
+		return 0;
+	for (unsigned i = 0; i < cli->n_key_files; i++) {
+		if (!strcmp(optarg, "-") && !strcmp(cli->key_files[i].file, "-"))
+			return inl_cli_fail(cli, INL_EXIT_USAGE, NULL, "only one key can come from standard input");
+	}
+	if (cli->n_key_files == INL_KEY_FILES_MAX)
+		return inl_cli_fail(cli, INL_EXIT_USAGE, NULL, "more than %d keys", INL_KEY_FILES_MAX);
+	cli->key_files[cli->n_key_files].file = optarg;
+	cli->key_files[cli->n_key_files++].hex = opt == INL_OPT_KEY_HEX;
+	return 0;
+}
+
+static int parse_options(struct inl_cli *cli, int argc, char **argv)
+{
+	struct parser parser;
+	int c, code = 0;
+
+	build_parser(cli->command, &parser);
+	opterr = 0;
+	while (!code && (c = getopt_long(argc, argv, parser.letters, parser.names, NULL)) != -1) {
+		if (c == '?' || c == ':')
+			return usage_error(cli, c, argv);
+		code = take_option(cli, opt_of(cli->command, c));
+	}
+	return code;
+}
+
+static int check_operands(struct inl_cli *cli, int n_args, char **args)
+{
+	const struct inl_cli_command *command = cli->command;
+
+	if (n_args < command->min_args)
+		return inl_cli_fail(cli, INL_EXIT_USAGE, NULL, "too few arguments; usage: inlay %s %s", command->name,
+				    command->usage);
+	if (command->max_args >= 0 && n_args > command->max_args)
+		return inl_cli_fail(cli, INL_EXIT_USAGE, args[command->max_args],
+				    "one argument too many; usage: inlay %s %s", command->name, command->usage);
+	return 0;
+}
+
+/* argv[0] is the name of the command. */
+static int run(struct inl_cli *cli, int argc, char **argv)
+{
+	int code = parse_options(cli, argc, argv);
+
+	if (code)
+		return code;
+	if (cli->given[INL_OPT_HELP])
+		return help_of(cli->command);
+	code = check_operands(cli, argc - optind, argv + optind);
+	if (!code)
+		code = cli->command->run(cli, argc - optind, argv + optind);
+	inl_cli_close(cli);
+	return code;
+}
+
+/* Output that did not arrive is a failure. */
+static int finish(const struct inl_cli *cli, int code)
+{
+	if (!fflush(stdout) && !ferror(stdout))
+		return code;
+	inl_cli_error(cli, "standard output", errno ? -errno : -EIO, NULL);
+	return inl_cli_worse(code, INL_EXIT_FAILED);
+}
+
+int main(int argc, char **argv)
+{
+	static struct inl_cli cli;
+
+	signal(SIGPIPE, SIG_DFL); /* whoever reads our output has seen enough: not worth a message */
+	if (argc < 2) {
+		fputs(synopsis, stderr);
+		fputs("inlay: no command is given; see: inlay help\n", stderr);
+		return INL_EXIT_USAGE;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+		return finish(&cli, general());
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
+		printf("inlay %s\n", inl_version());
+		return finish(&cli, 0);
+	}
+	cli.command = find_command(argv[1]);
+	if (!cli.command)
+		return inl_cli_fail(&cli, INL_EXIT_USAGE, argv[1], "no such command; see: inlay help");
+	return finish(&cli, run(&cli, argc - 1, argv + 1));
+}

@@ -1,0 +1,104 @@
+/*
+ * cli/report.c: what `inlay get` says of itself: progress on a terminal, the report at the end.
+ * Not here: messages of failures that end it (cli/error.c).
+ * Read more: cli/get.h.
+ */
+#include "cli/get.h"
+#include "cli/text.h"
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void inl_report_start(struct inl_get *get)
+{
+	struct inl_report *report = &get->report;
+
+	report->progress = !get->cli->given[INL_OPT_QUIET] && isatty(STDERR_FILENO);
+	report->started = report->last = now_ms();
+}
+
+void inl_report_progress(struct inl_get *get)
+{
+	struct inl_report *report = &get->report;
+	char bytes[16], rate[16];
+	int64_t now, spent;
+
+	if (!report->progress)
+		return;
+	now = now_ms();
+	if (now - report->last < 100)
+		return;
+	spent = now - report->started;
+	fprintf(stderr, "\r%" PRIu64 " files, %s, %s/s\033[K", report->n_files + report->n_same,
+		inl_text_size(report->n_bytes, bytes), inl_text_size(report->n_bytes * 1000 / (uint64_t)spent, rate));
+	report->last = now;
+	report->shown = true;
+}
+
+void inl_report_erase(struct inl_get *get)
+{
+	if (get->report.shown)
+		fputs("\r\033[K", stderr);
+	get->report.shown = false;
+}
+
+void inl_report_add(struct inl_get *get, const char *where, const char *why)
+{
+	struct inl_report *report = &get->report;
+	char *line;
+
+	if (report->n_lines++ >= INL_REPORT_LINES)
+		return;
+	line = inl_cli_alloc(strlen(where) + strlen(why) + 3);
+	memcpy(line, where, strlen(where));
+	memcpy(line + strlen(where), ": ", 2);
+	memcpy(line + strlen(where) + 2, why, strlen(why));
+	report->lines[report->n_lines - 1] = line;
+}
+
+static void totals(struct inl_get *get)
+{
+	const struct inl_report *report = &get->report;
+
+	inl_cli_fail(get->cli, 0, get->dest,
+		     "%ju exported, %ju of them only in part; %ju were there already; %ju skipped",
+		     (uintmax_t)report->n_files, (uintmax_t)report->n_partial, (uintmax_t)report->n_same,
+		     (uintmax_t)report->n_skipped);
+}
+
+void inl_report_end(struct inl_get *get)
+{
+	const struct inl_report *report = &get->report;
+
+	inl_report_erase(get);
+	for (uint64_t i = 0; i < report->n_lines && i < INL_REPORT_LINES; i++)
+		inl_cli_fail(get->cli, 0, NULL, "%s", report->lines[i]);
+	if (report->n_lines > INL_REPORT_LINES)
+		inl_cli_fail(get->cli, 0, NULL, "... and %ju more", (uintmax_t)(report->n_lines - INL_REPORT_LINES));
+	if (report->n_xattrs)
+		inl_cli_fail(get->cli, 0, get->dest, "%ju extended attribute%s refused, the first: %s",
+			     (uintmax_t)report->n_xattrs, report->n_xattrs == 1 ? " was" : "s were", report->first_xattr);
+	if (report->n_unlinked)
+		inl_cli_fail(get->cli, 0, get->dest, "%ju hard link%s of %s own", (uintmax_t)report->n_unlinked,
+			     report->n_unlinked == 1 ? " became a file" : "s became files",
+			     report->n_unlinked == 1 ? "its" : "their");
+	if (report->n_lines)
+		totals(get);
+}
+
+void inl_report_done(struct inl_get *get)
+{
+	for (unsigned i = 0; i < INL_REPORT_LINES; i++)
+		free(get->report.lines[i]);
+	free(get->report.first_xattr);
+}
