@@ -1,0 +1,69 @@
+#!/bin/sh
+# tools/deps.sh run|test: installs the Debian packages that building (run) or testing (test) needs, if any is missing.
+# Not here: any other change to the machine; other distributions (HACKING.md lists what is needed in words).
+# Read more: HACKING.md, "Building".
+set -eu
+
+build_set="gcc libc6-dev meson ninja-build pkg-config libssl-dev libext2fs-dev xz-utils"
+test_set="libcmocka-dev clang libclang-rt-14-dev python3 e2fsprogs"
+extra_set="acl attr fdisk mandoc" # tests that need these are skipped without them; installed along, never on their own
+
+case "${1-}" in
+run) wanted=$build_set extra= ;;
+test) wanted="$build_set $test_set" extra=$extra_set ;;
+*)
+	echo "usage: tools/deps.sh run|test" >&2
+	exit 2
+	;;
+esac
+
+if ! command -v dpkg-query >/dev/null 2>&1; then
+	echo "tools/deps.sh: no dpkg here, so nothing was checked; needed are what Debian calls: $wanted" >&2
+	exit 0
+fi
+
+installed() {
+	case "$(dpkg-query -W -f='${db:Status-Abbrev}' "$1" 2>/dev/null)" in
+	ii*) return 0 ;;
+	*) return 1 ;;
+	esac
+}
+
+# missing PACKAGE...: those that are not installed, each with a space before it.
+missing() {
+	for package; do
+		installed "$package" || printf ' %s' "$package"
+	done
+}
+
+# Lists of packages are split into words on purpose, here and below.
+# shellcheck disable=SC2086
+missing=$(missing $wanted)
+[ -n "$missing" ] || exit 0
+# shellcheck disable=SC2086
+missing="$missing$(missing $extra)"
+
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+	if command -v sudo >/dev/null 2>&1 && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+		as_root=sudo
+	else
+		echo "These Debian packages are missing:$missing" >&2
+		echo "As root, type:  apt-get update && apt-get install -y --no-install-recommends$missing" >&2
+		exit 1
+	fi
+fi
+
+echo "Installing:$missing"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# shellcheck disable=SC2086
+install_missing() {
+	$as_root apt-get update -q &&
+		$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+}
+if ! install_missing >"$log" 2>&1 </dev/null; then
+	tail -n 20 "$log" >&2
+	echo "tools/deps.sh: apt-get could not install:$missing" >&2
+	exit 1
+fi
