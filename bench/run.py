@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+# bench/run.py: how fast, in how little memory: each row beside its reference, measured in turns, in the same run.
+# Not here: checks of correctness (tests/); figures of other machines.
+# Read more: HACKING.md, "Speed".
+"""Print a table of speeds and of memory, or the rows whose name contains one of the words.
+
+Volumes are written by the kernel, which takes root and a loop device; without them those rows say so. Everything lies in
+memory (/dev/shm, or the folder in BENCH_DIR): about 4 GiB are needed. Ratios are medians over pairs of runs.
+"""
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(TOP, "tests", "lib"))
+sys.dont_write_bytecode = True
+import koracle  # noqa: E402
+
+BUILD = os.path.join(TOP, "build")
+INLAY = os.path.join(BUILD, "cli", "inlay")
+MEASURE = os.path.join(BUILD, "bench", "measure")
+KEY = bytes(range(1, 65))
+GIB = 1 << 30
+MIB = 1 << 20
+
+
+class Unable(Exception):
+    """This machine cannot run the row."""
+
+
+class Bench:
+    def __init__(self, work, pairs):
+        self.work, self.pairs = work, pairs
+        self.key = self.path("key")
+        self.mounts, self.missed, self.has_kernel = [], 0, None
+        with open(self.key, "wb") as f:
+            f.write(KEY)
+
+    def path(self, name):
+        return os.path.join(self.work, name)
+
+    # ---- measuring
+
+    def measure(self, *argv):
+        """Seconds and peak memory in bytes."""
+        result = self.path("result")
+        subprocess.run([MEASURE, result, *argv], check=True, stdout=subprocess.DEVNULL)
+        with open(result, encoding="ascii") as f:
+            seconds, kilobytes, status = f.read().split()
+        if status != "0":
+            raise RuntimeError(f"{' '.join(argv)}: exit status {status}")
+        return float(seconds), int(kilobytes) * 1024
+
+    def duel(self, ours, reference):
+        """Run both in turns, after one round that does not count: two medians in seconds, and the median ratio."""
+        ours(), reference()
+        pairs = [(ours(), reference()) for _ in range(self.pairs)]
+        return (statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs),
+                statistics.median(b / a for a, b in pairs))
+
+    # ---- volumes
+
+    def needs_kernel(self):
+        if self.has_kernel is None:
+            self.has_kernel = koracle.available()
+        if not self.has_kernel:
+            raise Unable("needs root, a loop device and a kernel with fscrypt")
+
+    def volume(self, name, size, encrypted, fill, *options):
+        """An image whose folder /tree was filled through the kernel."""
+        image, directory = self.path(name + ".img"), self.path(name + ".mnt")
+        with open(image, "wb") as f:
+            f.truncate(size)
+        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-O", "encrypt", "-m", "0", *options, image], check=True)
+        self.mount(image, directory)
+        tree = os.path.join(directory, "tree")
+        os.mkdir(tree)
+        if encrypted:
+            koracle.set_policy(tree, koracle.add_key(directory, KEY))
+        fill(tree)
+        self.umount(directory)
+        return image
+
+    def mount(self, image, directory):
+        os.makedirs(directory, exist_ok=True)
+        koracle.mount(image, directory)
+        self.mounts.append(directory)
+        return directory
+
+    def umount(self, directory):
+        koracle.umount(directory)
+        self.mounts.remove(directory)
+
+    def close(self):
+        for directory in list(self.mounts):
+            self.umount(directory)
+
+    # ---- the table
+
+    def row(self, what, ours, reference, value, target="", met=True):
+        self.missed += not met
+        verdict = "" if not target else "met" if met else "MISSED"
+        print(f"{what:54} {ours:>12} {reference:>12} {value:>7} {target:>9}  {verdict}".rstrip(), flush=True)
+
+    def ratio(self, what, ours, reference, ratio, target=None):
+        self.row(what, ours, reference, f"{ratio:.2f}", *([f">= {target:.2f}", ratio >= target] if target else []))
+
+    def limit(self, what, value, unit, limit):
+        self.row(what, f"{value:.0f} {unit}", "-", "-", f"< {limit} {unit}", value < limit)
+
+
+def pieces(path, total):
+    block = os.urandom(MIB)
+    with open(path, "wb") as f:
+        for _ in range(total // MIB):
+            f.write(block)
+
+
+def small_files(tree):
+    for i in range(20000):
+        with open(os.path.join(tree, f"file-{i:05d}"), "wb") as f:
+            f.write(bytes([i & 255, i >> 8]) * 512)
+
+
+def big_tree(tree):
+    """100,000 names: 40 levels deep, 300 per folder, every second file with a second name."""
+    made, deep = 0, tree
+    for level in range(40):
+        for side in range(5):
+            folder = os.path.join(deep, f"side-{side}")
+            os.mkdir(folder)
+            for i in range(250):
+                path = os.path.join(folder, f"a file of some length {i}")
+                with open(path, "wb") as f:
+                    f.write(b"%d" % i)
+                made += 1
+                if i % 2:
+                    os.link(path, os.path.join(folder, f"another name {i}"))
+                    made += 1
+        for i in range(625):
+            os.symlink(f"side-0/a file of some length {i}", os.path.join(deep, f"link {i}"))
+            made += 1
+        deep = os.path.join(deep, f"level {level}")
+        os.mkdir(deep)
+    return made
+
+
+def bench_xts(bench):
+    """xts: AES-256-XTS in cache, one thread: ours beside OpenSSL with a prepared key."""
+    out = subprocess.run([os.path.join(BUILD, "bench", "xts")], check=True, capture_output=True, text=True).stdout
+    for line in out.splitlines():
+        unit, openssl, cipher, block = line.split()
+        for what, value in (("cipher", cipher), ("keyed read of ram(1M)", block)):
+            bench.ratio(f"xts: {what}, {unit}-byte units / OpenSSL", f"{value} GB/s", f"{openssl} GB/s",
+                        float(value) / float(openssl))
+
+
+def bench_cat(bench):
+    """cat: 1 GiB."""
+    bench.needs_kernel()
+    image = bench.volume("cat", GIB + 192 * MIB, True, lambda tree: pieces(os.path.join(tree, "big"), GIB))
+    plain = bench.path("plain")
+    pieces(plain, GIB)
+    for what, spec in (("fallback", image), ("engine, 1 slot", f"engine({image}, slots=1)")):
+        ours, reference, ratio = bench.duel(
+            lambda: bench.measure(INLAY, "cat", "--key", bench.key, spec + ":/tree/big")[0],
+            lambda: bench.measure("cat", plain)[0])
+        bench.ratio(f"cat: 1 GiB, {what} / cat of a plain file", f"{GIB / ours / 1e9:.2f} GB/s",
+                    f"{GIB / reference / 1e9:.2f} GB/s", ratio, 0.33)
+    os.unlink(image)
+    os.unlink(plain)
+
+
+def export(bench, *argv):
+    """Run a command that makes the folder `out`; removing it takes no part in the time."""
+    out = bench.path("out")
+    subprocess.run(["rm", "-rf", out], check=True)
+    return bench.measure(*argv, out)
+
+
+def bench_export(bench):
+    """export: 20,000 files of 1 KiB."""
+    bench.needs_kernel()
+    image = bench.volume("small", 256 * MIB, True, small_files, "-N", "30000")
+    plain = bench.volume("plain", 256 * MIB, False, small_files, "-N", "30000")
+    mounted = bench.mount(plain, bench.path("plain.mnt"))
+    ours, reference, ratio = bench.duel(
+        lambda: export(bench, INLAY, "get", "--quiet", "--key", bench.key, image + ":/tree")[0],
+        lambda: export(bench, "cp", "-a", os.path.join(mounted, "tree"))[0])
+    n_files = len(os.listdir(bench.path("out")))
+    if n_files != 20000:
+        raise RuntimeError(f"{n_files} files were exported")
+    bench.umount(mounted)
+    bench.ratio("export: 20,000 files of 1 KiB / cp -a, plain", f"{20000 / ours:,.0f} /s", f"{20000 / reference:,.0f} /s", ratio, 1.0)
+
+
+def bench_memory(bench):
+    """memory: peak while exporting a big tree."""
+    bench.needs_kernel()
+    made = []
+    image = bench.volume("tree", 768 * MIB, True, lambda tree: made.append(big_tree(tree)), "-N", "110000")
+    seconds, peak = export(bench, INLAY, "get", "--quiet", "--key", bench.key, image + ":/tree")
+    found = sum(len(files) for _, _, files in os.walk(bench.path("out")))
+    if found != made[0]:
+        raise RuntimeError(f"{made[0]} files were made, {found} exported")
+    bench.limit(f"memory: get of {found:,} files, 40 levels, {seconds:.1f} s", peak / MIB, "MiB", 64)
+
+
+def bench_open(bench):
+    """open: a sparse image of 1 TiB, and the listing of its root. Needs no kernel."""
+    image = bench.path("huge.img")
+    with open(image, "wb") as f:
+        f.truncate(1 << 40)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-O", "encrypt", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+                    image], check=True)
+    runs = [bench.measure(INLAY, "ls", image + ":/") for _ in range(bench.pairs)]
+    bench.limit("open: ls of 1 TiB, time", statistics.median(s for s, _ in runs) * 1000, "ms", 100)
+    bench.limit("open: ls of 1 TiB, memory", max(peak for _, peak in runs) / MIB, "MiB", 64)
+
+
+ROWS = {"xts": bench_xts, "open": bench_open, "cat": bench_cat, "export": bench_export, "memory": bench_memory}
+
+
+def workplace():
+    folder = os.environ.get("BENCH_DIR", "/dev/shm" if os.path.isdir("/dev/shm") else None)
+    return tempfile.TemporaryDirectory(prefix="inlay-bench-", dir=folder)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", help="of: " + " ".join(ROWS))
+    parser.add_argument("--pairs", type=int, default=7, help="measured runs of each side (7)")
+    parser.add_argument("--check", action="store_true", help="exit status 1 if a target is missed")
+    o = parser.parse_args()
+    subprocess.run([os.path.join(TOP, "tools", "run-tests"), "--build", "gcc"], check=True)
+    print(f"{'':54} {'inlay':>12} {'reference':>12} {'ratio':>7} {'target':>9}")
+    with workplace() as work:
+        bench = Bench(work, o.pairs)
+        try:
+            for name, run in ROWS.items():
+                if o.words and not any(word in name for word in o.words):
+                    continue
+                try:
+                    run(bench)
+                except Unable as why:
+                    print(f"{name}: not measured: {why}", flush=True)
+        finally:
+            bench.close()
+            subprocess.run(["rm", "-rf", bench.path("out")], check=False)
+    sys.exit(1 if o.check and bench.missed else 0)
+
+
+if __name__ == "__main__":
+    main()
