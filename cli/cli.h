@@ -13,8 +13,8 @@ enum inl_exit {
 	INL_EXIT_OK = 0,
 	INL_EXIT_FAILED = 1,
 	INL_EXIT_USAGE = 2,
-	INL_EXIT_KEY = 3,	 /* a key is missing or wrong */
-	INL_EXIT_VOLUME = 4,	 /* no volume that can be read */
+	INL_EXIT_KEY = 3,        /* a key is missing or wrong */
+	INL_EXIT_VOLUME = 4,     /* no volume that can be read */
 	INL_EXIT_INCOMPLETE = 5, /* done, but not all of it */
 	INL_EXIT_INTERRUPTED = 130,
 };
@@ -55,18 +55,18 @@ struct inl_cli {
 	unsigned flags; /* volumes are opened with: of enum inl_volume_flags */
 
 	struct inl_keyring *keys; /* from the first inl_cli_open on */
-	char *image;		  /* what is open */
+	char *image;              /* what is open */
 	struct inl_dev *dev;
 	struct inl_volume *vol;
 };
 
 struct inl_cli_command {
 	const char *name;
-	const char *usage;   /* the operands */
-	const char *summary; /* one line */
-	const char *help;    /* more lines; may be "" */
-	uint8_t options[12]; /* of enum inl_opt, up to INL_OPT_END */
-	int min_args, max_args; /* operands; max -1: any number */
+	const char *usage;                                        /* the operands */
+	const char *summary;                                      /* one line */
+	const char *help;                                         /* more lines; may be "" */
+	uint8_t options[12];                                      /* of enum inl_opt, up to INL_OPT_END */
+	int min_args, max_args;                                   /* operands; max -1: any number */
 	int (*run)(struct inl_cli *cli, int n_args, char **args); /* returns an exit code */
 };
 
@@ -149,7 +149,7 @@ void inl_cli_close(struct inl_cli *cli);
 /* Print the counters of a device and of those below it. */
 void inl_cli_counters(FILE *out, const struct inl_dev *dev);
 
-/* Why an encrypted inode cannot be read, naming its key: fills diag if crypt->status is not 0. Returns crypt->status. */
+/* Why an encrypted inode cannot be read, with its key: fills diag if crypt->status is not 0. Returns crypt->status. */
 int inl_cli_crypt_status(struct inl_cli *cli, const struct inl_inode_crypt *crypt, struct inl_diag *diag);
 
 /* Directories that were entered already: a damaged volume may have loops. One bit per inode, paged in on demand. */

@@ -172,7 +172,7 @@ static bool is_dir(const char *path)
  * `get IMAGE:/dir DEST` makes DEST, or DEST/dir where DEST is there. When it is run a second time, to go on, DEST is
  * there: this file in it says that it is the copy of /dir, not yet finished.
  */
-#define MARK	  ".inlay-unfinished"
+#define MARK      ".inlay-unfinished"
 #define MARK_SIZE 64
 
 static void mark_text(const struct inl_get *get, uint64_t ino, char text[MARK_SIZE])

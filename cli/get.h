@@ -1,11 +1,10 @@
 /*
- * cli/get.h: the parts of `inlay get`: a walk (walk.c), one entry in its place (place.c), file contents (copy.c), what
- * belongs to a file besides its contents (meta.c), hard links (links.c), progress and report (report.c).
+ * cli/get.h: the parts of `inlay get`: walk.c, place.c, copy.c, meta.c, links.c, report.c.
  * Not here: other subcommands.
  * Read more: doc/inlay.1, "EXPORT".
  *
- * Inside, functions return 0, or the exit code that ends the export; the message is out by then. A function that cannot know
- * whether a failure ends the export returns -errno and leaves side, diag and subject in struct inl_get.
+ * Functions return 0, or the exit code that ends the export; the message is out by then. A function that cannot know
+ * whether a failure ends the export returns -errno and leaves side and diag in struct inl_get.
  */
 #ifndef INLAY_CLI_GET_H
 #define INLAY_CLI_GET_H
@@ -14,12 +13,12 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
-#define INL_GET_BUF_LEN	   ((size_t)1 << 20)
+#define INL_GET_BUF_LEN    ((size_t)1 << 20)
 #define INL_REPORT_LINES   1000
-#define INL_RANGES_MAX	   8 /* bad ranges of one file that are reported one by one */
+#define INL_RANGES_MAX     8 /* bad ranges of one file that are reported one by one */
 #define INL_TEMP_NAME_SIZE 32
 
-/* Which of the two could not do it. Of what the destination refused the export can go on without anyone asking for that. */
+/* Which of the two could not do it. The export goes on without what was refused, even if nobody asked for that. */
 enum inl_side { INL_SOURCE, INL_DESTINATION, INL_REFUSED };
 
 /* ---- hard links -------------------------------------------------------------------------------------------------- */
@@ -48,16 +47,15 @@ char *inl_links_find(const struct inl_links *links, uint32_t ino);
 
 struct inl_report {
 	char *lines[INL_REPORT_LINES];
-	uint64_t n_lines;     /* also those that are not kept */
-	uint64_t n_files;     /* exported now: everything but directories */
+	uint64_t n_lines; /* also those that are not kept */
+	uint64_t n_files; /* exported now: everything but directories */
 	uint64_t n_bytes;
-	uint64_t n_dirs;
-	uint64_t n_same;      /* found exported */
-	uint64_t n_skipped;   /* entries that are not there now */
-	uint64_t n_partial;   /* files with holes where they could not be read */
-	uint64_t n_xattrs;    /* refused by the destination */
+	uint64_t n_same;    /* found exported */
+	uint64_t n_skipped; /* entries that are not there now */
+	uint64_t n_partial; /* files with holes where they could not be read */
+	uint64_t n_xattrs;  /* refused by the destination */
 	char *first_xattr;
-	uint64_t n_unlinked;  /* hard links that became files of their own */
+	uint64_t n_unlinked; /* hard links that became files of their own */
 	bool progress;
 	bool shown;
 	int64_t started, last; /* milliseconds */
@@ -83,7 +81,6 @@ struct inl_frame {
 	ino_t dev_ino;
 	uid_t uid; /* as it is there now */
 	gid_t gid;
-	mode_t mode;
 	bool has_default_acl; /* new files inherit what they should not */
 };
 
@@ -101,8 +98,8 @@ struct inl_get {
 	uint8_t *buf; /* INL_GET_BUF_LEN */
 
 	const char *source; /* PATH */
-	char *dest;	    /* where the copy of PATH is */
-	char *path;	    /* below both, where the export is */
+	char *dest;         /* where the copy of PATH is */
+	char *path;         /* below both, where the export is */
 	size_t path_len, path_room;
 
 	int top_fd; /* of the directory that hard links are counted from; -1: a single file */
@@ -112,7 +109,7 @@ struct inl_get {
 	struct inl_seen seen;
 	struct inl_links links;
 	struct inl_report report;
-	bool marked;	 /* the top has the mark of an unfinished export */
+	bool marked;     /* the top has the mark of an unfinished export */
 	int granularity; /* of times in the destination: nanoseconds; 0: not known yet */
 
 	/* of the last failure */
@@ -152,7 +149,7 @@ void inl_get_unmark(struct inl_get *get);
 /* Walk a directory: fd becomes the export's. Returns 0 or an exit code. */
 int inl_get_walk(struct inl_get *get, struct inl_inode *dir, int fd);
 
-/* Open name in the directory fd as a directory to be filled, made if missing; a symbolic link is none. An fd or -errno. */
+/* Open name in the directory fd as a directory to fill, made if missing; a symbolic link is none. An fd or -errno. */
 int inl_get_open_dir(int fd, const char *name);
 
 /* Export anything but a directory as name in get->dir_fd. Returns 0 or an exit code. */
@@ -160,9 +157,6 @@ int inl_get_place(struct inl_get *get, struct inl_inode *inode, const struct inl
 
 /* Copy the contents of a regular file. Returns 0 or -errno (inl_get_failed); get->n_bad says what is missing. */
 int inl_get_copy(struct inl_get *get, struct inl_inode *inode, uint64_t size, int fd);
-
-/* Would the destination keep time a as time b? */
-bool inl_get_same_time(struct inl_get *get, const struct inl_time *a, const struct timespec *b);
 
 /* A name for something unfinished. */
 void inl_get_temp_name(char name[INL_TEMP_NAME_SIZE]);
@@ -176,8 +170,8 @@ mode_t inl_meta_mode(const struct inl_get *get, const struct inl_stat *st);
 bool inl_meta_needs_chown(const struct inl_get *get, const struct inl_stat *st);
 
 /*
- * Owner, attributes and mode of an open file whose mode is now, then (if with_times) its times. What the destination refuses
- * of owners and attributes is counted only.
+ * Owner, attributes and mode of an open file whose mode is now, then (if with_times) its times. Attributes that the
+ * destination refuses are only counted.
  *
  * Returns: 0 or -errno (inl_get_failed).
  */

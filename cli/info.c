@@ -72,7 +72,8 @@ static void print_policy(const struct inl_policy_use *use)
 
 	printf("  version %u, key %s %s: %s\n", policy->version, policy->version == 1 ? "descriptor" : "identifier",
 	       inl_key_spec_hex(&policy->key, hex), use->key_given ? "given" : "not given");
-	printf("    %" PRIu64 " inode%s, %s\n", use->n_inodes, use->n_inodes == 1 ? "" : "s", inl_text_status(use->status));
+	printf("    %" PRIu64 " inode%s, %s\n", use->n_inodes, use->n_inodes == 1 ? "" : "s",
+	       inl_text_status(use->status));
 	printf("    contents %s, names %s padded to %u, IVs %s", inl_text_fscrypt_mode(policy->contents_mode, contents),
 	       inl_text_fscrypt_mode(policy->filenames_mode, names), inl_policy_padding(policy),
 	       inl_policy_iv_method(policy));
@@ -198,7 +199,8 @@ int inl_cli_info(struct inl_cli *cli, int n_args, char **args)
 	int code = inl_target_init(cli, args[0], &target);
 
 	if (!code && strcmp(target.path, "/"))
-		code = inl_cli_fail(cli, INL_EXIT_USAGE, args[0], "an image is described, not a path in it (inlay stat)");
+		code = inl_cli_fail(cli, INL_EXIT_USAGE, args[0],
+				    "an image is described, not a path in it (inlay stat)");
 	if (!code)
 		code = describe(cli, &target);
 	inl_target_done(&target);

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define UNIT	  16 /* records begin at multiples of this many bytes, so that 32 bits reach 64 GiB */
+#define UNIT      16 /* records begin at multiples of this many bytes, so that 32 bits reach 64 GiB */
 #define SLOTS_MIN 1024u
 #define SLOTS_MAX (UINT32_C(1) << 21) /* 16 MiB, and 8 more while it grows */
 

@@ -185,7 +185,8 @@ static void push_directories(struct ls *ls, const struct inl_list *list, const c
 		const struct inl_list_entry *entry = &list->entries[i];
 
 		if (inl_list_is_dir(ls->cli, entry))
-			*rest = new_pending(entry->ino, inl_cli_join(path, list->names + entry->name, entry->len), *rest);
+			*rest = new_pending(entry->ino, inl_cli_join(path, list->names + entry->name, entry->len),
+					    *rest);
 	}
 }
 

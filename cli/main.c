@@ -27,7 +27,7 @@ static const struct option_row option_rows[] = {
 	{ INL_OPT_KEY_HEX, 0, "key-hex", true, "a master key, hex text; -: standard input; repeatable" },
 	{ INL_OPT_JSON, 0, "json", false, "print JSON" },
 	{ INL_OPT_COUNTERS, 0, "counters", false, "at the end, print what the devices did to standard error" },
-	{ INL_OPT_KEEP_GOING, 0, "keep-going", false, "skip what cannot be read, report it at the end (exit status 5)" },
+	{ INL_OPT_KEEP_GOING, 0, "keep-going", false, "skip and report what cannot be read (exit status 5)" },
 	{ INL_OPT_QUIET, 'q', "quiet", false, "no progress" },
 	{ INL_OPT_VERBOSE, 'v', "verbose", false, "print what is exported" },
 	{ INL_OPT_V1, 0, "v1", false, "the descriptor of version 1 policies" },
@@ -66,10 +66,11 @@ static const struct inl_cli_command commands[] = {
 	},
 	{
 		"get", "IMAGE[:PATH] DEST", "export a file or a tree",
-		"DEST is treated as cp -a treats it: in an existing directory a copy of the name PATH ends with is made,\n"
-		"otherwise DEST is made. Without PATH, or with one that ends in \"/.\", the content goes into DEST itself.\n"
-		"Times, modes, owners (for root), extended attributes, symbolic and hard links, devices and holes are kept.\n"
-		"Run the same command again to go on after an interruption: what is already there is skipped.\n",
+		"DEST is treated as cp -a treats it: in an existing directory a copy of the name PATH ends with\n"
+		"is made, otherwise DEST is made. Without PATH, or with one that ends in \"/.\", the content goes\n"
+		"into DEST itself. Times, modes, owners (for root), extended attributes, symbolic and hard links,\n"
+		"devices and holes are kept. Run the same command again to go on after an interruption: what is\n"
+		"already there is skipped.\n",
 		{ INL_OPT_KEEP_GOING, INL_OPT_QUIET, INL_OPT_VERBOSE, INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_COUNTERS },
 		2, 2, inl_cli_get,
 	},
@@ -132,8 +133,8 @@ static void print_option(const struct option_row *row)
 
 static int help_of(const struct inl_cli_command *command)
 {
-	printf("Usage: inlay %s %s%s\n%c%s.\n", command->name, command->options[0] ? "[OPTION]... " : "", command->usage,
-	       command->summary[0] - 'a' + 'A', command->summary + 1);
+	printf("Usage: inlay %s %s%s\n%c%s.\n", command->name, command->options[0] ? "[OPTION]... " : "",
+	       command->usage, command->summary[0] - 'a' + 'A', command->summary + 1);
 	if (command->help[0])
 		printf("\n%s", command->help);
 	printf("\nOptions:\n");
@@ -183,7 +184,8 @@ static void build_parser(const struct inl_cli_command *command, struct parser *p
 		if (row->letter)
 			parser->letters[n_letters++] = row->letter;
 		if (row->name)
-			parser->names[n_names++] = (struct option){ row->name, row->has_file, NULL, 256 + (int)row->opt };
+			parser->names[n_names++] =
+				(struct option){ row->name, row->has_file, NULL, 256 + (int)row->opt };
 	}
 }
 

@@ -118,8 +118,9 @@ static int set_times(struct inl_get *get, const struct inl_stat *st, int fd)
 /* A destination that knows no owners or modes (FAT) refuses them with -EPERM: nothing to be done about it. */
 static int may_refuse(struct inl_get *get, int failed)
 {
-	return failed && errno != EPERM && errno != EOPNOTSUPP && errno != EINVAL ?
-		       inl_get_failed(get, INL_DESTINATION, -errno) : 0;
+	return failed && errno != EPERM && errno != EOPNOTSUPP && errno != EINVAL
+		       ? inl_get_failed(get, INL_DESTINATION, -errno)
+		       : 0;
 }
 
 int inl_meta_file(struct inl_get *get, struct inl_inode *inode, const struct inl_stat *st, int fd, mode_t now,

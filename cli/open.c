@@ -190,9 +190,9 @@ int inl_cli_crypt_status(struct inl_cli *cli, const struct inl_inode_crypt *cryp
 	if (crypt->status == -EUCLEAN)
 		return inl_diag_set(diag, -EUCLEAN, "its encryption context is missing or damaged");
 	return inl_diag_set(diag, crypt->status, "%s: contents %s, names %s, flags 0x%02x",
-			    crypt->status == -EINVAL ? "its encryption policy is not valid" :
-			    crypt->status == -ENOPKG ? "a cipher of its encryption policy is not available here" :
-						       inl_cli_why(crypt->status),
+			    crypt->status == -EINVAL   ? "its encryption policy is not valid"
+			    : crypt->status == -ENOPKG ? "a cipher of its encryption policy is not available here"
+						       : inl_cli_why(crypt->status),
 			    inl_text_fscrypt_mode(crypt->policy.contents_mode, contents),
 			    inl_text_fscrypt_mode(crypt->policy.filenames_mode, names), crypt->policy.flags);
 }

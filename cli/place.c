@@ -1,5 +1,5 @@
 /*
- * cli/place.c: puts one exported entry in its place: made, or replaced in one step, or left alone if it is there already.
+ * cli/place.c: puts one exported entry in its place: made, replaced in one step, or left alone if it is there.
  * Not here: directories (cli/walk.c); contents (cli/copy.c); owners, modes, times (cli/meta.c).
  * Read more: doc/inlay.1, "EXPORT".
  */
@@ -48,7 +48,7 @@ static int probe_granularity(int dir_fd)
 	return step;
 }
 
-bool inl_get_same_time(struct inl_get *get, const struct inl_time *a, const struct timespec *b)
+static bool same_time(struct inl_get *get, const struct inl_time *a, const struct timespec *b)
 {
 	if (a->sec == b->tv_sec && a->nsec == (uint32_t)b->tv_nsec)
 		return true;
@@ -94,7 +94,7 @@ static bool is_device(mode_t mode)
 
 static bool is_same(struct inl_get *get, const struct inl_stat *st, const char *name, const struct stat *old)
 {
-	if ((st->mode & S_IFMT) != (old->st_mode & S_IFMT) || !inl_get_same_time(get, &st->mtime, &old->st_mtim))
+	if ((st->mode & S_IFMT) != (old->st_mode & S_IFMT) || !same_time(get, &st->mtime, &old->st_mtim))
 		return false;
 	if (S_ISREG(st->mode))
 		return st->size == (uint64_t)old->st_size;
@@ -137,9 +137,9 @@ static int create(struct inl_get *get, const struct inl_stat *st, const char *na
 static int nothing_left(struct inl_get *get)
 {
 	get->diag = (struct inl_diag){ 0 };
-	return inl_get_failed(get, INL_SOURCE,
-			      inl_diag_set(&get->diag, -EIO, "nothing of it could be read (%ju bytes)",
-					   (uintmax_t)get->n_bad));
+	return inl_get_failed(
+		get, INL_SOURCE,
+		inl_diag_set(&get->diag, -EIO, "nothing of it could be read (%ju bytes)", (uintmax_t)get->n_bad));
 }
 
 static int fill(struct inl_get *get, struct inl_inode *inode, const struct inl_stat *st, int fd)
@@ -237,7 +237,8 @@ static int special_failed(struct inl_get *get, const struct inl_stat *st, int er
 	if (err != -EPERM || S_ISLNK(st->mode))
 		return inl_get_failed(get, INL_DESTINATION, err);
 	return inl_get_failed(get, INL_REFUSED,
-			      inl_diag_set(&get->diag, err, "not made: a %s needs root, and a file system that has them",
+			      inl_diag_set(&get->diag, err,
+					   "not made: a %s needs root, and a file system that has them",
 					   inl_text_type(st->mode)));
 }
 
@@ -267,7 +268,7 @@ static int place_special(struct inl_get *get, struct inl_inode *inode, const str
 
 /* ---- hard links -------------------------------------------------------------------------------------------------- */
 
-/* Open the directory of a path below the top, one part at a time: the path may be longer than PATH_MAX. *last is its end. */
+/* Open the directory of a path below the top, part by part: the path may be longer than PATH_MAX. *last is its end. */
 static int open_parent(struct inl_get *get, char *path, const char **last)
 {
 	int fd = openat(get->top_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -87,7 +87,8 @@ void inl_report_end(struct inl_get *get)
 		inl_cli_fail(get->cli, 0, NULL, "... and %ju more", (uintmax_t)(report->n_lines - INL_REPORT_LINES));
 	if (report->n_xattrs)
 		inl_cli_fail(get->cli, 0, get->dest, "%ju extended attribute%s refused, the first: %s",
-			     (uintmax_t)report->n_xattrs, report->n_xattrs == 1 ? " was" : "s were", report->first_xattr);
+			     (uintmax_t)report->n_xattrs, report->n_xattrs == 1 ? " was" : "s were",
+			     report->first_xattr);
 	if (report->n_unlinked)
 		inl_cli_fail(get->cli, 0, get->dest, "%ju hard link%s of %s own", (uintmax_t)report->n_unlinked,
 			     report->n_unlinked == 1 ? " became a file" : "s became files",

@@ -108,7 +108,8 @@ static void show_extent(struct inl_json *json, const struct inl_extent *extent)
 	bool mapped = extent->kind == INL_EXTENT_DATA || extent->kind == INL_EXTENT_UNWRITTEN;
 
 	if (!json) {
-		printf("Extent      %" PRIu64 " + %" PRIu64 " %s", extent->offset, extent->len, extent_kinds[extent->kind]);
+		printf("Extent      %" PRIu64 " + %" PRIu64 " %s", extent->offset, extent->len,
+		       extent_kinds[extent->kind]);
 		if (mapped)
 			printf(" at %" PRIu64, extent->phys);
 		putchar('\n');
@@ -219,8 +220,8 @@ static int gather(struct inl_cli *cli, struct facts *f, struct inl_diag *diag)
 	if (err)
 		return err;
 	inl_inode_crypt(f->inode, &f->crypt);
-	f->key_given = f->crypt.encrypted && f->crypt.status != -EUCLEAN &&
-		       inl_keyring_has(cli->keys, &f->crypt.policy.key);
+	f->key_given =
+		f->crypt.encrypted && f->crypt.status != -EUCLEAN && inl_keyring_has(cli->keys, &f->crypt.policy.key);
 	if (!S_ISLNK(f->st.mode))
 		return 0;
 	f->link = inl_cli_alloc(INL_SYMLINK_MAX);

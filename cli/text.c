@@ -40,7 +40,10 @@ static bool is_harmful(uint32_t c)
 	       c == 0x200e || c == 0x200f || c == 0xfeff;
 }
 
-unsigned inl_text_char(const char *p, size_t len, unsigned *skip)
+/*
+ * Length of the character at p: 1..4 bytes that may be shown, or 0: harmful, or no UTF-8. *skip bytes belong together.
+ */
+static unsigned shown_char(const char *p, size_t len, unsigned *skip)
 {
 	uint32_t c = 0;
 	unsigned n = decode((const unsigned char *)p, len, &c);
@@ -63,16 +66,6 @@ bool inl_text_is_utf8(const char *text, size_t len)
 	return true;
 }
 
-size_t inl_text_width(const char *text, size_t len)
-{
-	size_t width = 0;
-	unsigned skip;
-
-	for (size_t i = 0; i < len; i += skip, width++)
-		inl_text_char(text + i, len - i, &skip);
-	return width;
-}
-
 void inl_text_put(FILE *out, const char *text, size_t len, bool safe)
 {
 	unsigned skip;
@@ -82,7 +75,7 @@ void inl_text_put(FILE *out, const char *text, size_t len, bool safe)
 		return;
 	}
 	for (size_t i = 0; i < len; i += skip) {
-		if (inl_text_char(text + i, len - i, &skip))
+		if (shown_char(text + i, len - i, &skip))
 			fwrite(text + i, 1, skip, out);
 		else
 			putc('?', out);
@@ -252,12 +245,11 @@ void inl_text_sizes(uint32_t sizes, char *text, size_t room)
 const char *inl_text_flag(uint32_t flags, unsigned *i)
 {
 	static const char *const names[32] = {
-		[0] = "secrm",	     [1] = "unrm",	[2] = "compr",	    [3] = "sync",
-		[4] = "immutable",   [5] = "append",	[6] = "nodump",	    [7] = "noatime",
-		[11] = "encrypt",    [12] = "index",	[13] = "imagic",    [14] = "journal_data",
-		[15] = "notail",     [16] = "dirsync",	[17] = "topdir",    [18] = "huge_file",
-		[19] = "extents",    [20] = "verity",	[21] = "ea_inode",  [23] = "nocow",
-		[25] = "dax",	     [28] = "inline_data", [29] = "projinherit", [30] = "casefold",
+		[0] = "secrm",      [1] = "unrm",          [2] = "compr",        [3] = "sync",      [4] = "immutable",
+		[5] = "append",     [6] = "nodump",        [7] = "noatime",      [11] = "encrypt",  [12] = "index",
+		[13] = "imagic",    [14] = "journal_data", [15] = "notail",      [16] = "dirsync",  [17] = "topdir",
+		[18] = "huge_file", [19] = "extents",      [20] = "verity",      [21] = "ea_inode", [23] = "nocow",
+		[25] = "dax",       [28] = "inline_data",  [29] = "projinherit", [30] = "casefold",
 	};
 
 	while (*i < 32) {

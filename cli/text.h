@@ -9,16 +9,7 @@
 #include <inlay/volume.h>
 #include <stdio.h>
 
-/*
- * Length of the character at p: 1..4 bytes of printable UTF-8; 0: a control character or bytes that are no UTF-8, of
- * which *skip belong together.
- */
-unsigned inl_text_char(const char *p, size_t len, unsigned *skip);
-
 bool inl_text_is_utf8(const char *text, size_t len);
-
-/* Characters, as they will be shown. */
-size_t inl_text_width(const char *text, size_t len);
 
 /* Write bytes to out; safe: what could harm a terminal or break a line becomes '?'. */
 void inl_text_put(FILE *out, const char *text, size_t len, bool safe);
@@ -53,10 +44,10 @@ const char *inl_text_status(int status);
 /* The name of an fscrypt mode, also of an unknown one. */
 const char *inl_text_fscrypt_mode(int mode, char text[24]);
 
-/* Capabilities in words: one line per mode. */
+/* "512, 4096": the powers of two whose bits are set. */
 void inl_text_sizes(uint32_t sizes, char *text, size_t room);
 
-/* Iterate over the names of inode flags: NULL past the last; 0 for a flag without a name is not reported. */
+/* The name of the next flag that has one, from bit *i on; NULL past the last. */
 const char *inl_text_flag(uint32_t flags, unsigned *i);
 
 #endif

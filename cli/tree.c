@@ -57,8 +57,8 @@ static void enter(struct tree *tree, uint64_t ino, char *path)
 	level = inl_cli_alloc(sizeof(*level));
 	level->parent = tree->top;
 	level->path = path;
-	tree->code = inl_cli_worse(tree->code, inl_list_init(tree->cli, inode, where, tree->cli->given[INL_OPT_ALL],
-							     &level->list));
+	tree->code = inl_cli_worse(tree->code,
+				   inl_list_init(tree->cli, inode, where, tree->cli->given[INL_OPT_ALL], &level->list));
 	tree->top = level;
 	inl_inode_put(inode);
 	free(where);
@@ -116,7 +116,8 @@ static void show(struct tree *tree, struct level *level, const struct inl_list_e
 	bool is_dir = inl_list_is_dir(tree->cli, entry);
 
 	print_bars(level);
-	fputs(level->next < level->list.n ? "\xe2\x94\x9c\xe2\x94\x80\xe2\x94\x80 " : "\xe2\x94\x94\xe2\x94\x80\xe2\x94\x80 ",
+	fputs(level->next < level->list.n ? "\xe2\x94\x9c\xe2\x94\x80\xe2\x94\x80 "
+					  : "\xe2\x94\x94\xe2\x94\x80\xe2\x94\x80 ",
 	      stdout);
 	inl_text_name(name, entry->len);
 	if (entry->type == DT_LNK)

@@ -3,8 +3,8 @@
  * Not here: what is done with an entry that is no directory (cli/place.c).
  * Read more: doc/inlay.1, "EXPORT".
  *
- * The way up is "..", compared with what was left there on the way down. Of the source only the deepest directories have
- * an open cursor; those above are opened again, and forwarded, when the walk comes back.
+ * The way up is "..", compared with what was left there on the way down. Of the source only the deepest directories
+ * have an open cursor; those above are opened again, and forwarded, when the walk comes back.
  */
 #include "cli/get.h"
 #include <errno.h>
@@ -113,8 +113,7 @@ static int open_above(struct inl_get *get)
 	if (!fstat(fd, &st) && st.st_dev == above->dev && st.st_ino == above->dev_ino)
 		return fd;
 	close(fd);
-	return inl_get_failed(get, INL_DESTINATION,
-			      inl_diag_set(&get->diag, -ESTALE, "was moved during the export"));
+	return inl_get_failed(get, INL_DESTINATION, inl_diag_set(&get->diag, -ESTALE, "was moved during the export"));
 }
 
 static int finish_dir(struct inl_get *get)
@@ -181,14 +180,14 @@ static int descend(struct inl_get *get, uint64_t ino, const char *name)
 
 	get->diag = (struct inl_diag){ 0 };
 	if (inl_seen_before(&get->seen, ino))
-		return inl_get_failed(get, INL_SOURCE,
-				      inl_diag_set(&get->diag, -EUCLEAN, "damaged: this directory was exported already"));
+		return inl_get_failed(
+			get, INL_SOURCE,
+			inl_diag_set(&get->diag, -EUCLEAN, "damaged: this directory was exported already"));
 	fd = inl_get_open_dir(get->dir_fd, name);
 	if (fd == -ENOTDIR || fd == -ELOOP)
 		inl_diag_set(&get->diag, -ENOTDIR, "something that is no directory is in the way");
 	if (fd < 0)
 		return inl_get_failed(get, INL_DESTINATION, fd);
-	get->report.n_dirs++;
 	return push(get, ino, fd);
 }
 

@@ -11,6 +11,7 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
+#include <pthread.h>
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,vaes,vpclmulqdq,aes,sse4.1")))
 #define INLINE TARGET __attribute__((always_inline)) static inline
@@ -29,7 +30,7 @@ struct schedule {
 	__m128i tweak[ROUNDS + 1];
 };
 
-static bool supported(void)
+static bool cpu_has_it(void)
 {
 	enum { OSXSAVE = 1 << 27, AES = 1 << 25 };			     /* leaf 1, ecx */
 	const unsigned avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;   /* leaf 7, ebx: F, DQ, BW, VL */
@@ -42,6 +43,21 @@ static bool supported(void)
 	if ((low & 0xe6) != 0xe6) /* the system saves xmm, ymm, mask and zmm registers */
 		return false;
 	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & avx512) == avx512 && (c & vector_aes) == vector_aes;
+}
+
+static pthread_once_t asked = PTHREAD_ONCE_INIT;
+static bool answer;
+
+static void ask(void)
+{
+	answer = cpu_has_it();
+}
+
+/* Asked once: in a virtual machine cpuid costs as much as encrypting a file. */
+static bool supported(void)
+{
+	pthread_once(&asked, ask);
+	return answer;
 }
 
 /* ---- key expansion: FIPS 197, 5.2, for 256 bits ------------------------------------------------------------------- */

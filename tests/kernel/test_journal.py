@@ -4,6 +4,7 @@
 Not here: cleanly unmounted volumes (test_matrix.py). Nothing here writes while a copy is taken, so a copy is one moment.
 Read more: HACKING.md, "Tests".
 """
+import errno
 import hashlib
 import os
 import random
@@ -33,32 +34,43 @@ def sync(path):
 def step(rng, top, files, serial):
     """A few changes below top, the last of which is on the journal when this returns."""
     for _ in range(rng.randrange(4, 30)):
-        what = rng.randrange(8)
-        serial[0] += 1
-        name = os.path.join(top, "entry %d" % serial[0])
-        if what < 3 or not files:
-            # Data that begins with the journal's magic number must be escaped when it is journaled itself.
-            trees.write(name, (JBD2_MAGIC if rng.randrange(2) else b"") + rng.randbytes(rng.choice((0, 5, 1000, 9000))))
-            files.append(name)
-        elif what == 3:
-            os.mkdir(name)
-            for i in range(rng.randrange(40)):
-                trees.write(os.path.join(name, "%02d" % i + "x" * rng.randrange(150)), b"%d" % i)
-        elif what == 4:
-            directories = [e.path for e in os.scandir(top) if e.is_dir(follow_symlinks=False)]
-            if directories:
-                shutil.rmtree(rng.choice(directories))
-        elif what == 5:
-            os.unlink(files.pop(rng.randrange(len(files))))
-        elif what == 6:
-            old = files.pop(rng.randrange(len(files)))
-            os.rename(old, name)
-            files.append(name)
-        else:
-            os.truncate(files[rng.randrange(len(files))], rng.randrange(5000))
+        try:
+            change(rng, top, files, serial)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            while len(files) > 4:
+                os.unlink(files.pop(rng.randrange(len(files))))
+            sync(top)
     trees.write(os.path.join(top, "last"), b"%d" % serial[0])
     sync(os.path.join(top, "last"))
     sync(top)
+
+
+def change(rng, top, files, serial):
+    what = rng.randrange(8)
+    serial[0] += 1
+    name = os.path.join(top, "entry %d" % serial[0])
+    if what < 3 or not files:
+        # Data that begins with the journal's magic number must be escaped when it is journaled itself.
+        trees.write(name, (JBD2_MAGIC if rng.randrange(2) else b"") + rng.randbytes(rng.choice((0, 5, 1000, 9000))))
+        files.append(name)
+    elif what == 3:
+        os.mkdir(name)
+        for i in range(rng.randrange(40)):
+            trees.write(os.path.join(name, "%02d" % i + "x" * rng.randrange(150)), b"%d" % i)
+    elif what == 4:
+        directories = [e.path for e in os.scandir(top) if e.is_dir(follow_symlinks=False)]
+        if directories:
+            shutil.rmtree(rng.choice(directories))
+    elif what == 5:
+        os.unlink(files.pop(rng.randrange(len(files))))
+    elif what == 6:
+        old = files.pop(rng.randrange(len(files)))
+        os.rename(old, name)
+        files.append(name)
+    else:
+        os.truncate(files[rng.randrange(len(files))], rng.randrange(5000))
 
 
 def kernel_view(image):
@@ -83,7 +95,7 @@ def compare(image, key_file):
     return unclean
 
 
-def crashes(name, mkfs, options, seed, steps=10):
+def crashes(name, mkfs, options, seed, spare=0, steps=10):
     tap.requires("root", "loop", "kernel")
     rng, serial = random.Random(seed), [0]
     image, key_file = tap.fresh(name + ".img"), tap.fresh("key")
@@ -96,6 +108,10 @@ def crashes(name, mkfs, options, seed, steps=10):
         os.mkdir(plain)
         k.set_policy(locked, k.add_key(root, KEY))
         files = {locked: [], plain: []}
+        if spare:
+            space = os.statvfs(root)
+            with open(os.path.join(root, "filler"), "wb") as f:
+                trees.fallocate(f.fileno(), 0, 0, (space.f_bavail - spare) * space.f_bsize)
         for i in range(steps):
             for top in (plain, locked):
                 step(rng, top, files[top], serial)
@@ -109,12 +125,13 @@ def crashes(name, mkfs, options, seed, steps=10):
 
 for title, mkfs_args, mount_options in (
         ("4 KiB blocks", ("-b", "4096"), ()),
+        ("a full volume, so that blocks of deleted directories become data", ("-b", "1024", "-m", "0"), ()),
         ("1 KiB blocks, a small journal that wraps", ("-b", "1024", "-J", "size=1"), ()),
         ("no checksums, 32 bits", ("-b", "1024", "-J", "size=1", "-O", "^metadata_csum,^64bit"), ()),
         ("journaled data, with the journal's magic in it", ("-b", "1024", "-J", "size=2"), ("data=journal",)),
         ("commits without a flush, their checksums", ("-b", "4096"), ("journal_async_commit", "data=writeback")),
         ("a checksum seed, an orphan file, no htree", ("-b", "2048", "-O", "metadata_csum_seed,orphan_file,^dir_index"), ())):
-    tap.add(f"{title}: copies of a mounted volume", lambda a=(title.split(",")[0], mkfs_args, mount_options, title): crashes(*a))
+    tap.add(f"{title}: copies of a mounted volume", lambda a=(title.split(",")[0], mkfs_args, mount_options, title, 300 if "full" in title else 0): crashes(*a))
 
 
 @tap.test
