@@ -128,6 +128,7 @@ static int walk_all(struct walk *walk, bool follow)
 int inl_path(struct inl_volume *vol, const char *path, bool follow, struct inl_diag *diag, struct inl_inode **out)
 {
 	struct walk walk = { .vol = vol, .diag = diag };
+	struct inl_inode *inode = NULL;
 	size_t len = strlen(path);
 	int err = enter(&walk, INL_ROOT_INO);
 
@@ -137,11 +138,13 @@ int inl_path(struct inl_volume *vol, const char *path, bool follow, struct inl_d
 	if (!err)
 		err = walk_all(&walk, follow);
 	if (!err)
-		err = inl_inode_get(vol, here(&walk), diag, out);
-	if (!err && len && path[len - 1] == '/' && !S_ISDIR((*out)->raw.i_mode)) {
-		inl_inode_put(*out);
+		err = inl_inode_get(vol, here(&walk), diag, &inode);
+	if (!err && len && path[len - 1] == '/' && !S_ISDIR(inode->raw.i_mode))
 		err = -ENOTDIR;
-	}
+	if (err)
+		inl_inode_put(inode);
+	else
+		*out = inode;
 	free(walk.rest);
 	free(walk.trail);
 	return err;
