@@ -51,7 +51,6 @@ static int copy(struct inl_cli *cli, const struct inl_target *target, struct inl
 /* What is no file to read is refused before anything is written. */
 static int check(struct inl_cli *cli, const struct inl_target *target, struct inl_inode *inode)
 {
-	struct inl_inode_crypt crypt = { 0 };
 	struct inl_diag diag = { 0 };
 	struct inl_stat st = { 0 };
 	int err = inl_inode_stat(inode, &st, &diag);
@@ -60,10 +59,8 @@ static int check(struct inl_cli *cli, const struct inl_target *target, struct in
 		return inl_cli_fail(cli, INL_EXIT_FAILED, target->arg, "is a directory");
 	if (!err && !S_ISREG(st.mode))
 		return inl_cli_fail(cli, INL_EXIT_FAILED, target->arg, "is not a regular file");
-	if (!err) {
-		inl_inode_crypt(inode, &crypt);
-		err = inl_cli_crypt_status(cli, &crypt, &diag);
-	}
+	if (!err)
+		err = inl_inode_unlock(inode, &diag);
 	return err ? inl_cli_error(cli, target->arg, err, &diag) : 0;
 }
 

@@ -149,9 +149,6 @@ void inl_cli_close(struct inl_cli *cli);
 /* Print the counters of a device and of those below it. */
 void inl_cli_counters(FILE *out, const struct inl_dev *dev);
 
-/* Why an encrypted inode cannot be read, with its key: fills diag if crypt->status is not 0. Returns crypt->status. */
-int inl_cli_crypt_status(struct inl_cli *cli, const struct inl_inode_crypt *crypt, struct inl_diag *diag);
-
 /* Directories that were entered already: a damaged volume may have loops. One bit per inode, paged in on demand. */
 struct inl_seen {
 	uint8_t *bits;

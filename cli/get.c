@@ -322,13 +322,10 @@ static int prepare(struct inl_get *get)
 /* What is locked or cannot be read is refused before anything is made. */
 static int check(struct inl_get *get, struct inl_inode *inode, struct inl_stat *st)
 {
-	struct inl_inode_crypt crypt;
 	int err = inl_inode_stat(inode, st, &get->diag);
 
-	if (!err) {
-		inl_inode_crypt(inode, &crypt);
-		err = inl_cli_crypt_status(get->cli, &crypt, &get->diag);
-	}
+	if (!err)
+		err = inl_inode_unlock(inode, &get->diag);
 	if (!err && !S_ISDIR(st->mode) && is_content(get->source))
 		err = -ENOTDIR;
 	get->keep_going = false;

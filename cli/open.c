@@ -157,46 +157,6 @@ void inl_cli_close(struct inl_cli *cli)
 
 /* ---- inodes ------------------------------------------------------------------------------------------------------ */
 
-/* "; no key was given", or which ones were: whoever gave the wrong one sees it. */
-static void keys_given(struct inl_cli *cli, int version, char *text, size_t room)
-{
-	unsigned n = inl_keyring_count(cli->keys);
-	size_t used = (size_t)snprintf(text, room, n ? "; given:" : "; no key was given");
-	struct inl_key_spec spec;
-	char hex[INL_KEY_SPEC_HEX_SIZE];
-
-	for (unsigned i = 0; i < n && used < room; i++) {
-		if (i == 4) {
-			snprintf(text + used, room - used, " and %u more", n - i);
-			break;
-		}
-		if (!inl_keyring_spec(cli->keys, i, version, &spec))
-			used += (size_t)snprintf(text + used, room - used, "%s %s", i ? "," : "",
-						 inl_key_spec_hex(&spec, hex));
-	}
-}
-
-int inl_cli_crypt_status(struct inl_cli *cli, const struct inl_inode_crypt *crypt, struct inl_diag *diag)
-{
-	char hex[INL_KEY_SPEC_HEX_SIZE], given[256], contents[24], names[24];
-
-	if (!crypt->encrypted || !crypt->status)
-		return 0;
-	if (crypt->status == -ENOKEY) {
-		keys_given(cli, crypt->policy.version, given, sizeof(given));
-		return inl_diag_set(diag, -ENOKEY, "the key %s is needed%s", inl_key_spec_hex(&crypt->policy.key, hex),
-				    given);
-	}
-	if (crypt->status == -EUCLEAN)
-		return inl_diag_set(diag, -EUCLEAN, "its encryption context is missing or damaged");
-	return inl_diag_set(diag, crypt->status, "%s: contents %s, names %s, flags 0x%02x",
-			    crypt->status == -EINVAL   ? "its encryption policy is not valid"
-			    : crypt->status == -ENOPKG ? "a cipher of its encryption policy is not available here"
-						       : inl_cli_why(crypt->status),
-			    inl_text_fscrypt_mode(crypt->policy.contents_mode, contents),
-			    inl_text_fscrypt_mode(crypt->policy.filenames_mode, names), crypt->policy.flags);
-}
-
 int inl_seen_init(struct inl_seen *seen, const struct inl_volume *vol)
 {
 	struct inl_volume_info info = { 0 };

@@ -194,7 +194,6 @@ static int descend(struct inl_get *get, uint64_t ino, const char *name)
 /* What the source says of an entry: 0 if it can be exported. */
 static int examine(struct inl_get *get, const struct inl_dirent *entry, struct inl_inode **inode, struct inl_stat *st)
 {
-	struct inl_inode_crypt crypt;
 	int err = entry->status;
 
 	get->diag.err = 0;
@@ -208,8 +207,7 @@ static int examine(struct inl_get *get, const struct inl_dirent *entry, struct i
 		err = inl_inode_stat(*inode, st, &get->diag);
 	if (err)
 		return err;
-	inl_inode_crypt(*inode, &crypt);
-	return inl_cli_crypt_status(get->cli, &crypt, &get->diag);
+	return inl_inode_unlock(*inode, &get->diag);
 }
 
 static int take(struct inl_get *get, const struct inl_dirent *entry)

@@ -168,16 +168,11 @@ int inl_read(struct inl_inode *inode, uint64_t offset, void *buf, size_t len, si
 		return inl_diag_set(diag, -EISDIR, "is a directory");
 	if (!S_ISREG(inode->raw.i_mode))
 		return inl_diag_set(diag, -EINVAL, "is not a regular file");
-	if (inode->encrypted && !inode->crypt)
-		return inl_diag_set(diag, inode->crypt_status, "inode %u is encrypted, but its context is damaged",
-				    inode->ino);
-	if (inode->crypt) {
-		err = inl_crypt_info_unlock(inode->crypt, diag);
-		if (err)
-			return err;
-		if (inl_is_inline(inode))
-			return inl_diag_set(diag, -EUCLEAN, "inode %u is damaged: encrypted and inline", inode->ino);
-	}
+	err = inl_inode_unlock(inode, diag);
+	if (err)
+		return err;
+	if (inode->encrypted && inl_is_inline(inode))
+		return inl_diag_set(diag, -EUCLEAN, "inode %u is damaged: encrypted and inline", inode->ino);
 	return inl_data_read(inode, offset, buf, len, got, diag);
 }
 

@@ -180,8 +180,7 @@ int inl_dir_open(struct inl_inode *inode, struct inl_diag *diag, struct inl_dir 
 	if (!S_ISDIR(inode->raw.i_mode))
 		return inl_diag_set(diag, -ENOTDIR, "is not a directory");
 	if (inode->encrypted && !inode->crypt)
-		return inl_diag_set(diag, inode->crypt_status,
-				    "directory %u is encrypted, but its context is damaged", inode->ino);
+		return inl_inode_unlock(inode, diag);
 	dir = calloc(1, sizeof(*dir) + room);
 	if (!dir)
 		return -ENOMEM;
@@ -553,8 +552,7 @@ int inl_lookup(struct inl_inode *dir, const char *name, size_t len, uint64_t *in
 	if (!S_ISDIR(dir->raw.i_mode))
 		return inl_diag_set(diag, -ENOTDIR, "is not a directory");
 	if (dir->encrypted && !dir->crypt)
-		return inl_diag_set(diag, dir->crypt_status, "directory %u is encrypted, but its context is damaged",
-				    dir->ino);
+		return inl_inode_unlock(dir, diag);
 	if (len > INL_NAME_MAX)
 		return -ENAMETOOLONG;
 	if (!len || memchr(name, '/', len) || memchr(name, 0, len))

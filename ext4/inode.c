@@ -238,15 +238,24 @@ int inl_inode_stat(struct inl_inode *inode, struct inl_stat *st, struct inl_diag
 	return 0;
 }
 
+int inl_inode_unlock(struct inl_inode *inode, struct inl_diag *diag)
+{
+	if (!inode->encrypted)
+		return 0;
+	if (!inode->crypt)
+		return inl_diag_set(diag, inode->crypt_status,
+				    "inode %u is encrypted, but its encryption context is missing or damaged", inode->ino);
+	return inl_crypt_info_unlock(inode->crypt, diag);
+}
+
 void inl_inode_crypt(struct inl_inode *inode, struct inl_inode_crypt *crypt)
 {
 	memset(crypt, 0, sizeof(*crypt));
 	crypt->encrypted = inode->encrypted;
-	crypt->status = inode->crypt_status;
+	crypt->status = inl_inode_unlock(inode, NULL);
 	if (!inode->crypt)
 		return;
 	crypt->policy = *inl_crypt_info_policy(inode->crypt);
 	memcpy(crypt->nonce, inl_crypt_info_nonce(inode->crypt), INL_FILE_NONCE_SIZE);
 	crypt->data_unit_size = inl_crypt_info_unit_size(inode->crypt);
-	crypt->status = inl_crypt_info_unlock(inode->crypt, NULL);
 }

@@ -66,8 +66,7 @@ int inl_readlink(struct inl_inode *inode, char *buf, size_t size, size_t *len, s
 	if (!S_ISLNK(inode->raw.i_mode))
 		return inl_diag_set(diag, -EINVAL, "is not a symbolic link");
 	if (inode->encrypted && !inode->crypt)
-		return inl_diag_set(diag, inode->crypt_status,
-				    "symbolic link %u is encrypted, but its context is damaged", inode->ino);
+		return inl_inode_unlock(inode, diag);
 	if (!inode->size || inode->size > inode->vol->block_size)
 		return inl_diag_set(diag, -EUCLEAN, "symbolic link %u is damaged: impossible length", inode->ino);
 	stored = malloc(inode->size);

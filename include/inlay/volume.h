@@ -125,6 +125,13 @@ struct inl_inode_crypt {
 };
 INL_API void inl_inode_crypt(struct inl_inode *inode, struct inl_inode_crypt *crypt);
 
+/*
+ * Have the inode's key ready, as inl_read and friends do by themselves: to learn early, and in words, why it cannot be read.
+ *
+ * Returns: 0 (also for one that is not encrypted); -ENOKEY, -ENOPKG, -EINVAL, -EUCLEAN as inl_inode_crypt.status; -ENOMEM; -EIO.
+ */
+INL_API int inl_inode_unlock(struct inl_inode *inode, struct inl_diag *diag);
+
 /* A run of the block map. */
 enum inl_extent_kind { INL_EXTENT_HOLE, INL_EXTENT_UNWRITTEN, INL_EXTENT_DATA, INL_EXTENT_INLINE };
 struct inl_extent {
