@@ -57,9 +57,12 @@ static bool map_hidden(uint8_t *at)
 	return ok;
 }
 
-static bool map_anonymous(uint8_t *at)
+/* Address space for the arena with a guard page at both ends; NULL: there is none. */
+static uint8_t *reserve(size_t guard)
 {
-	return mmap(at, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at;
+	uint8_t *all = mmap(NULL, guard + ARENA_SIZE + guard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return all == MAP_FAILED ? NULL : all;
 }
 
 /* Lock all of it, or as long a beginning as the limit allows: allocations fill the arena from its beginning. */
@@ -76,16 +79,21 @@ static enum inl_secret_level lock_pages(uint8_t *base)
 static void arena_init(void)
 {
 	size_t guard = (size_t)sysconf(_SC_PAGESIZE);
-	uint8_t *all = mmap(NULL, guard + ARENA_SIZE + guard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *all = reserve(guard);
 
-	if (all == MAP_FAILED)
+	if (!all)
 		return;
-	if (map_hidden(all + guard))
+	if (map_hidden(all + guard)) {
 		arena.level = INL_SECRET_HIDDEN;
-	else if (map_anonymous(all + guard))
+	} else {
+		/* The failed mapping may have left a hole, which another thread may have filled: begin anew. */
+		munmap(all, guard);
+		munmap(all + guard + ARENA_SIZE, guard);
+		all = reserve(guard);
+		if (!all || mprotect(all + guard, ARENA_SIZE, PROT_READ | PROT_WRITE))
+			return;
 		arena.level = lock_pages(all + guard);
-	else
-		return;
+	}
 	madvise(all + guard, ARENA_SIZE, MADV_DONTDUMP);
 	if (madvise(all + guard, ARENA_SIZE, MADV_DONTFORK) == 0)
 		arena.base = all + guard;
