@@ -53,7 +53,7 @@ bool inl_ctx_mergeable(const struct inl_crypt_ctx *ctx, uint64_t len, const stru
 
 	if (!ctx || !next)
 		return !ctx && !next;
-	if (ctx->use != next->use)
+	if (!ctx->use || ctx->use != next->use)
 		return false;
 	n_units = len / ctx->use->key->cfg.data_unit_size;
 	memcpy(dun, ctx->dun, sizeof(dun));
@@ -110,6 +110,7 @@ void inl_bio_init_sealed_write(struct inl_bio *bio, struct inl_dev *dev, uint64_
 	inl_bio_init_plain(bio, INL_WRITE, pos, seg, 1);
 	bio->flags = flags;
 	bio->state.kind = INL_BIO_SEALED;
+	bio->state.piece = true;
 	bio->state.dev = bio->state.top = dev;
 	bio->state.pos = pos;
 }

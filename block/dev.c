@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define BLOCK_SIZE_DEFAULT 512u
 #define BLOCK_SIZE_MAX	   65536u
@@ -17,7 +16,7 @@
 
 static bool params_valid(const struct inl_dev_ops *ops, const struct inl_dev_params *params, uint32_t block_size)
 {
-	if (block_size < BLOCK_SIZE_DEFAULT || block_size > BLOCK_SIZE_MAX || (block_size & (block_size - 1)))
+	if (block_size < BLOCK_SIZE_DEFAULT || block_size > BLOCK_SIZE_MAX || !inl_power_of_two(block_size))
 		return false;
 	if (params->n_children > INL_DEV_MAX_CHILDREN || params->n_slots > N_SLOTS_MAX)
 		return false;
@@ -228,6 +227,10 @@ static void start(struct inl_bio *bio)
 	struct inl_key_use *use = bio->state.ctx.use;
 	int err;
 
+	if (bio->state.error) {
+		inl_bio_end(bio, bio->state.error);
+		return;
+	}
 	if (bio->state.kind != INL_BIO_KEYED) {
 		inl_dev_drive(dev, bio);
 		return;
@@ -265,8 +268,19 @@ static int check_keyed(const struct inl_dev *dev, const struct inl_bio *bio)
 	return inl_ctx_covers(ctx, bio->len / unit) ? 0 : -EINVAL;
 }
 
+static bool segs_add_up(const struct inl_bio *bio)
+{
+	uint64_t len = 0;
+
+	for (unsigned i = 0; i < bio->n_segs; i++)
+		len += bio->segs[i].iov_len;
+	return len == bio->len;
+}
+
 static int check(const struct inl_dev *dev, const struct inl_bio *bio)
 {
+	if ((unsigned)bio->op > INL_ZERO || ((bio->op == INL_READ || bio->op == INL_WRITE) && !segs_add_up(bio)))
+		return -EINVAL;
 	if (bio->op != INL_READ && bio->op != INL_FLUSH && !dev->writable)
 		return -EROFS;
 	if (bio->op == INL_FLUSH)
@@ -282,21 +296,16 @@ static int check(const struct inl_dev *dev, const struct inl_bio *bio)
 
 void inl_submit(struct inl_dev *dev, struct inl_bio *bio)
 {
-	int err;
-
 	bio->state.dev = bio->state.top = dev;
 	bio->state.pos = bio->offset;
-	err = check(dev, bio);
-	if (!err && bio->state.kind == INL_BIO_KEYED) {
+	bio->state.error = check(dev, bio);
+	if (!bio->state.error && bio->state.kind == INL_BIO_KEYED) {
 		if (inl_use_hold(bio->state.ctx.use))
 			bio->state.held = bio->state.ctx.use;
 		else
-			err = -ENOKEY;
+			bio->state.error = -ENOKEY;
 	}
-	if (err)
-		inl_bio_end(bio, err);
-	else
-		inl_run(bio);
+	inl_run(bio);
 }
 
 static struct inl_key_use *child_use(const struct inl_key_use *use, const struct inl_dev *child)
@@ -345,8 +354,13 @@ void inl_bio_end(struct inl_bio *bio, int status)
 	}
 	if (slot_dev)
 		inl_slots_put(slot_dev->slots, bio);
-	if (status)
+	if (status && !bio->state.piece)
 		INL_COUNT(bio->state.top, errors, 1);
+	if (held) {
+		/* As it was submitted, so that it can be submitted again. */
+		bio->state.kind = INL_BIO_KEYED;
+		bio->state.ctx.use = held;
+	}
 	bio->status = status;
 	bio->state.held = NULL;
 	if (bio->done)
@@ -400,14 +414,8 @@ static bool is_done(struct waiter *waiter)
 /* Sleep until woken, at most a millisecond if the device below has to be reaped. */
 static void nap(struct waiter *waiter, bool reaps)
 {
-	struct timespec until;
+	struct timespec until = inl_in_a_millisecond();
 
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_nsec -= 1000000000;
-		until.tv_sec++;
-	}
 	pthread_mutex_lock(&waiter->lock);
 	if (!waiter->done) {
 		if (reaps)

@@ -7,18 +7,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static bool power_of_two(uint64_t x)
-{
-	return x && !(x & (x - 1));
-}
 
 static bool config_valid(const struct inl_key_config *cfg, const uint8_t *bytes, size_t len)
 {
 	unsigned key_size = inl_blk_mode_key_size(cfg->mode);
 
-	if (!key_size || !power_of_two(cfg->data_unit_size) || cfg->data_unit_size < INL_UNIT_SIZE_MIN ||
+	if (!key_size || !inl_power_of_two(cfg->data_unit_size) || cfg->data_unit_size < INL_UNIT_SIZE_MIN ||
 	    cfg->data_unit_size > INL_UNIT_SIZE_MAX)
 		return false;
 	if (cfg->dun_bytes < 1 || cfg->dun_bytes > inl_blk_mode_iv_size(cfg->mode))
@@ -192,12 +186,7 @@ static void use_drain(struct inl_key_use *use)
 
 		if (dev->reaps && inl_reap(dev, false))
 			continue;
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += 1000000;
-		if (until.tv_nsec >= 1000000000) {
-			until.tv_nsec -= 1000000000;
-			until.tv_sec++;
-		}
+		until = inl_in_a_millisecond();
 		pthread_mutex_lock(&dev->idle_lock);
 		if (use_busy(use))
 			pthread_cond_timedwait(&dev->idle, &dev->idle_lock, &until);

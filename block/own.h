@@ -13,6 +13,7 @@
 #include <inlay/driver.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #define INL_N_COUNTERS (sizeof(struct inl_counters) / sizeof(uint64_t))
 
@@ -59,6 +60,22 @@ struct inl_key_use {
 	unsigned n_children;
 	struct inl_key_use *children[]; /* of a stack: the same key on each child */
 };
+
+static inline bool inl_power_of_two(uint64_t x)
+{
+	return x && !(x & (x - 1));
+}
+
+/* A deadline for pthread_cond_timedwait, for waits that also have to reap. */
+static inline struct timespec inl_in_a_millisecond(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	t.tv_sec += t.tv_nsec >= 999000000;
+	t.tv_nsec = (t.tv_nsec + 1000000) % 1000000000;
+	return t;
+}
 
 /* ---- bio.c, dev.c ---- */
 

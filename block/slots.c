@@ -172,7 +172,7 @@ int inl_slots_get(struct inl_slots *slots, struct inl_bio *bio)
 
 void inl_slots_put(struct inl_slots *slots, struct inl_bio *bio)
 {
-	struct inl_bio_list ready = { 0 }, failed = { 0 };
+	struct inl_bio_list ready = { 0 };
 	struct slot *slot = &slots->slots[bio->state.slot];
 	struct inl_bio *next;
 
@@ -187,14 +187,12 @@ void inl_slots_put(struct inl_slots *slots, struct inl_bio *bio)
 		if (err == -EAGAIN)
 			break;
 		inl_bio_list_pop(&slots->parked);
-		next->status = err;
-		inl_bio_list_add(err ? &failed : &ready, next);
+		next->state.error = err;
+		inl_bio_list_add(&ready, next);
 	}
 	pthread_mutex_unlock(&slots->lock);
 	while ((next = inl_bio_list_pop(&ready)))
 		inl_run(next);
-	while ((next = inl_bio_list_pop(&failed)))
-		inl_bio_end(next, next->status);
 }
 
 int inl_slots_evict(struct inl_slots *slots, struct inl_key_use *use)

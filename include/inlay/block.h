@@ -153,6 +153,8 @@ struct inl_bio_state {
 	struct inl_dev *dev;      /* where the bio is now */
 	struct inl_dev *top;      /* where it was submitted */
 	struct inl_bio *next;     /* parked, or waiting for its turn on this thread */
+	int error;		  /* known before its turn came */
+	bool piece;		  /* part of another bio, on its way down */
 	struct inl_key_use *held; /* this bio counts as under way there */
 	struct inl_dev *slot_dev; /* holds a key slot of this device */
 	int slot;
@@ -194,7 +196,8 @@ INL_API void inl_bio_init_range(struct inl_bio *bio, enum inl_op op, uint64_t of
  * Submit. Never sleeps: the bio completes at once or later, and a bio that lacks a key slot or a bounce buffer is parked
  * until whoever holds one gives it back. bio->done is called exactly once, for errors too:
  *
- *   -EINVAL   misaligned, empty, a segment that is no whole number of data units, a context of another device
+ *   -EINVAL   misaligned, empty, segments that do not add up to len, a segment that is no whole number of data units,
+ *             a context of another device
  *   -ENOKEY   a context without a key, or whose key is being evicted
  *   -EROFS    a write on a device opened for reading
  *   -ENXIO    beyond the end of the device

@@ -122,7 +122,7 @@ INL_API void inl_cross_submit(struct inl_cross *cross, struct inl_bio *bio, cons
 /*
  * A prepared schedule of a block-layer mode for inl_cross_submit.
  *
- * Returns: 0; -ENOPKG; -EINVAL; -ENOMEM.
+ * Returns: 0; -EOPNOTSUPP (a wrapped key); -ENOPKG; -EINVAL; -ENOMEM.
  */
 INL_API int inl_cross_cipher_new(const struct inl_key *key, struct inl_cipher **out);
 INL_API void inl_cross_cipher_free(struct inl_cipher *cipher); /* NULL is fine */

@@ -27,12 +27,17 @@ struct lab {
 	const struct inl_key *slots[8];
 	unsigned programs, evicts, starts, stops;
 	enum inl_bio_kind last_kind;
+	int fail_io;
 };
 
 static void lab_finish(struct inl_dev *dev, struct inl_bio *bio)
 {
 	struct lab *lab = inl_dev_priv(dev);
 
+	if (lab->fail_io) {
+		inl_bio_end(bio, lab->fail_io);
+		return;
+	}
 	if (bio->op == INL_READ)
 		inl_bio_copy_in(bio, 0, lab->disk + bio->state.pos, bio->len);
 	else if (bio->op == INL_WRITE)
@@ -335,6 +340,28 @@ static void test_refusals(void **state)
 	lab_free(&lab2, dev2);
 }
 
+/* Bios that do not add up are refused, not done by halves. */
+static void test_malformed(void **state)
+{
+	struct lab lab;
+	struct inl_dev *dev = lab_new(&lab, -1);
+	uint8_t buf[512];
+	struct iovec seg = { buf, sizeof(buf) };
+	struct inl_bio bio;
+
+	inl_bio_init_range(&bio, INL_READ, 0, 4096);
+	assert_int_equal(inl_submit_wait(dev, &bio), -EINVAL);
+	inl_bio_init_range(&bio, INL_WRITE, 0, 4096);
+	assert_int_equal(inl_submit_wait(dev, &bio), -EINVAL);
+	inl_bio_init_plain(&bio, INL_READ, 0, &seg, 1);
+	bio.len = 1024;
+	assert_int_equal(inl_submit_wait(dev, &bio), -EINVAL);
+	inl_bio_init_plain(&bio, (enum inl_op)77, 0, &seg, 1);
+	assert_int_equal(inl_submit_wait(dev, &bio), -EINVAL);
+	assert_int_equal(counters(dev).reads + counters(dev).writes, 0);
+	lab_free(&lab, dev);
+}
+
 /* ---- the fallback --------------------------------------------------------------------------------------------------- */
 
 static void fill(uint8_t *buf, size_t len, unsigned seed)
@@ -377,6 +404,14 @@ static void test_fallback(void **state)
 	ctx = context(use, 5 + 101);
 	assert_int_equal(inl_dev_read_keyed(dev, (8 + 100) * UNIT, back, UNIT, &ctx), 0);
 	assert_memory_not_equal(back, kept + 100 * UNIT, UNIT);
+	/* The same bio again, as after an error: it is what it was. */
+	inl_bio_init_keyed(&bio, INL_READ, 8 * UNIT, segs, 3, &ctx);
+	bio.state.ctx.dun[0] = 5;
+	for (int round = 0; round < 2; round++) {
+		memset(back, 0, len);
+		assert_int_equal(inl_submit_wait(dev, &bio), 0);
+		assert_memory_equal(back, kept, len);
+	}
 	/* A raw read gives what lies there. */
 	inl_bio_init_raw_read(&bio, 8 * UNIT, segs, 1);
 	assert_int_equal(inl_submit_wait(dev, &bio), 0);
@@ -386,6 +421,35 @@ static void test_fallback(void **state)
 	free(plain);
 	free(kept);
 	free(back);
+	lab_free(&lab, dev);
+}
+
+/* A device that fails: the error arrives on the bio, once, and what it held is free again. */
+static void test_failing_device(void **state)
+{
+	struct lab lab;
+	struct inl_dev *dev = lab_new(&lab, -1);
+	struct inl_key *key = make_key(3, UNIT);
+	size_t len = 200 * UNIT;
+	uint8_t *buf = malloc(len);
+	struct inl_key_use *use;
+	struct inl_crypt_ctx ctx;
+
+	fill(buf, len, 1);
+	assert_int_equal(inl_key_start(dev, key, &use), 0);
+	ctx = context(use, 0);
+	lab.fail_io = -EIO;
+	for (int round = 0; round < 8; round++) /* more than there are bounce buffers */
+		assert_int_equal(inl_dev_write_keyed(dev, 0, buf, len, &ctx), -EIO);
+	assert_int_equal(counters(dev).errors, 8);
+	assert_int_equal(inl_dev_read_keyed(dev, 0, buf, len, &ctx), -EIO);
+	assert_int_equal(counters(dev).errors, 9);
+	assert_int_equal(counters(dev).fallback_units_decrypted, 0);
+	lab.fail_io = 0;
+	assert_int_equal(inl_dev_write_keyed(dev, 0, buf, len, &ctx), 0);
+	inl_key_evict(use);
+	inl_key_put(key);
+	free(buf);
 	lab_free(&lab, dev);
 }
 
@@ -480,6 +544,8 @@ struct chain {
 	struct iovec seg;
 	uint8_t buf[512];
 	unsigned left;
+	int status; /* that each one ends with */
+	uint64_t offset;
 	uintptr_t low, high;
 };
 
@@ -488,34 +554,41 @@ static void chain_done(struct inl_bio *bio)
 	struct chain *chain = bio->private_data;
 	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
 
-	assert_int_equal(bio->status, 0);
+	assert_int_equal(bio->status, chain->status);
 	if (here < chain->low)
 		chain->low = here;
 	if (here > chain->high)
 		chain->high = here;
 	if (!chain->left--)
 		return;
-	inl_bio_init_plain(&chain->bio, INL_READ, 0, &chain->seg, 1);
+	inl_bio_init_plain(&chain->bio, INL_READ, chain->offset, &chain->seg, 1);
 	chain->bio.done = chain_done;
 	chain->bio.private_data = chain;
 	inl_submit(chain->dev, &chain->bio);
 }
 
-static void test_callbacks_do_not_recurse(void **state)
+static void run_chain(uint64_t offset, int status)
 {
 	struct lab lab;
-	struct chain chain = { .left = 10000, .low = UINTPTR_MAX };
+	struct chain chain = { .left = 10000, .status = status, .offset = offset, .low = UINTPTR_MAX };
 
 	chain.dev = lab_new(&lab, -1);
 	chain.seg = (struct iovec){ chain.buf, sizeof(chain.buf) };
-	inl_bio_init_plain(&chain.bio, INL_READ, 0, &chain.seg, 1);
+	inl_bio_init_plain(&chain.bio, INL_READ, offset, &chain.seg, 1);
 	chain.bio.done = chain_done;
 	chain.bio.private_data = &chain;
 	inl_submit(chain.dev, &chain.bio);
 	assert_int_equal(chain.left, UINT_MAX);
-	assert_int_equal(counters(chain.dev).reads, 10001);
+	assert_int_equal(counters(chain.dev).reads, status ? 0 : 10001);
+	assert_int_equal(counters(chain.dev).errors, status ? 10001 : 0);
 	assert_true(chain.high - chain.low < 4096);
 	lab_free(&lab, chain.dev);
+}
+
+static void test_callbacks_do_not_recurse(void **state)
+{
+	run_chain(0, 0);
+	run_chain(DISK_SIZE, -ENXIO); /* refused at once, and still in its turn */
 }
 
 /* ---- slots ------------------------------------------------------------------------------------------------------------ */
@@ -745,7 +818,9 @@ int main(void)
 		cmocka_unit_test(test_key_new),
 		cmocka_unit_test(test_key_start),
 		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_fallback),
+		cmocka_unit_test(test_failing_device),
 		cmocka_unit_test(test_one_slot_depth_32),
 		cmocka_unit_test(test_bounce_depth_32),
 		cmocka_unit_test(test_slotless_depth_32),
