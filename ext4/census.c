@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FL_ENCRYPT  0x00000800u
 #define N_POLICIES_MAX 4096u
 
 struct census {
@@ -17,6 +16,11 @@ struct census {
 	size_t n, room;
 	uint64_t n_damaged;
 };
+
+static bool has_key(struct inl_volume *vol, const struct inl_policy *policy)
+{
+	return vol->keys && inl_keyring_has(vol->keys, &policy->key);
+}
 
 static int count(struct census *census, const struct inl_inode_crypt *crypt)
 {
@@ -46,7 +50,7 @@ static int count(struct census *census, const struct inl_inode_crypt *crypt)
 		census->room = room;
 	}
 	census->uses[census->n++] = (struct inl_policy_use){ .policy = crypt->policy, .n_inodes = 1,
-							     .key_given = crypt->status != -ENOKEY,
+							     .key_given = has_key(census->vol, &crypt->policy),
 							     .status = crypt->status };
 	return 0;
 }
@@ -55,7 +59,7 @@ static int count_inode(struct census *census, uint32_t ino)
 {
 	struct inl_inode_crypt crypt;
 	struct inl_inode *inode;
-	int err = inl_inode_load(census->vol, ino, NULL, &inode);
+	int err = inl_inode_load_crypt(census->vol, ino, NULL, &inode);
 
 	if (err == -ENOMEM)
 		return err;
@@ -99,7 +103,7 @@ static int count_block(struct census *census, const uint8_t *bytes, uint32_t fir
 		const uint8_t *raw = bytes + (size_t)i * inode_size;
 		bool in_use = inl_load_le16(raw + 0x1a) && inl_load_le16(raw);
 
-		if (in_use && (inl_load_le32(raw + 0x20) & FL_ENCRYPT))
+		if (in_use && (inl_load_le32(raw + 0x20) & EXT4_FL_ENCRYPT))
 			err = count_inode(census, first_ino + i);
 	}
 	return err;

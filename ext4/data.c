@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define INLINE_MAX 65536u
 
 static int io_error(const struct inl_inode *inode, int err, uint64_t lblk, struct inl_diag *diag)
@@ -85,7 +84,7 @@ static int read_piece(struct inl_inode *inode, uint64_t offset, void *buf, size_
 
 	if (err)
 		return err;
-	*done = MIN(len, ((run.lblk + run.len) << vol->block_bits) - offset);
+	*done = INL_MIN(len, ((run.lblk + run.len) << vol->block_bits) - offset);
 	if (run.kind != INL_EXTENT_DATA) {
 		memset(buf, 0, *done);
 		return 0;
@@ -95,11 +94,11 @@ static int read_piece(struct inl_inode *inode, uint64_t offset, void *buf, size_
 	if (skip || n << vol->block_bits > room)
 		n = skip ? 0 : *done >> vol->block_bits;
 	if (!n) {
-		*done = MIN(*done, vol->block_size - skip);
+		*done = INL_MIN(*done, vol->block_size - skip);
 		return read_part(inode, lblk, pblk, skip, *done, buf, diag);
 	}
 	err = read_blocks(inode, lblk, pblk, &n, buf, diag);
-	*done = MIN(*done, n << vol->block_bits);
+	*done = INL_MIN(*done, n << vol->block_bits);
 	return err;
 }
 
@@ -144,7 +143,7 @@ int inl_data_read(struct inl_inode *inode, uint64_t offset, void *buf, size_t le
 	size_t want, at = 0;
 	int err = 0;
 
-	want = offset >= inode->size ? 0 : MIN(len, inode->size - offset);
+	want = offset >= inode->size ? 0 : INL_MIN(len, inode->size - offset);
 	if (want && inl_is_inline(inode)) {
 		err = read_inline(inode, offset, buf, want, diag);
 		at = want;
@@ -179,19 +178,24 @@ int inl_read(struct inl_inode *inode, uint64_t offset, void *buf, size_t len, si
 int inl_inode_extent(struct inl_inode *inode, uint64_t offset, struct inl_extent *extent, struct inl_diag *diag)
 {
 	struct inl_volume *vol = inode->vol;
+	uint64_t len;
 	struct inl_run run;
 	int err;
 
+	if (!S_ISREG(inode->raw.i_mode) && !S_ISDIR(inode->raw.i_mode) && !S_ISLNK(inode->raw.i_mode))
+		return inl_diag_set(diag, -EINVAL, "has no contents");
 	if (offset >= inode->size)
 		return -ENXIO;
-	*extent = (struct inl_extent){ .kind = INL_EXTENT_INLINE, .offset = offset, .len = inode->size - offset };
-	if (inl_is_inline(inode))
+	len = inode->size - offset;
+	if (inl_is_inline(inode) || inl_is_fast_symlink(inode)) {
+		*extent = (struct inl_extent){ .kind = INL_EXTENT_INLINE, .offset = offset, .len = len };
 		return 0;
+	}
 	err = inl_map(inode, offset >> vol->block_bits, &run, diag);
 	if (err)
 		return err;
-	extent->kind = run.kind;
-	extent->len = MIN(extent->len, ((run.lblk + run.len) << vol->block_bits) - offset);
+	len = INL_MIN(len, ((run.lblk + run.len) << vol->block_bits) - offset);
+	*extent = (struct inl_extent){ .kind = run.kind, .offset = offset, .len = len };
 	if (run.kind != INL_EXTENT_HOLE)
 		extent->phys = (run.pblk << vol->block_bits) + (offset - (run.lblk << vol->block_bits));
 	return 0;

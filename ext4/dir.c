@@ -10,9 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define FL_INDEX    0x00001000u
-#define FL_CASEFOLD 0x40000000u
-#define COMPAT_DIR_INDEX 0x0020u
 #define INLINE_DIR_MAX	 65536u
 
 /* ---- what all of it needs ---------------------------------------------------------------------------------------- */
@@ -22,7 +19,7 @@ static struct inl_dirent_format dir_format(const struct inl_inode *dir)
 	return (struct inl_dirent_format){
 		.block_size = dir->vol->block_size,
 		.filetype = ext2fs_has_feature_filetype(dir->vol->fs->super),
-		.hashes = dir->encrypted && (dir->raw.i_flags & FL_CASEFOLD),
+		.hashes = dir->encrypted && (dir->raw.i_flags & EXT4_FL_CASEFOLD),
 	};
 }
 
@@ -44,6 +41,9 @@ int inl_dir_hash(struct inl_inode *dir, uint8_t version, const uint8_t *name, si
 		version += 3;
 	if (ext2fs_dirhash2(version, (const char *)name, (int)len, NULL, 0, sb->s_hash_seed, &major, &low))
 		return -EOPNOTSUPP;
+	/* The largest value stands for the end of a directory. libext2fs 1.47.0 leaves it as it is. */
+	if (major == 0xfffffffe)
+		major = 0xfffffffc;
 	*hash = major;
 	*minor = low;
 	return 0;
@@ -55,7 +55,7 @@ static unsigned dx_offset(const struct inl_inode *dir, const uint8_t *block)
 	uint32_t size = dir->vol->block_size;
 	uint16_t whole = size == 65536 ? 0 : (uint16_t)size, rest = (uint16_t)(size - 12);
 
-	if (!(dir->raw.i_flags & FL_INDEX))
+	if (!(dir->raw.i_flags & EXT4_FL_INDEX))
 		return 0;
 	if (inl_load_le16(block + 4) == whole || (size == 65536 && inl_load_le16(block + 4) == 65535))
 		return 8;
@@ -157,9 +157,9 @@ static void choose_hash(struct inl_dir *dir)
 		dir->hash_source = HASH_STORED;
 		return;
 	}
-	if (!(sb->s_feature_compat & COMPAT_DIR_INDEX))
+	if (!(sb->s_feature_compat & EXT4_COMPAT_DIR_INDEX))
 		return;
-	if (!(inode->raw.i_flags & FL_INDEX)) {
+	if (!(inode->raw.i_flags & EXT4_FL_INDEX)) {
 		dir->hash_source = dir->n_blocks == 1 || inl_is_inline(inode) ? HASH_NAME : HASH_NONE;
 		return;
 	}
@@ -394,16 +394,17 @@ static int search_inline(struct inl_inode *dir, const struct wanted *wanted, uin
 static int search_linear(struct inl_inode *dir, const struct wanted *wanted, uint64_t *ino, struct inl_diag *diag)
 {
 	uint64_t n_blocks = (dir->size + dir->vol->block_size - 1) >> dir->vol->block_bits, skip = 1;
+	struct inl_diag local = { 0 };
 	int damage = 0;
 
 	for (uint64_t lblk = 0; lblk < n_blocks; lblk += skip) {
-		int found = search_block(dir, lblk, wanted, ino, &skip, diag);
+		int found = search_block(dir, lblk, wanted, ino, &skip, &local);
 
 		if (found > 0)
 			return found;
-		damage = found ? found : damage;
+		damage = damage ? damage : found;
 	}
-	return damage;
+	return damage ? inl_diag_set(diag, damage, "%s", local.text) : 0;
 }
 
 /* The place in one level of the index. */
@@ -420,6 +421,7 @@ struct walk {
 	struct frame frames[MAX_LEVELS];
 	unsigned n;
 	uint32_t hash;
+	uint64_t n_left; /* how many more leaves: in a sound index none is visited twice */
 };
 
 static int push(struct walk *walk, uint64_t lblk, bool leftmost)
@@ -485,6 +487,8 @@ static int next_leaf(struct walk *walk)
 	frame->at++;
 	if (inl_dx_entry(&frame->node, frame->at).hash != (walk->hash | 1))
 		return 0;
+	if (!walk->n_left--)
+		return -EUCLEAN;
 	err = descend(walk, true);
 	return err ? err : 1;
 }
@@ -492,15 +496,18 @@ static int next_leaf(struct walk *walk)
 /* Returns 1, 0, or an error: then the index is of no use. */
 static int search_index(struct inl_inode *dir, const struct wanted *wanted, uint64_t *ino)
 {
-	struct walk walk = { .dir = dir };
+	struct walk walk = { .dir = dir, .n_left = dir->size >> dir->vol->block_bits };
+	const uint8_t *stored = wanted->is_nokey ? wanted->nokey.bytes : wanted->stored;
+	size_t len = wanted->is_nokey ? wanted->nokey.len : wanted->len;
 	uint32_t minor;
 	uint64_t skip;
 	int err = push(&walk, 0, true);
 
-	if (!err && wanted->is_nokey)
+	/* The hash within a no-key name counts only where the stored name is not all there. */
+	if (!err && wanted->is_nokey && wanted->nokey.truncated)
 		walk.hash = wanted->nokey.hash;
 	else if (!err)
-		err = inl_dir_hash(dir, walk.frames[0].node.hash_version, wanted->stored, wanted->len, &walk.hash, &minor);
+		err = inl_dir_hash(dir, walk.frames[0].node.hash_version, stored, len, &walk.hash, &minor);
 	if (!err) {
 		walk.frames[0].at = inl_dx_search(&walk.frames[0].node, walk.hash);
 		err = descend(&walk, false);
@@ -564,7 +571,7 @@ int inl_lookup(struct inl_inode *dir, const char *name, size_t len, uint64_t *in
 	if (inl_is_inline(dir)) {
 		found = search_inline(dir, &wanted, ino, diag);
 	} else {
-		if ((dir->raw.i_flags & FL_INDEX) && !(dir->raw.i_flags & FL_CASEFOLD))
+		if ((dir->raw.i_flags & EXT4_FL_INDEX) && !(dir->raw.i_flags & EXT4_FL_CASEFOLD))
 			found = search_index(dir, &wanted, ino);
 		if (found < 0)
 			found = search_linear(dir, &wanted, ino, diag);

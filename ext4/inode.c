@@ -10,14 +10,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define FL_ENCRYPT   0x00000800u
-#define FL_HUGE_FILE 0x00040000u
-#define FL_INLINE    0x10000000u
-#define FL_CASEFOLD  0x40000000u
 
 bool inl_is_inline(const struct inl_inode *inode)
 {
-	return inode->raw.i_flags & FL_INLINE;
+	return inode->raw.i_flags & EXT4_FL_INLINE;
 }
 
 static int inode_error(errcode_t code, uint32_t ino, struct inl_diag *diag)
@@ -69,6 +65,33 @@ static void take_fields(struct inl_inode *inode, uint32_t inode_size)
 	inode->csum_seed = inl_crc32c(inode->vol->csum_seed, le, sizeof(le));
 }
 
+static uint64_t stat_blocks(const struct inl_inode *inode)
+{
+	bool huge = ext2fs_has_feature_huge_file(inode->vol->fs->super);
+	uint64_t blocks = inode->raw.i_blocks;
+
+	if (huge)
+		blocks |= (uint64_t)inode->raw.osd2.linux2.l_i_blocks_hi << 32;
+	if (huge && (inode->raw.i_flags & EXT4_FL_HUGE_FILE))
+		blocks <<= inode->vol->block_bits - 9;
+	return blocks;
+}
+
+bool inl_is_fast_symlink(const struct inl_inode *inode)
+{
+	struct ext2_super_block *sb = inode->vol->fs->super;
+	uint64_t acl_blocks = 0;
+
+	if (!S_ISLNK(inode->raw.i_mode) || inl_is_inline(inode) || inode->size >= sizeof(inode->raw.i_block))
+		return false;
+	/* As Linux tells them: by length where values may be charged to the inode, else by blocks. */
+	if (ext2fs_has_feature_ea_inode(sb))
+		return true;
+	if (ext2fs_file_acl_block(inode->vol->fs, (const struct ext2_inode *)&inode->raw))
+		acl_blocks = (1024ull << sb->s_log_cluster_size) / 512;
+	return stat_blocks(inode) == acl_blocks;
+}
+
 /* A context that is missing or damaged is remembered, not an error: the inode can still be looked at. */
 static int load_context(struct inl_inode *inode)
 {
@@ -78,13 +101,13 @@ static int load_context(struct inl_inode *inode)
 	size_t len;
 	int err;
 
-	if (!(inode->raw.i_flags & FL_ENCRYPT) || !(S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode)))
+	if (!(inode->raw.i_flags & EXT4_FL_ENCRYPT) || !(S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode)))
 		return 0;
 	inode->encrypted = true;
 	kind = S_ISREG(mode) ? INL_CRYPT_REG : S_ISDIR(mode) ? INL_CRYPT_DIR : INL_CRYPT_LNK;
 	err = inl_raw_xattr_get(inode, 9, "c", context, sizeof(context), &len, NULL);
 	if (!err)
-		err = inl_crypt_info_new(inode->vol->crypt, inode->ino, kind, inode->raw.i_flags & FL_CASEFOLD, context,
+		err = inl_crypt_info_new(inode->vol->crypt, inode->ino, kind, inode->raw.i_flags & EXT4_FL_CASEFOLD, context,
 					 len, &inode->crypt);
 	if (err == -ENOMEM)
 		return err;
@@ -106,16 +129,28 @@ int inl_inode_load(struct inl_volume *vol, uint32_t ino, struct inl_diag *diag, 
 	inode->ino = ino;
 	inode->body = (uint8_t *)(inode + 1);
 	err = read_body(inode, inode_size, diag);
-	if (!err) {
-		take_fields(inode, inode_size);
-		err = load_context(inode);
-	}
 	if (err) {
 		inl_inode_put(inode);
 		return err;
 	}
+	take_fields(inode, inode_size);
 	*out = inode;
 	return 0;
+}
+
+int inl_inode_load_crypt(struct inl_volume *vol, uint32_t ino, struct inl_diag *diag, struct inl_inode **out)
+{
+	struct inl_inode *inode;
+	int err = inl_inode_load(vol, ino, diag, &inode);
+
+	if (err)
+		return err;
+	err = load_context(inode);
+	if (err)
+		inl_inode_put(inode);
+	else
+		*out = inode;
+	return err;
 }
 
 static bool known_type(uint16_t mode)
@@ -132,7 +167,7 @@ int inl_inode_get(struct inl_volume *vol, uint64_t ino, struct inl_diag *diag, s
 
 	if (ino > sb->s_inodes_count || (ino != INL_ROOT_INO && ino < EXT2_FIRST_INODE(sb)))
 		return inl_diag_set(diag, -EUCLEAN, "inode number %llu is out of range", (unsigned long long)ino);
-	err = inl_inode_load(vol, (uint32_t)ino, diag, &inode);
+	err = inl_inode_load_crypt(vol, (uint32_t)ino, diag, &inode);
 	if (err)
 		return err;
 	if (!inode->raw.i_links_count)
@@ -171,7 +206,10 @@ void inl_inode_put(struct inl_inode *inode)
 /* 34 bits of seconds, 30 of nanoseconds: the low two bits of `extra` go above the signed 32 of `low`. */
 static struct inl_time decode_time(uint32_t low, uint32_t extra)
 {
-	return (struct inl_time){ (int64_t)(int32_t)low + ((int64_t)(extra & 3) << 32), extra >> 2 };
+	uint32_t nsec = extra >> 2;
+
+	/* Up to 2^30 - 1 on a damaged volume, which no system call would take. */
+	return (struct inl_time){ (int64_t)(int32_t)low + ((int64_t)(extra & 3) << 32), INL_MIN(nsec, 999999999u) };
 }
 
 static void stat_times(const struct inl_inode *inode, struct inl_stat *st)
@@ -194,18 +232,6 @@ static void stat_device(const struct inl_inode *inode, struct inl_stat *st)
 		return;
 	st->rdev_major = old ? old >> 8 & 0xff : (new & 0xfff00) >> 8;
 	st->rdev_minor = old ? old & 0xff : (new & 0xff) | (new >> 12 & 0xfff00);
-}
-
-static uint64_t stat_blocks(const struct inl_inode *inode)
-{
-	bool huge = ext2fs_has_feature_huge_file(inode->vol->fs->super);
-	uint64_t blocks = inode->raw.i_blocks;
-
-	if (huge)
-		blocks |= (uint64_t)inode->raw.osd2.linux2.l_i_blocks_hi << 32;
-	if (huge && (inode->raw.i_flags & FL_HUGE_FILE))
-		blocks <<= inode->vol->block_bits - 9;
-	return blocks;
 }
 
 int inl_inode_stat(struct inl_inode *inode, struct inl_stat *st, struct inl_diag *diag)
@@ -231,8 +257,10 @@ int inl_inode_stat(struct inl_inode *inode, struct inl_stat *st, struct inl_diag
 		if (!target)
 			return -ENOMEM;
 		/* One that cannot be decoded keeps the length of what is stored. */
-		if (!inl_readlink(inode, target, INL_SYMLINK_MAX, &len, NULL))
+		if (!inl_readlink(inode, target, INL_SYMLINK_MAX, &len, NULL)) {
 			st->size = len;
+			inl_wipe(target, len);
+		}
 		free(target);
 	}
 	return 0;

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define PIECE	  4096u /* bytes read at a time where the device's alignment asks for a detour */
 
 int inl_dev_read_bytes(struct inl_dev *dev, uint64_t offset, void *buf, size_t len)
@@ -28,7 +27,7 @@ int inl_dev_read_bytes(struct inl_dev *dev, uint64_t offset, void *buf, size_t l
 		return -ENOMEM;
 	while (len && !err) {
 		uint64_t start = offset - offset % align;
-		size_t whole = MIN(piece_len, size - start), skip = offset - start, n = MIN(len, whole - skip);
+		size_t whole = INL_MIN(piece_len, size - start), skip = offset - start, n = INL_MIN(len, whole - skip);
 
 		err = inl_dev_read(dev, start, piece, whole);
 		if (!err)
@@ -97,7 +96,7 @@ int inl_meta_read(struct inl_volume *vol, uint64_t offset, void *buf, size_t len
 		return inl_dev_read_bytes(vol->dev, offset, buf, len);
 	while (len) {
 		uint64_t block = offset >> vol->block_bits, in_block = offset & (vol->block_size - 1);
-		size_t n = MIN(len, vol->block_size - in_block);
+		size_t n = INL_MIN(len, vol->block_size - in_block);
 		const struct inl_journal_entry *entry = inl_journal_find(&vol->journal, block);
 		uint64_t from = ((entry ? entry->copy : block) << vol->block_bits) + in_block;
 		int err = inl_dev_read_bytes(vol->dev, from, to, n);

@@ -18,6 +18,7 @@ enum { INCOMPAT_REVOKE = 1, INCOMPAT_64BIT = 2, INCOMPAT_ASYNC = 4, INCOMPAT_CSU
        INCOMPAT_FAST_COMMIT = 32 };
 enum { TAG_ESCAPE = 1, TAG_SAME_UUID = 2, TAG_LAST = 8 };
 #define INCOMPAT_KNOWN 0x3fu
+#define COMMIT_HEADER	60 /* bytes */
 #define FC_TAG_HEAD	9
 #define FC_BLOCKS_DEFAULT 256
 
@@ -83,7 +84,7 @@ static int check_features(struct log *log, const uint8_t *sb)
 				    log->incompat & ~INCOMPAT_KNOWN);
 	if (!has_csum(log))
 		return 0;
-	if ((log->incompat & INCOMPAT_CSUM_V2) && (log->incompat & INCOMPAT_CSUM_V3))
+	if (((log->incompat & INCOMPAT_CSUM_V2) && (log->incompat & INCOMPAT_CSUM_V3)) || log->compat_checksum)
 		return inl_diag_set(log->diag, -EUCLEAN, "the journal's superblock is damaged: two kinds of checksum");
 	if (sb[80] != 4)
 		return inl_diag_set(log->diag, -EOPNOTSUPP, "the journal has an unknown kind of checksum (%u)", sb[80]);
@@ -161,16 +162,27 @@ static bool tail_checksum_good(const struct log *log, const uint8_t *buf)
 	return inl_crc32c(crc, zero, 4) == inl_load_be32(buf + size - 4);
 }
 
-static bool commit_checksum_good(const struct log *log, const uint8_t *buf)
+/* The checksum of a commit block whose first `len` bytes are as in buf, the rest zero, and its own field zero. */
+static uint32_t commit_checksum(const struct log *log, const uint8_t *buf, uint32_t len)
 {
-	static const uint8_t zero[4];
+	static const uint8_t zero[64];
 	uint32_t size = log->source->block_size, crc;
 
-	if (!has_csum(log))
-		return true;
 	crc = inl_crc32c(log->seed, buf, 16);
 	crc = inl_crc32c(crc, zero, 4);
-	return inl_crc32c(crc, buf + 20, size - 20) == inl_load_be32(buf + 16);
+	crc = inl_crc32c(crc, buf + 20, len - 20);
+	for (uint32_t at = len; at < size; at += INL_MIN(size - at, sizeof(zero)))
+		crc = inl_crc32c(crc, zero, INL_MIN(size - at, sizeof(zero)));
+	return crc;
+}
+
+/* Only the first sector of a commit block need have reached the medium: its header is whole, the rest was zero. */
+static bool commit_checksum_good(const struct log *log, const uint8_t *buf)
+{
+	uint32_t stored = inl_load_be32(buf + 16);
+
+	return !has_csum(log) || commit_checksum(log, buf, log->source->block_size) == stored ||
+	       commit_checksum(log, buf, COMMIT_HEADER) == stored;
 }
 
 struct tag {
@@ -327,18 +339,57 @@ static int scan_pass(struct log *log)
 	return go < 0 ? go : 0;
 }
 
+/* A larger array, or NULL; *room is then as it was. */
+static void *grow(void *array, size_t *room, size_t size)
+{
+	size_t wanted = *room ? 2 * *room : 256;
+	void *grown = reallocarray(array, wanted, size);
+
+	if (grown)
+		*room = wanted;
+	return grown;
+}
+
 /* ---- pass 2: revokes --------------------------------------------------------------------------------------------- */
 
+/* By block, then by transaction, the latest first. */
+static int compare_revokes(const void *a, const void *b)
+{
+	const struct revoke *x = a, *y = b;
+
+	if (x->block != y->block)
+		return x->block < y->block ? -1 : 1;
+	return x->tid == y->tid ? 0 : tid_before(y->tid, x->tid) ? -1 : 1;
+}
+
+/* Keep the latest revoke of each block. */
+static void settle_revokes(struct log *log)
+{
+	size_t kept = 0;
+
+	if (log->n_revokes)
+		qsort(log->revokes, log->n_revokes, sizeof(*log->revokes), compare_revokes);
+	for (size_t i = 0; i < log->n_revokes; i++) {
+		if (!kept || log->revokes[kept - 1].block != log->revokes[i].block)
+			log->revokes[kept++] = log->revokes[i];
+	}
+	log->n_revokes = kept;
+}
+
+/* Memory is bounded by the blocks of the file system, however often a block is revoked. */
 static int add_revoke(struct log *log, uint64_t block, uint32_t tid)
 {
+	if (block >= log->source->max_block)
+		return 0; /* no copy of such a block is taken anyway */
 	if (log->n_revokes == log->room_revokes) {
-		size_t room = log->room_revokes ? 2 * log->room_revokes : 256;
-		struct revoke *grown = reallocarray(log->revokes, room, sizeof(*grown));
+		settle_revokes(log);
+		if (log->n_revokes >= log->room_revokes - log->room_revokes / 4) {
+			struct revoke *grown = grow(log->revokes, &log->room_revokes, sizeof(*grown));
 
-		if (!grown)
-			return -ENOMEM;
-		log->revokes = grown;
-		log->room_revokes = room;
+			if (!grown)
+				return -ENOMEM;
+			log->revokes = grown;
+		}
 	}
 	log->revokes[log->n_revokes++] = (struct revoke){ block, tid };
 	return 0;
@@ -354,16 +405,6 @@ static int take_revokes(struct log *log, uint32_t tid, uint32_t block)
 	for (uint32_t at = 16; at + size <= used && !err; at += size)
 		err = add_revoke(log, size == 8 ? inl_load_be64(log->buf + at) : inl_load_be32(log->buf + at), tid);
 	return err;
-}
-
-/* By block, then by transaction, the latest first. */
-static int compare_revokes(const void *a, const void *b)
-{
-	const struct revoke *x = a, *y = b;
-
-	if (x->block != y->block)
-		return x->block < y->block ? -1 : 1;
-	return x->tid == y->tid ? 0 : tid_before(y->tid, x->tid) ? -1 : 1;
 }
 
 static bool is_revoked(const struct log *log, uint64_t block, uint32_t tid)
@@ -383,16 +424,42 @@ static bool is_revoked(const struct log *log, uint64_t block, uint32_t tid)
 
 /* ---- pass 3: the map --------------------------------------------------------------------------------------------- */
 
+/* By block; of one block the copies in the order of their transactions. */
+static int compare_entries(const void *a, const void *b)
+{
+	const struct inl_journal_entry *x = a, *y = b;
+
+	if (x->block != y->block)
+		return x->block < y->block ? -1 : 1;
+	return x->tid == y->tid ? 0 : tid_before(x->tid, y->tid) ? -1 : 1;
+}
+
+/* Keep the last copy of each block. */
+static void settle(struct inl_journal_map *map)
+{
+	size_t kept = 0;
+
+	if (map->n)
+		qsort(map->entries, map->n, sizeof(*map->entries), compare_entries);
+	for (size_t i = 0; i < map->n; i++) {
+		if (kept && map->entries[kept - 1].block == map->entries[i].block)
+			kept--;
+		map->entries[kept++] = map->entries[i];
+	}
+	map->n = kept;
+}
+
 static int add_entry(struct inl_journal_map *map, uint64_t block, uint64_t copy, uint32_t tid, bool escaped)
 {
 	if (map->n == map->room) {
-		size_t room = map->room ? 2 * map->room : 256;
-		struct inl_journal_entry *grown = reallocarray(map->entries, room, sizeof(*grown));
+		settle(map);
+		if (map->n >= map->room - map->room / 4) {
+			struct inl_journal_entry *grown = grow(map->entries, &map->room, sizeof(*grown));
 
-		if (!grown)
-			return -ENOMEM;
-		map->entries = grown;
-		map->room = room;
+			if (!grown)
+				return -ENOMEM;
+			map->entries = grown;
+		}
 	}
 	map->entries[map->n++] = (struct inl_journal_entry){ block, copy, tid, escaped };
 	return 0;
@@ -474,31 +541,6 @@ static int walk(struct log *log, bool revokes)
 	return 0;
 }
 
-/* By block; of one block the copies in the order they were logged, which is the order of transactions. */
-static int compare_entries(const void *a, const void *b)
-{
-	const struct inl_journal_entry *x = a, *y = b;
-
-	if (x->block != y->block)
-		return x->block < y->block ? -1 : 1;
-	return x->tid == y->tid ? 0 : tid_before(x->tid, y->tid) ? -1 : 1;
-}
-
-/* Keep the last copy of each block. */
-static void settle(struct inl_journal_map *map)
-{
-	size_t kept = 0;
-
-	if (map->n)
-		qsort(map->entries, map->n, sizeof(*map->entries), compare_entries);
-	for (size_t i = 0; i < map->n; i++) {
-		if (kept && map->entries[kept - 1].block == map->entries[i].block)
-			kept--;
-		map->entries[kept++] = map->entries[i];
-	}
-	map->n = kept;
-}
-
 /*
  * A fast commit that belongs to this log's end holds changes that only its own replay would show. Linux writes the first one
  * not at the start of the area, but one block behind.
@@ -529,8 +571,7 @@ static int replay(struct log *log)
 		err = walk(log, true);
 	if (err)
 		return err;
-	if (log->n_revokes)
-		qsort(log->revokes, log->n_revokes, sizeof(*log->revokes), compare_revokes);
+	settle_revokes(log);
 	err = walk(log, false);
 	if (err)
 		return err;

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-#define FL_EXTENTS     0x00080000u
 #define EXTENT_MAGIC   0xf30a
 #define EXTENT_LEN_MAX 32768u /* longer ones are unwritten extents of len - 32768 */
 #define N_DIRECT       12u
@@ -82,7 +81,7 @@ int inl_extent_node_check(const uint8_t *node, size_t size, int depth)
 		const uint8_t *entry = node_entry(node, i);
 		uint64_t len = node_depth(node) ? 1 : extent_len(entry);
 
-		if (len == 0 || entry_lblk(entry) < next || entry_lblk(entry) + len > EXT4_MAX_LBLK + 1)
+		if (len == 0 || entry_lblk(entry) < next || entry_lblk(entry) + len > EXT4_N_LBLKS)
 			return -EUCLEAN;
 		next = entry_lblk(entry) + len;
 	}
@@ -168,7 +167,7 @@ static int map_extents(struct inl_inode *inode, uint64_t lblk, struct inl_run *r
 	int err = inl_extent_node_check(root, sizeof(inode->raw.i_block), -1);
 
 	if (!err)
-		err = inl_extent_node_find(root, 0, EXT4_MAX_LBLK + 1, lblk, &hit);
+		err = inl_extent_node_find(root, 0, EXT4_N_LBLKS, lblk, &hit);
 	while (!err && !hit.leaf) {
 		uint64_t lo = hit.lo, hi = hit.hi;
 		struct inl_block *block;
@@ -257,7 +256,7 @@ static int map_indirect(struct inl_inode *inode, uint64_t lblk, struct inl_run *
 		}
 		base += span;
 	}
-	*run = (struct inl_run){ INL_EXTENT_HOLE, base, EXT4_MAX_LBLK + 1 - base, 0 };
+	*run = (struct inl_run){ INL_EXTENT_HOLE, base, EXT4_N_LBLKS - base, 0 };
 	return 0;
 }
 
@@ -275,9 +274,9 @@ int inl_map(struct inl_inode *inode, uint64_t lblk, struct inl_run *run, struct 
 	pthread_mutex_unlock(&inode->lock);
 	if (known)
 		return 0;
-	if (lblk >= EXT4_MAX_LBLK)
+	if (lblk >= EXT4_LBLK_NONE)
 		err = -EUCLEAN;
-	else if (inode->raw.i_flags & FL_EXTENTS)
+	else if (inode->raw.i_flags & EXT4_FL_EXTENTS)
 		err = map_extents(inode, lblk, run);
 	else
 		err = map_indirect(inode, lblk, run);

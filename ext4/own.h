@@ -21,8 +21,30 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ext4/ has been writte
 
 #define EXT4_SUPER_OFFSET 1024 /* bytes on the device, of the primary */
 #define EXT4_SUPER_SIZE	  1024
-#define EXT4_MAX_LBLK	  0xffffffffull /* first logical block number that no file has */
+#define EXT4_N_LBLKS	  0x100000000ull /* logical block numbers have 32 bits */
+#define EXT4_LBLK_NONE	  0xffffffffull	 /* the one that no file uses */
 #define EXT4_MAX_DEPTH	  5
+
+/* Inode flags and features: the numbers of the format. */
+enum {
+	EXT4_FL_ENCRYPT = 0x00000800,
+	EXT4_FL_INDEX = 0x00001000,
+	EXT4_FL_HUGE_FILE = 0x00040000,
+	EXT4_FL_EXTENTS = 0x00080000,
+	EXT4_FL_EA_INODE = 0x00200000,
+	EXT4_FL_INLINE = 0x10000000,
+	EXT4_FL_CASEFOLD = 0x40000000,
+};
+enum {
+	EXT4_COMPAT_HAS_JOURNAL = 0x0004,
+	EXT4_COMPAT_DIR_INDEX = 0x0020,
+	EXT4_COMPAT_STABLE_INODES = 0x0800,
+	EXT4_INCOMPAT_RECOVER = 0x0004,
+	EXT4_INCOMPAT_JOURNAL_DEV = 0x0008,
+	EXT4_INCOMPAT_64BIT = 0x0080,
+	EXT4_RO_COMPAT_BIGALLOC = 0x0200,
+	EXT4_RO_COMPAT_METADATA_CSUM = 0x0400,
+};
 
 struct inl_cache;
 struct inl_block;
@@ -44,6 +66,7 @@ struct inl_journal_map {
 
 struct inl_volume {
 	struct inl_dev *dev;
+	struct inl_keyring *keys; /* may be NULL */
 	struct inl_fscrypt *crypt;
 	pthread_mutex_t lock; /* fs */
 	ext2_filsys fs;
@@ -274,7 +297,10 @@ int inl_acl_convert(const uint8_t *value, size_t len, uint8_t *out);
 
 /* ---- inode.c, data.c ---- */
 
-/* As inl_inode_get, of any inode number (the journal's, attribute inodes), links or not. */
+/*
+ * As inl_inode_get, of any inode number (the journal's, attribute inodes), links or not, but without its encryption: what is
+ * read of it is what lies there.
+ */
 int inl_inode_load(struct inl_volume *vol, uint32_t ino, struct inl_diag *diag, struct inl_inode **out);
 
 /* Inline data: up to size bytes; -ENODATA when the inode has none. */
@@ -283,7 +309,15 @@ int inl_inline_read(struct inl_inode *inode, uint8_t *buf, size_t size, size_t *
 /* Read the bytes of a plain inode of any type, as inl_read. */
 int inl_data_read(struct inl_inode *inode, uint64_t offset, void *buf, size_t len, size_t *got, struct inl_diag *diag);
 
+/* The same with its encryption context. */
+int inl_inode_load_crypt(struct inl_volume *vol, uint32_t ino, struct inl_diag *diag, struct inl_inode **out);
+
 bool inl_is_inline(const struct inl_inode *inode);
+
+/* Is this a symbolic link whose target stands in place of the block map? */
+bool inl_is_fast_symlink(const struct inl_inode *inode);
+
+#define INL_MIN(a, b) ((a) < (b) ? (a) : (b))
 
 static inline bool inl_block_in_range(const struct inl_volume *vol, uint64_t pblk, uint64_t len)
 {

@@ -54,7 +54,9 @@ static int follow_link(struct walk *walk, struct inl_inode *link, const char *re
 	if (!target)
 		return -ENOMEM;
 	err = inl_readlink(link, target, INL_SYMLINK_MAX, &len, walk->diag);
-	joined = err || len + rest_len > REST_MAX ? NULL : malloc(len + rest_len + 2);
+	if (!err && len + rest_len > REST_MAX)
+		err = -ENAMETOOLONG;
+	joined = err ? NULL : malloc(len + rest_len + 2);
 	if (joined) {
 		memcpy(joined, target, len);
 		joined[len] = '/';
@@ -66,8 +68,10 @@ static int follow_link(struct walk *walk, struct inl_inode *link, const char *re
 		free(walk->rest);
 		walk->rest = joined;
 	}
+	if (link->crypt)
+		inl_wipe(target, INL_SYMLINK_MAX);
 	free(target);
-	return err ? err : joined ? 0 : -ENAMETOOLONG;
+	return err ? err : joined ? 0 : -ENOMEM;
 }
 
 /* Walk one name. rest: what follows it. Sets *followed when walk->rest was replaced. */

@@ -8,10 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define INCOMPAT_64BIT	   0x0080u
-#define INCOMPAT_JOURNAL_DEV 0x0008u
-#define RO_COMPAT_METADATA_CSUM 0x0400u
-#define RO_COMPAT_BIGALLOC	0x0200u
 
 static uint32_t sb32(const uint8_t *sb, unsigned offset)
 {
@@ -27,14 +23,14 @@ static uint64_t n_blocks(const uint8_t *sb)
 {
 	uint64_t n = sb32(sb, 0x4);
 
-	if (sb32(sb, 0x60) & INCOMPAT_64BIT)
+	if (sb32(sb, 0x60) & EXT4_INCOMPAT_64BIT)
 		n |= (uint64_t)sb32(sb, 0x150) << 32;
 	return n;
 }
 
 static bool checksum_good(const uint8_t *sb)
 {
-	if (!(sb32(sb, 0x64) & RO_COMPAT_METADATA_CSUM))
+	if (!(sb32(sb, 0x64) & EXT4_RO_COMPAT_METADATA_CSUM))
 		return true;
 	return sb[0x175] == 1 && inl_crc32c(~0u, sb, 0x3fc) == sb32(sb, 0x3fc);
 }
@@ -45,7 +41,7 @@ static const char *geometry_fault(const uint8_t *sb)
 	uint32_t log_size = sb32(sb, 0x18), log_cluster = sb32(sb, 0x1c), per_group = sb32(sb, 0x20);
 	uint32_t inodes_per_group = sb32(sb, 0x28), first = sb32(sb, 0x14);
 	uint32_t incompat = sb32(sb, 0x60), desc_size = sb16(sb, 0xfe), inode_size;
-	bool bigalloc = sb32(sb, 0x64) & RO_COMPAT_BIGALLOC;
+	bool bigalloc = sb32(sb, 0x64) & EXT4_RO_COMPAT_BIGALLOC;
 	uint64_t n_groups, block_size;
 
 	if (log_size > 6)
@@ -64,7 +60,7 @@ static const char *geometry_fault(const uint8_t *sb)
 		return "first data block";
 	if (n_blocks(sb) <= first + 1)
 		return "number of blocks";
-	if ((incompat & INCOMPAT_64BIT) &&
+	if ((incompat & EXT4_INCOMPAT_64BIT) &&
 	    (desc_size < 64 || desc_size > block_size || (desc_size & (desc_size - 1))))
 		return "group descriptor size";
 	n_groups = (n_blocks(sb) - first + per_group - 1) / per_group;
@@ -82,7 +78,7 @@ int inl_super_check(const uint8_t *sb, uint64_t dev_size, bool damaged_ok, struc
 		return inl_diag_set(diag, -EINVAL, "no ext4 superblock (no magic number 0xef53 at byte 1080)");
 	if (!checksum_good(sb))
 		return inl_diag_set(diag, -EUCLEAN, "the superblock's checksum is wrong");
-	if (sb32(sb, 0x60) & INCOMPAT_JOURNAL_DEV)
+	if (sb32(sb, 0x60) & EXT4_INCOMPAT_JOURNAL_DEV)
 		return inl_diag_set(diag, -EOPNOTSUPP, "this is an external journal, not a file system");
 	fault = geometry_fault(sb);
 	if (fault)

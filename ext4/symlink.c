@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define FL_EXTENTS 0x00080000u
 
 /* What is stored, i_size bytes: in i_block (less than 60), in the inode and an attribute (inline), or in block 0. */
 static int read_stored(struct inl_inode *inode, uint8_t *buf, struct inl_diag *diag)
@@ -17,7 +16,7 @@ static int read_stored(struct inl_inode *inode, uint8_t *buf, struct inl_diag *d
 	size_t got = 0;
 	int err;
 
-	if (!inl_is_inline(inode) && inode->size < sizeof(inode->raw.i_block) && !(inode->raw.i_flags & FL_EXTENTS)) {
+	if (inl_is_fast_symlink(inode)) {
 		memcpy(buf, inode->raw.i_block, inode->size);
 		return 0;
 	}

@@ -7,10 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
-#define COMPAT_HAS_JOURNAL   0x0004u
-#define INCOMPAT_RECOVER     0x0004u
-#define COMPAT_STABLE_INODES 0x0800u
 #define STATE_ERRORS	     0x0002u
 
 static int open_fs(struct inl_volume *vol, uint64_t super_block, struct inl_diag *diag)
@@ -96,7 +94,7 @@ static int journal_read(void *arg, uint64_t block, uint8_t *buf)
 	return err ? err : inl_meta_read(inode->vol, pblk << inode->vol->block_bits, buf, inode->vol->block_size);
 }
 
-static int scan_journal(struct inl_volume *vol, struct inl_inode *inode, bool *clean, struct inl_diag *diag)
+static int scan_inode(struct inl_volume *vol, struct inl_inode *inode, bool *clean, struct inl_diag *diag)
 {
 	struct inl_journal_source source = {
 		.block_size = vol->block_size,
@@ -106,7 +104,12 @@ static int scan_journal(struct inl_volume *vol, struct inl_inode *inode, bool *c
 		.arg = inode,
 	};
 	struct inl_journal_map map;
-	int err = inl_journal_scan(&source, vol->flags & INL_VOLUME_DAMAGED, &map, clean, diag);
+	int err;
+
+	if (!S_ISREG(inode->raw.i_mode) || (inode->raw.i_flags & (EXT4_FL_ENCRYPT | EXT4_FL_INLINE)) ||
+	    source.n_blocks > vol->n_blocks)
+		return inl_diag_set(diag, -EUCLEAN, "inode %u cannot be a journal", inode->ino);
+	err = inl_journal_scan(&source, vol->flags & INL_VOLUME_DAMAGED, &map, clean, diag);
 
 	for (size_t i = 0; !err && i < map.n; i++)
 		err = journal_place(inode, map.entries[i].copy, &map.entries[i].copy);
@@ -118,18 +121,35 @@ static int scan_journal(struct inl_volume *vol, struct inl_inode *inode, bool *c
 	return 0;
 }
 
+/* With INL_VOLUME_DAMAGED a journal that is of no use is done without. */
+static int scan_journal(struct inl_volume *vol, bool *clean, struct inl_diag *diag)
+{
+	struct inl_diag local = { 0 };
+	struct inl_inode *inode;
+	int err = inl_inode_load(vol, vol->fs->super->s_journal_inum, &local, &inode);
+
+	if (!err) {
+		err = scan_inode(vol, inode, clean, &local);
+		inl_inode_put(inode);
+	}
+	if (err && err != -ENOMEM && (vol->flags & INL_VOLUME_DAMAGED)) {
+		*clean = true;
+		return 0;
+	}
+	return err && local.err ? inl_diag_set(diag, err, "%s", local.text) : err;
+}
+
 /* Does the superblock say, or (a backup does not say) may it be, that the journal was not replayed? */
 static bool needs_replay(const struct inl_volume *vol, uint64_t super_block)
 {
 	const struct ext2_super_block *sb = vol->fs->super;
 
-	return (sb->s_feature_compat & COMPAT_HAS_JOURNAL) &&
-	       ((sb->s_feature_incompat & INCOMPAT_RECOVER) || super_block);
+	return (sb->s_feature_compat & EXT4_COMPAT_HAS_JOURNAL) &&
+	       ((sb->s_feature_incompat & EXT4_INCOMPAT_RECOVER) || super_block);
 }
 
 static int replay_journal(struct inl_volume *vol, uint64_t super_block, uint32_t block_size, struct inl_diag *diag)
 {
-	struct inl_inode *inode;
 	bool clean = true;
 	int err;
 
@@ -139,13 +159,7 @@ static int replay_journal(struct inl_volume *vol, uint64_t super_block, uint32_t
 		return super_block ? 0 :
 				     inl_diag_set(diag, -EOPNOTSUPP,
 						  "the volume needs the replay of an external journal, which is on another device");
-	err = inl_inode_load(vol, vol->fs->super->s_journal_inum, diag, &inode);
-	if (!err) {
-		err = scan_journal(vol, inode, &clean, diag);
-		inl_inode_put(inode);
-	}
-	if (err && (vol->flags & INL_VOLUME_DAMAGED))
-		return 0;
+	err = scan_journal(vol, &clean, diag);
 	if (err)
 		return inl_diag_set(diag, err, "the journal cannot be read");
 	if (clean)
@@ -161,15 +175,15 @@ static int replay_journal(struct inl_volume *vol, uint64_t super_block, uint32_t
 
 /* ---- open, close, info ------------------------------------------------------------------------------------------- */
 
-static int start_crypt(struct inl_volume *vol, struct inl_keyring *keys)
+static int start_crypt(struct inl_volume *vol)
 {
-	struct inl_fscrypt_params params = { .dev = vol->dev, .keys = keys };
+	struct inl_fscrypt_params params = { .dev = vol->dev, .keys = vol->keys };
 
 	memcpy(params.uuid, vol->fs->super->s_uuid, sizeof(params.uuid));
 	params.traits.block_bits = vol->block_bits;
 	params.traits.lblk_bits = 32;
 	params.traits.ino_bits = 32;
-	params.traits.stable_inodes = vol->fs->super->s_feature_compat & COMPAT_STABLE_INODES;
+	params.traits.stable_inodes = vol->fs->super->s_feature_compat & EXT4_COMPAT_STABLE_INODES;
 	return inl_fscrypt_new(&params, &vol->crypt);
 }
 
@@ -202,6 +216,7 @@ int inl_volume_open(struct inl_dev *dev, struct inl_keyring *keys, unsigned flag
 		return -ENOMEM;
 	pthread_mutex_init(&vol->lock, NULL);
 	vol->dev = dev;
+	vol->keys = keys;
 	vol->flags = flags;
 	err = inl_super_find(vol, &super_block, &block_size, diag);
 	if (err)
@@ -212,7 +227,7 @@ int inl_volume_open(struct inl_dev *dev, struct inl_keyring *keys, unsigned flag
 	if (!err)
 		err = replay_journal(vol, super_block, block_size, diag);
 	if (!err)
-		err = start_crypt(vol, keys);
+		err = start_crypt(vol);
 	if (err)
 		goto fail;
 	fill_info(vol, super_block);

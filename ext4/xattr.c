@@ -13,7 +13,6 @@
 #define ENTRY_SIZE    16u
 #define BLOCK_HEADER  32u
 #define VALUE_MAX     65536u /* bytes: XATTR_SIZE_MAX */
-#define FL_EA_INODE   0x00200000u
 #define INDEX_ACL_ACCESS  2
 #define INDEX_ACL_DEFAULT 3
 #define INDEX_SYSTEM	  7
@@ -44,7 +43,7 @@ int inl_xattr_area_walk(const uint8_t *area, size_t len, size_t first, inl_raw_x
 		xattr.value_ino = inl_load_le32(area + at + 4);
 		xattr.size = inl_load_le32(area + at + 8);
 		xattr.name = (const char *)area + at + ENTRY_SIZE;
-		xattr.value = xattr.value_ino ? NULL : area + value_at;
+		xattr.value = xattr.value_ino ? NULL : area + (xattr.size ? value_at : 0);
 		if (xattr.size > VALUE_MAX)
 			return -EUCLEAN;
 		if (!xattr.value_ino && xattr.size && (value_at > len || xattr.size > len - value_at))
@@ -104,8 +103,10 @@ static int walk_body(struct inl_inode *inode, inl_raw_xattr_fn each, void *arg)
 	if (inode_size <= 128)
 		return 0;
 	start = 128 + (size_t)inode->raw.i_extra_isize;
-	if (start % 4 || start + 4 > inode_size)
+	if (start % 4 || start > inode_size)
 		return -EUCLEAN;
+	if (inode_size - start < 8) /* no room for any */
+		return 0;
 	if (inl_load_le32(inode->body + start) != XATTR_MAGIC)
 		return 0;
 	start += 4;
@@ -159,6 +160,11 @@ int inl_raw_xattrs(struct inl_inode *inode, inl_raw_xattr_fn each, void *arg, st
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
 
+static bool is_inline_data(const struct inl_raw_xattr *xattr)
+{
+	return xattr->index == INDEX_SYSTEM && xattr->name_len == 4 && !memcmp(xattr->name, "data", 4);
+}
+
 /* Fetch a value wherever it lies; buf has xattr->size bytes. */
 static int fetch(struct inl_inode *inode, const struct inl_raw_xattr *xattr, void *buf, struct inl_diag *diag)
 {
@@ -170,10 +176,13 @@ static int fetch(struct inl_inode *inode, const struct inl_raw_xattr *xattr, voi
 		memcpy(buf, xattr->value, xattr->size);
 		return 0;
 	}
+	/* What opening and reading an inode depend on is never in another one: damage could make that a circle. */
+	if (xattr->index == INDEX_ENCRYPTION || is_inline_data(xattr))
+		return -EUCLEAN;
 	err = inl_inode_load(inode->vol, xattr->value_ino, diag, &holder);
 	if (err)
 		return err;
-	if (!(holder->raw.i_flags & FL_EA_INODE) || holder->encrypted)
+	if (!(holder->raw.i_flags & EXT4_FL_EA_INODE) || inl_is_inline(holder))
 		err = -EUCLEAN;
 	if (!err)
 		err = inl_data_read(holder, 0, buf, xattr->size, &got, diag);
@@ -203,8 +212,10 @@ static int get_one(const struct inl_raw_xattr *xattr, void *arg)
 	if (xattr->size > get->size)
 		return -ERANGE;
 	err = fetch(get->inode, xattr, get->buf, get->diag);
+	if (err)
+		return err;
 	*get->len = xattr->size;
-	return err ? err : 1;
+	return 1;
 }
 
 int inl_raw_xattr_get(struct inl_inode *inode, uint8_t index, const char *name, void *buf, size_t size, size_t *len,
@@ -257,8 +268,7 @@ static int room_for(struct list *list, size_t len)
 static bool hidden(const struct inl_raw_xattr *xattr)
 {
 	return xattr->index == INDEX_ENCRYPTION || xattr->index >= sizeof(prefixes) / sizeof(prefixes[0]) ||
-	       !prefixes[xattr->index] ||
-	       (xattr->index == INDEX_SYSTEM && xattr->name_len == 4 && !memcmp(xattr->name, "data", 4));
+	       !prefixes[xattr->index] || is_inline_data(xattr);
 }
 
 static int list_one(const struct inl_raw_xattr *xattr, void *arg)

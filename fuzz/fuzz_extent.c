@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (inl_extent_node_check(data + 1, size - 1, depth))
 		return 0;
 	lo = data[0] & 0x80 ? 1000 : 0;
-	hi = data[0] & 0x40 ? 2000000 : EXT4_MAX_LBLK + 1;
+	hi = data[0] & 0x40 ? 2000000 : EXT4_N_LBLKS;
 	for (uint64_t lblk = lo; lblk < hi; lblk = lblk * 3 / 2 + 1) {
 		memset(&hit, 0, sizeof(hit));
 		if (!inl_extent_node_find(data + 1, lo, hi, lblk, &hit))

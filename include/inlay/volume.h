@@ -132,7 +132,7 @@ INL_API void inl_inode_crypt(struct inl_inode *inode, struct inl_inode_crypt *cr
  */
 INL_API int inl_inode_unlock(struct inl_inode *inode, struct inl_diag *diag);
 
-/* A run of the block map. */
+/* A run of the block map. INLINE: the contents are in the inode itself. */
 enum inl_extent_kind { INL_EXTENT_HOLE, INL_EXTENT_UNWRITTEN, INL_EXTENT_DATA, INL_EXTENT_INLINE };
 struct inl_extent {
 	enum inl_extent_kind kind;
@@ -144,7 +144,7 @@ struct inl_extent {
 /*
  * What lies at an offset.
  *
- * Returns: 0; -ENXIO (at or beyond the end); -EUCLEAN; -EIO.
+ * Returns: 0; -ENXIO (at or beyond the end); -EINVAL (a device, FIFO or socket); -EUCLEAN; -EIO.
  */
 INL_API int inl_inode_extent(struct inl_inode *inode, uint64_t offset, struct inl_extent *extent, struct inl_diag *diag);
 
