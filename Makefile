@@ -34,6 +34,7 @@ fuzz: ## Fuzz every parser for TIME seconds each (60); T=name picks one
 install: build ## Install the command, the library, headers and the manual page (PREFIX, DESTDIR)
 	@meson configure build -Dprefix=$(PREFIX)
 	@DESTDIR="$(DESTDIR)" meson install -C build
+	@test -n "$(DESTDIR)" || ldconfig
 
 clean: ## Remove what was built
 	rm -rf build build-asan build-tsan

@@ -194,7 +194,8 @@ def bench_export(bench):
     if n_files != 20000:
         raise RuntimeError(f"{n_files} files were exported")
     bench.umount(mounted)
-    bench.ratio("export: 20,000 files of 1 KiB / cp -a, plain", f"{20000 / ours:,.0f} /s", f"{20000 / reference:,.0f} /s", ratio, 1.0)
+    bench.ratio("export: 20,000 files of 1 KiB / cp -a, plain", f"{20000 / ours:,.0f} /s",
+                f"{20000 / reference:,.0f} /s", ratio, 1.0)
 
 
 def bench_memory(bench):
@@ -214,8 +215,8 @@ def bench_open(bench):
     image = bench.path("huge.img")
     with open(image, "wb") as f:
         f.truncate(1 << 40)
-    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-O", "encrypt", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
-                    image], check=True)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-O", "encrypt", "-E",
+                    "lazy_itable_init=1,lazy_journal_init=1,nodiscard", image], check=True)
     runs = [bench.measure(INLAY, "ls", image + ":/") for _ in range(bench.pairs)]
     bench.limit("open: ls of 1 TiB, time", statistics.median(s for s, _ in runs) * 1000, "ms", 100)
     bench.limit("open: ls of 1 TiB, memory", max(peak for _, peak in runs) / MIB, "MiB", 64)

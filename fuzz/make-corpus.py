@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The recipe of the seeds in fuzz/corpus/: pieces of the golden volumes, and small volumes and journals made by a real kernel.
+"""The recipe of the seeds in fuzz/corpus/: pieces of the golden volumes; volumes and journals made by a real kernel.
 
 Not here: what fuzzing finds (build-asan/fuzz-work/). Run by hand, as root, when a target changes what it takes:
     fuzz/make-corpus.py [NAME...]
@@ -61,7 +61,7 @@ def everything(volume):
     yield from volume.walk(name=lambda inode, stored: b"?")
 
 
-# ---- pieces of golden volumes ---------------------------------------------------------------------------------------------
+# ---- pieces of golden volumes --------------------------------------------------------------------------------------
 
 def context(seeds):
     for volume in golden_volumes():
@@ -135,15 +135,16 @@ def nokey(seeds):
 
 
 def spec(seeds):
-    texts = ["disk.img", "file(disk.img, direct)", "ram(64M)", "ram(1M, block_size=4096)", "slice(dump.bin, offset=1M, length=1G)",
-             "part(disk.img, 2)", "engine(disk.img, slots=1)", "engine(part(slice(ram(8M), offset=512), 1), slots=0, dun_bytes=8)",
+    texts = ["disk.img", "file(disk.img, direct)", "ram(64M)", "ram(1M, block_size=4096)", 
+             "slice(dump.bin, offset=1M, length=1G)", "part(disk.img, 2)", "engine(disk.img, slots=1)",
+             "engine(part(slice(ram(8M), offset=512), 1), slots=0, dun_bytes=8)",
              "engine(ram(1M), modes=aes-256-xts+aes-128-cbc-essiv, unit=512+4096)", 'file("a, \\"b\\" (c)\\\\", direct)',
              " slice ( a b.img , offset = 4 KiB ) ", "./part(1)"]
     for text in texts:
         seeds.add(text, text.encode())
 
 
-# ---- volumes and journals made by the kernel --------------------------------------------------------------------------------
+# ---- volumes and journals made by the kernel ------------------------------------------------------------------------
 
 def fill(root):
     """Something of everything that has a parser."""
@@ -203,7 +204,8 @@ def live_journal(options):
 
 
 def journal(seeds):
-    for name, flags, options in (("32bit", 0, ["-O", "^metadata_csum,^64bit"]), ("64bit", 1, ["-O", "^metadata_csum,64bit"])):
+    for name, flags, options in (("32bit", 0, ["-O", "^metadata_csum,^64bit"]),
+                                 ("64bit", 1, ["-O", "^metadata_csum,64bit"])):
         data = live_journal(options)
         used = max(at for at in range(0, len(data), 1024) if any(data[at:at + 1024])) + 2048
         struct.pack_into(">I", data, 16, used // 1024)  # s_maxlen

@@ -250,6 +250,12 @@ def no_good_superblock():
 
 # ---- keys ------------------------------------------------------------------------------------------------------------
 
+def locked_file(volume, where, size=None):
+    """The no-key path of a file below a directory: of this size, or of any but 0."""
+    return next(os.fsdecode(p) for p, row in cli.manifest(volume)["locked"].items()
+                if row["type"] == "file" and p.startswith(where) and row["size"] and size in (None, row["size"]))
+
+
 def secret_volume():
     """A volume, the path of a locked file, the right key, the identifier of its key."""
     data = cli.manifest("demo")
@@ -282,7 +288,7 @@ def no_key():
     """No key: exit 3, and the identifier that is needed"""
     image, path, _, name = secret_volume()
     cli.bad(cli.NO_KEY, "get", image + ":/alice", tap.fresh(), says=name)
-    nokey = next(os.fsdecode(p) for p, row in cli.manifest("demo")["locked"].items() if row["type"] == "file" and p.startswith(b"alice/"))
+    nokey = locked_file("demo", b"alice/")
     cli.bad(cli.NO_KEY, "cat", image + ":/" + nokey, says=name)
     cli.bad(cli.NO_KEY, "cat", image + ":" + path, says=name)
 
@@ -293,7 +299,7 @@ def wrong_key():
     image, path, _, name = secret_volume()
     other = b"another key, 32 bytes long......"
     cli.bad(cli.NO_KEY, "cat", image + ":" + path, keys=[key_file(other)], says=(name, r.identifier(other).hex()))
-    nokey = next(os.fsdecode(p) for p, row in cli.manifest("demo")["locked"].items() if row["type"] == "file" and p.startswith(b"alice/"))
+    nokey = locked_file("demo", b"alice/")
     cli.bad(cli.NO_KEY, "cat", image + ":/" + nokey, keys=[key_file(other)], says=(name, r.identifier(other).hex()))
     dest = tap.fresh()
     cli.bad(cli.NO_KEY, "get", image + ":/alice", dest, keys=[key_file(other)], says=(name, r.identifier(other).hex()))
@@ -304,8 +310,7 @@ def wrong_key():
 def wrong_key_v1():
     """The wrong key for a v1 policy: descriptors instead of identifiers"""
     data = cli.manifest("v1")
-    nokey = next(os.fsdecode(p) for p, row in data["locked"].items()
-                 if row["type"] == "file" and p.startswith(b"v1-pad32/") and row["size"])
+    nokey = locked_file("v1", b"v1-pad32/")
     other = b"k" * 64
     cli.bad(cli.NO_KEY, "cat", cli.golden("v1") + ":/" + nokey, keys=[key_file(other)],
             says=(data["keys"][0]["name"], r.descriptor(other).hex()))
@@ -403,7 +408,7 @@ def refused(image, says, codes=(cli.FAILED, cli.NO_KEY, cli.NOT_READABLE), names
     tap.equal(cli.good("ls", image + ":/v2", keys=key).out, b"".join(n + b"\n" for n in names))
     dest = tap.fresh()
     if not names_only:
-        file = next(os.fsdecode(p) for p, row in locked.items() if p.startswith(b"v2/") and row["size"] == 5000)
+        file = locked_file("essiv", b"v2/", 5000)
         cli.bad(codes, "cat", f"{image}:/{file}", keys=key, says=says)
         cli.bad(codes, "get", f"{image}:/{file}", dest, keys=key, says=says)
     cli.bad(codes, "cat", f"{image}:/v2/size-5000.txt", keys=key, says=says)
@@ -463,7 +468,7 @@ def key_too_short_for_mode():
     top = volume.find(b"/v1")
     for inode in [top] + [i for _, i in volume.walk(top.number)]:
         cli.patch(path, inode.context_at()[1] + 1, bytes([1, 4]))
-    file = next(os.fsdecode(p) for p, row in cli.manifest("essiv")["locked"].items() if p.startswith(b"v1/") and row["size"] == 5000)
+    file = locked_file("essiv", b"v1/", 5000)
     cli.bad(cli.NO_KEY, "cat", f"{path}:/{file}", keys=[cli.golden_key("essiv-v1")])
 
 
@@ -662,7 +667,8 @@ def full_standard_output():
 @tap.test
 def broken_pipe():
     """A reader that goes away: quiet, no success"""
-    process = subprocess.Popen(cli.arguments(["cat", plain() + ":/big", plain() + ":/big"]), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    argv = cli.arguments(["cat", plain() + ":/big", plain() + ":/big"])
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     tap.equal(process.stdout.read(10), trees.pattern("big", 300000)[:10])
     process.stdout.close()
     err = process.stderr.read()
@@ -709,7 +715,8 @@ def help_texts():
 def spec_errors():
     """Device SPECs that do not parse: said, with the column; nothing opened"""
     image = plain()
-    for spec, says in ((f"slice({image}", "column"), (f"slice({image}, offset=banana)", "column"), (f"slice(prt({image}), offset=1)", ()),
+    for spec, says in ((f"slice({image}", "column"), (f"slice({image}, offset=banana)", "column"),
+                       (f"slice(prt({image}), offset=1)", ()),
                        (f"engine({image}, nope=1)", "nope"), (f"engine({image}, slots=99999999999999999999)", "column"),
                        ("ram()", ()), ("ram(12Q)", "column"), (f"slice({image}, offset=1T)", ()), (f"part({image}, 9)", ()),
                        (f"engine({image}, slots=1) trailing", ()), ("engine(" * 40 + image + ")" * 40, ()), ('engine("unclosed)', ()),

@@ -16,7 +16,6 @@ import tap  # noqa: E402
 import trees  # noqa: E402
 
 VOLUMES = ("demo", "v2-4k", "lblk64-1k", "lblk32-4k", "v1", "essiv", "unclean")
-# What the kernel shows of mounted volumes without keys and mtimes is in "locked"; everything else is the same as unlocked.
 LISTED = ("type", "size", "mode", "uid", "gid", "mtime", "nlink", "ino", "target")
 
 
@@ -125,7 +124,7 @@ def plain_ls(name):
 
 
 def contents(name):
-    """cat of every file by its real path; the file is locked without the key, and readable by its no-key path with nothing."""
+    """cat of files by their real paths."""
     data, image, keys = cli.manifest(name), os.fsencode(cli.golden(name)), keys_for(name)
     files = [p for p, row in data["files"].items() if row["type"] == "file" and 0 < row["size"] < 1 << 22]
     for path in files[:: max(1, len(files) // 40)]:

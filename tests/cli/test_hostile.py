@@ -140,7 +140,8 @@ def directory_cycle():
 
 def deep_volume(name, depth):
     """mke2fs -d does not get that deep; debugfs does."""
-    image, source = tap.copy(tap.served(("-b", "1024", "-N", "2048", "-O", "^has_journal"), 16 * MIB, tree)), tap.fresh("bottom")
+    image = tap.copy(tap.served(("-b", "1024", "-N", "2048", "-O", "^has_journal"), 16 * MIB, tree))
+    source = tap.fresh("bottom")
     trees.write(source, b"bottom")
     commands = tap.fresh("commands")
     trees.write(commands, f"mkdir {name}\ncd {name}\n".encode() * depth + f"write {source} bottom\n".encode())

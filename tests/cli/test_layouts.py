@@ -66,7 +66,6 @@ def layout(size, mkfs):
     fields = FIELDS if os.geteuid() == 0 else [f for f in FIELDS if f not in ("uid", "gid")]
     trees.check(wanted, got, fields=fields)
     tap.equal(cli.checksum(image), before, "checksum of the image")
-    tap.equal(cli.good("cat", image + ":/small/3/file-15.txt").out, cli.good("cat", image + ":/small/3/./../3/file-15.txt").out)
     subprocess.run(["rm", "-rf", dest], check=True)
     os.unlink(image)
 

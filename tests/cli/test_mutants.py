@@ -2,7 +2,7 @@
 """Random damage where it hurts: no signal, no sanitizer report, no hang, whatever the bytes say.
 
 Not here: damage with a known consequence (test_errors.py, test_resume.py); in-process fuzzing (fuzz/).
-Usage: test_mutants.py [N [SEED]]: N mutants, by default 160. MUTANT=number (with the same SEED) makes that one alone, and keeps it.
+Usage: test_mutants.py [N [SEED]]: N mutants, by default 160. MUTANT=number (with the same SEED) makes that one alone.
 Read more: HACKING.md, "Tests".
 """
 import os
@@ -45,7 +45,8 @@ class Base:
         self.keys = cli.keys_of(cli.manifest(name))
         v = self.volume = ext4.Volume(self.path)
         self.parts = {"superblock": [(1024, 0x180)], "descriptors": [(v.desc_at, v.n_groups * v.desc_size)],
-                      "inodes": [], "extents": [], "directories": [], "contexts": [], "xattrs": [], "symlinks": [], "journal": []}
+                      "inodes": [], "extents": [], "directories": [], "contexts": [], "xattrs": [], "symlinks": [],
+                      "journal": []}
         seen = set()
         for _, inode in [(b"", v.inode(ext4.ROOT))] + list(v.walk()):
             if inode.number not in seen:

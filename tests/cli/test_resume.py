@@ -98,7 +98,8 @@ def nothing_wrong(dest, allow_unfinished):
 def resumed(dest):
     unfinished = {p: row["ino"] for p, row in trees.snapshot(dest).items()}
     full = wanted("long")
-    same = {p for p, row in trees.snapshot(dest).items() if row["type"] == "file" and row["mtime"] == full.get(p, {}).get("mtime")}
+    same = {p for p, row in trees.snapshot(dest).items()
+            if row["type"] == "file" and row["mtime"] == full.get(p, {}).get("mtime")}
     cli.good("get", image("long"), dest, timeout=120)
     there = trees.snapshot(dest)
     trees.check(full, there)

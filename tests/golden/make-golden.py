@@ -116,7 +116,8 @@ def a_bit_of_everything(path, block, longest, big_names):
     for size in sorted({0, 1, 16, 511, 512, 513, block - 1, block, block + 1, 2 * block}):
         trees.write(os.path.join(top, b"size-%d" % size), m.rng.randbytes(size))
     top = m.dir("sparse")
-    for name, size, at in ((b"all-hole", 3 * block + 1, None), (b"middle", 9 * block + 5, 4 * block + 3), (b"far", 1 << 31, (1 << 31) - 7)):
+    for name, size, at in ((b"all-hole", 3 * block + 1, None), (b"middle", 9 * block + 5, 4 * block + 3),
+                           (b"far", 1 << 31, (1 << 31) - 7)):
         with open(os.path.join(top, name), "wb") as f:
             if at is not None:
                 f.seek(at)
@@ -134,7 +135,8 @@ def a_bit_of_everything(path, block, longest, big_names):
             f.write(b"piece %d" % i)
             f.flush()
     os.makedirs(m.path("names"))
-    for length in (1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 143, 144, 145, 149, 150, 160, 161, 223, 224, 225, 254, 255):
+    for length in (1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 143, 144, 145, 149, 150, 160, 161, 223, 224, 225,
+                   254, 255):
         trees.write(m.path("names", (b"%d-" % length + b"n" * 255)[:length]), b"")
     for name in (b" ", b"new\nline", b"caf\xc3\xa9", b"caf\xe9", b"\xff\xfe", b"-rf", b"\x1b[31mred", b"..."):
         trees.write(m.path("names", name), b"")
@@ -246,7 +248,8 @@ def essiv():
         g.known = trees.snapshot(root)
     for policy in g.policies:
         policy.update(contents=5, names=6, key=keys[policy["version"]])
-    _encrypt_again(g.image, {1: (master("essiv-v1", 64), master("essiv-v1", 16)), 2: (master("essiv-v2", 64), master("essiv-v2", 32))})
+    _encrypt_again(g.image, {1: (master("essiv-v1", 64), master("essiv-v1", 16)),
+                             2: (master("essiv-v2", 64), master("essiv-v2", 32))})
     g.finish()
 
 
@@ -440,7 +443,8 @@ def demo():
                 f.write(f"{row['sha256']}  {path}\n")
 
 
-VOLUMES = {"demo": demo, "v2-4k": v2_4k, "lblk64-1k": lblk64_1k, "lblk32-4k": lblk32_4k, "v1": v1, "essiv": essiv, "unclean": unclean}
+VOLUMES = {"demo": demo, "v2-4k": v2_4k, "lblk64-1k": lblk64_1k, "lblk32-4k": lblk32_4k, "v1": v1, "essiv": essiv,
+           "unclean": unclean}
 
 
 def main():

@@ -10,6 +10,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import cli  # noqa: E402
+import ext4  # noqa: E402
 import koracle as k  # noqa: E402
 import reference as r  # noqa: E402
 import tap  # noqa: E402
@@ -25,11 +26,11 @@ def key_file():
     return path
 
 
-def volume(fill, *mkfs, **policy):
+def volume(fill, *mkfs, size=64, **policy):
     """A volume whose encrypted directory fill(path) has filled. Returns the image and a snapshot by the kernel."""
     tap.requires("root", "loop", "kernel")
     image = tap.fresh("corner.img")
-    k.mkfs(image, 64 * MIB, "-b", "4096", *mkfs)
+    k.mkfs(image, size * MIB, *(() if "-b" in mkfs else ("-b", "4096")), *mkfs)
     with tap.mounted(image) as root:
         top = os.path.join(root, "locked")
         os.mkdir(top)
@@ -116,6 +117,28 @@ def many_keys_one_slot():
     image, tree = volume(fill)
     for slots in (1, 32):
         read_by(image, tree, "engine({}, slots=%d)" % slots, True)
+
+
+@tap.test
+def longest_extent():
+    """An extent of exactly 32,768 blocks, the most that one can have, beside long unwritten ones"""
+    def fill(top):
+        for where in (top, os.path.dirname(top)):
+            with open(os.path.join(where, "written"), "wb") as f:
+                for i in range(72):
+                    f.write(trees.pattern(i, MIB // 2))
+            with open(os.path.join(where, "unwritten"), "wb") as f:
+                trees.fallocate(f.fileno(), 0, 0, 34 * MIB)
+                f.write(b"written")
+
+    image, tree = volume(fill, "-b", "1024", "-O", "sparse_super2", "-E", "num_backup_sb=0", size=192)
+    v = ext4.Volume(image)
+    counts = {(e.count, e.unwritten) for _, inode in v.walk() if inode.is_reg for e in inode.extents()}
+    if (32768, False) not in counts:
+        raise tap.Skip(f"this allocator made no such extent, but {max(counts)}")
+    read_by(image, tree, "{}", False)
+    read_by(image, tree, "engine({}, slots=1)", True)
+    os.unlink(image)
 
 
 @tap.test

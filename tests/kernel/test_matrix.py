@@ -148,14 +148,17 @@ def listed(config, wanted, fields, **how):
     config.untouched()
 
 
+LISTED = ("type", "size", "mode", "uid", "gid", "mtime", "nlink", "ino", "target")
+
+
 def list_unlocked(config):
     config.build()
-    listed(config, config.tree, ("type", "size", "mode", "uid", "gid", "mtime", "nlink", "ino", "target"), keys=[config.key_file])
+    listed(config, config.tree, LISTED, keys=[config.key_file])
 
 
 def list_locked(config):
     config.build()
-    listed(config, config.nokey, ("type", "size", "mode", "uid", "gid", "mtime", "nlink", "ino", "target"))
+    listed(config, config.nokey, LISTED)
 
 
 def plain_listing(config):
@@ -172,7 +175,8 @@ def fetch_locked(config):
     """No-key paths lead to the inodes that they lead to in the kernel; contents stay closed, and say which key is missing."""
     config.build()
     rng = random.Random(1)
-    paths = sorted(p for p, row in config.nokey.items() if p.startswith(b"locked/") and row["type"] in ("file", "dir", "symlink"))
+    paths = sorted(p for p, row in config.nokey.items()
+                   if p.startswith(b"locked/") and row["type"] in ("file", "dir", "symlink"))
     for path in rng.sample(paths, 12) + [max(paths, key=len)]:
         where = os.fsencode(config.image) + b":/" + path
         row = cli.as_row(cli.stat(where))
@@ -202,7 +206,8 @@ CONFIGS = (
     Config("v2-1k-pad4", block=1024, policy={"flags": 0}, big=12000, pieces=400),
     Config("lblk64-4k-pad16", mkfs=("-O", "stable_inodes"), policy={"flags": 2 | k.LBLK_64}),
     Config("lblk64-1k", block=1024, mkfs=("-O", "stable_inodes"), policy={"flags": 3 | k.LBLK_64}, far=(1 << 33) + 1),
-    Config("lblk32-4k-pad8", mkfs=("-O", "stable_inodes"), policy={"flags": 1 | k.LBLK_32}, large=64, size=240 * MIB, far=(1 << 43)),
+    Config("lblk32-4k-pad8", mkfs=("-O", "stable_inodes"), policy={"flags": 1 | k.LBLK_32}, large=64, size=240 * MIB,
+           far=1 << 43),
     Config("units-512-4k", policy={"flags": 0, "log2_unit": 9}, big=0),
     Config("units-512-1k", block=1024, policy={"flags": 1, "log2_unit": 9}),
     Config("v2-2k", block=2048, policy={"flags": 2}, key_size=32),

@@ -75,7 +75,7 @@ def good(*args, **how):
 
 
 def bad(code, *args, says=(), **how):
-    """Run, and insist on this exit code (or one of these) and on exactly one line on standard error that has all of `says` in it."""
+    """Run, and insist on this exit code (or one of these) and on one line on standard error that has all of `says` in it."""
     result = run(*args, **how)
     lines = result.err.splitlines()
     if result.code not in (code if isinstance(code, tuple) else (code,)):

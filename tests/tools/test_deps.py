@@ -5,6 +5,7 @@ Not here: real packages.
 Read more: HACKING.md, "Building".
 """
 import os
+import shutil
 import subprocess
 import sys
 
@@ -32,12 +33,13 @@ def machine(missing, uid=0, sudo=False, apt_fails=False):
             f.write("#!/bin/sh\n" + text + "\n")
         os.chmod(os.path.join(path, name), 0o755)
     for name in REAL:
-        os.symlink(os.path.join("/bin", name) if os.path.exists("/bin/" + name) else "/usr/bin/" + name, os.path.join(path, name))
+        os.symlink(shutil.which(name), os.path.join(path, name))
     return path, log
 
 
 def run(bin_path, *args):
-    done = subprocess.run([DEPS, *args], env={"PATH": bin_path}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run([DEPS, *args], env={"PATH": bin_path}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          check=False)
     return done.returncode, done.stdout + done.stderr
 
 

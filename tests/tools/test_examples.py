@@ -88,8 +88,7 @@ def built_outside():
     done = subprocess.run([program, image(), ALICE, "/alice/poem.txt"], env={**os.environ, "LD_LIBRARY_PATH": library},
                           capture_output=True, check=False)
     tap.equal(done.returncode, 0, repr(done.stderr))
-    tap.equal(hashlib.sha256(done.stdout).hexdigest(), hashlib.sha256(run(READ_FILE, image(), ALICE, "/alice/poem.txt").stdout)
-              .hexdigest())
+    tap.equal(done.stdout, run(READ_FILE, image(), ALICE, "/alice/poem.txt").stdout)
 
 
 @tap.test
