@@ -957,7 +957,7 @@ static void test_stale_commit(void **state)
 	test_free(w);
 }
 
-/* The medium may have taken the first sector of a commit block only: its checksum was made over zeros behind the header. */
+/* The medium may have taken the first sector of a commit block only: its checksum was made over zeros behind it. */
 static void test_commit_sector(void **state)
 {
 	for (size_t i = 0; i < N_FORMATS; i++) {
