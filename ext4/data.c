@@ -129,10 +129,13 @@ static int read_inline(struct inl_inode *inode, uint64_t offset, void *buf, size
 	if (!all)
 		return -ENOMEM;
 	err = inl_inline_read(inode, all, INLINE_MAX, &have, diag);
-	if (!err && offset + len > have)
-		err = inl_diag_set(diag, -EUCLEAN, "inode %u is damaged: its inline data is too short", inode->ino);
-	if (!err)
-		memcpy(buf, all + offset, len);
+	if (!err) {
+		size_t n = offset < have ? INL_MIN(len, have - offset) : 0;
+
+		/* What the size promises beyond what is stored is a hole. */
+		memcpy(buf, all + offset, n);
+		memset((uint8_t *)buf + n, 0, len - n);
+	}
 	free(all);
 	return err;
 }

@@ -40,6 +40,7 @@ struct log {
 	bool compat_checksum;
 	uint32_t seed;	    /* of crc32c */
 	uint32_t end_tid;   /* first transaction that is not replayed */
+	uint32_t bad_tid;   /* where damage was found */
 	struct revoke *revokes;
 	size_t n_revokes, room_revokes;
 	struct inl_journal_map *map;
@@ -56,8 +57,11 @@ static bool tid_before(uint32_t a, uint32_t b)
 	return (int32_t)(a - b) < 0;
 }
 
-static int damaged(const struct log *log, const char *what, uint32_t tid, uint32_t block)
+static int damaged(struct log *log, const char *what, uint32_t tid, uint32_t block)
 {
+	log->bad_tid = tid;
+	if (log->damaged_ok) /* not the end of the story */
+		return -EUCLEAN;
 	return inl_diag_set(log->diag, -EUCLEAN, "the journal is damaged: %s (transaction %u, journal block %u)", what,
 			    tid, block);
 }
@@ -272,6 +276,8 @@ struct scan {
 	uint32_t tid, block;
 	uint32_t crc;
 	bool suspect;		   /* a block of this transaction has a wrong checksum */
+	bool has_torn;		   /* transaction `torn` has a wrong checksum, which may be well if it is the last */
+	uint32_t torn;
 	uint64_t last_commit_time; /* seconds */
 };
 
@@ -288,14 +294,17 @@ static int scan_commit(struct log *log, struct scan *scan)
 		if (time < scan->last_commit_time || log->damaged_ok)
 			return 0;
 		/* The last transaction of an asynchronous commit may be torn without harm. */
-		if (!scan->suspect && (log->incompat & INCOMPAT_ASYNC))
-			return 0;
-		return damaged(log, "wrong checksum", scan->tid, scan->block);
+		if (scan->suspect || !(log->incompat & INCOMPAT_ASYNC) || scan->has_torn)
+			return damaged(log, "wrong checksum", scan->tid, scan->block);
+		scan->has_torn = true;
+		scan->torn = scan->tid;
+	} else if (scan->has_torn) {
+		return damaged(log, "wrong checksum", scan->torn, scan->block);
+	} else {
+		scan->last_commit_time = time;
 	}
-	scan->last_commit_time = time;
 	scan->crc = ~0u;
 	scan->tid++;
-	log->map->n_transactions++;
 	return 1;
 }
 
@@ -305,7 +314,6 @@ static int scan_pass(struct log *log)
 	uint32_t seen = 0;
 	int go = 1;
 
-	log->map->n_transactions = 0;
 	while (go > 0 && seen < log->last - log->first) {
 		uint32_t n = 1, next = scan.block;
 		int err = read_block(log, scan.block, log->buf);
@@ -320,7 +328,7 @@ static int scan_pass(struct log *log)
 			scan.suspect |= !tail_checksum_good(log, log->buf);
 			advance(log, &next, 1);
 			if (log->compat_checksum && !has_csum(log))
-				go = sum_blocks(log, next, n - 1, &scan.crc) ? -EIO : 1;
+				err = sum_blocks(log, next, n - 1, &scan.crc);
 			break;
 		case COMMIT:
 			go = scan_commit(log, &scan);
@@ -332,10 +340,12 @@ static int scan_pass(struct log *log)
 			go = 0;
 			break;
 		}
+		if (err)
+			return err;
 		seen += n;
 		advance(log, &scan.block, n);
 	}
-	log->end_tid = scan.tid;
+	log->end_tid = scan.has_torn ? scan.torn : scan.tid;
 	return go < 0 ? go : 0;
 }
 
@@ -401,7 +411,7 @@ static int take_revokes(struct log *log, uint32_t tid, uint32_t block)
 	int err = 0;
 
 	if (used < 16 || used > log->source->block_size - (has_csum(log) ? 4 : 0))
-		return log->damaged_ok ? 0 : damaged(log, "impossible revoke block", tid, block);
+		return damaged(log, "impossible revoke block", tid, block);
 	for (uint32_t at = 16; at + size <= used && !err; at += size)
 		err = add_revoke(log, size == 8 ? inl_load_be64(log->buf + at) : inl_load_be32(log->buf + at), tid);
 	return err;
@@ -488,20 +498,14 @@ static int map_descriptor(struct log *log, uint32_t tid, uint32_t block)
 		advance(log, &block, 1);
 		if (is_revoked(log, tag.block, tid))
 			continue;
-		if (tag.block >= log->source->max_block) {
-			if (log->damaged_ok)
-				continue;
+		if (tag.block >= log->source->max_block)
 			return damaged(log, "a copy of a block beyond the end", tid, block);
-		}
 		if (has_csum(log)) {
 			err = read_block(log, block, log->data);
 			if (err)
 				return err;
-			if (!copy_checksum_good(log, &tag, tid)) {
-				if (log->damaged_ok)
-					continue;
+			if (!copy_checksum_good(log, &tag, tid))
 				return damaged(log, "wrong checksum of a copied block", tid, block);
-			}
 		}
 		err = add_entry(log->map, tag.block, block, tid, tag.flags & TAG_ESCAPE);
 		if (err)
@@ -563,19 +567,33 @@ static int check_fast_commits(struct log *log)
 	return 0;
 }
 
+/* Passes 2 and 3, from nothing. */
+static int revoke_and_map(struct log *log)
+{
+	int err;
+
+	log->n_revokes = log->map->n = 0;
+	err = walk(log, true);
+	settle_revokes(log);
+	return err ? err : walk(log, false);
+}
+
 static int replay(struct log *log)
 {
 	int err = scan_pass(log);
 
-	if (!err)
-		err = walk(log, true);
 	if (err)
 		return err;
-	settle_revokes(log);
-	err = walk(log, false);
+	err = revoke_and_map(log);
+	/* Nothing of a damaged transaction counts, nor of those behind. Earlier damage would have been found earlier. */
+	for (int pass = 0; pass < 2 && err == -EUCLEAN && log->damaged_ok; pass++) {
+		log->end_tid = log->bad_tid;
+		err = revoke_and_map(log);
+	}
 	if (err)
 		return err;
 	settle(log->map);
+	log->map->n_transactions = log->end_tid - log->start_tid;
 	return check_fast_commits(log);
 }
 

@@ -81,7 +81,7 @@ int inl_extent_node_check(const uint8_t *node, size_t size, int depth)
 		const uint8_t *entry = node_entry(node, i);
 		uint64_t len = node_depth(node) ? 1 : extent_len(entry);
 
-		if (len == 0 || entry_lblk(entry) < next || entry_lblk(entry) + len > EXT4_N_LBLKS)
+		if (len == 0 || entry_lblk(entry) < next || entry_lblk(entry) + len > EXT4_LBLK_NONE)
 			return -EUCLEAN;
 		next = entry_lblk(entry) + len;
 	}

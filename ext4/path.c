@@ -19,6 +19,7 @@ struct walk {
 	size_t depth, room;
 	char *rest;	 /* what is still to walk, allocated */
 	unsigned links;
+	bool directory;	 /* a slash behind the last name, here or in a link: it is followed and must be a directory */
 };
 
 static uint64_t here(const struct walk *walk)
@@ -119,11 +120,12 @@ static int walk_all(struct walk *walk, bool follow)
 
 		if (!len)
 			break;
+		if (!*rest && name[len] == '/')
+			walk->directory = true;
 		if (len == 2 && name[0] == '.' && name[1] == '.')
 			walk->depth -= walk->depth > 1;
 		else if (len != 1 || name[0] != '.')
-			/* A trailing slash asks for a directory, and so follows. */
-			err = step(walk, name, len, rest, follow || name[len] == '/', &followed);
+			err = step(walk, name, len, rest, follow || walk->directory, &followed);
 		at = followed ? 0 : (size_t)(rest - walk->rest);
 	}
 	return err;
@@ -133,7 +135,6 @@ int inl_path(struct inl_volume *vol, const char *path, bool follow, struct inl_d
 {
 	struct walk walk = { .vol = vol, .diag = diag };
 	struct inl_inode *inode = NULL;
-	size_t len = strlen(path);
 	int err = enter(&walk, INL_ROOT_INO);
 
 	walk.rest = strdup(path);
@@ -143,7 +144,7 @@ int inl_path(struct inl_volume *vol, const char *path, bool follow, struct inl_d
 		err = walk_all(&walk, follow);
 	if (!err)
 		err = inl_inode_get(vol, here(&walk), diag, &inode);
-	if (!err && len && path[len - 1] == '/' && !S_ISDIR(inode->raw.i_mode))
+	if (!err && walk.directory && !S_ISDIR(inode->raw.i_mode))
 		err = -ENOTDIR;
 	if (err)
 		inl_inode_put(inode);

@@ -1418,6 +1418,70 @@ static void test_data_place(void **state)
 	assert_null(inl_journal_find(&vol.journal, 2));
 }
 
+/* ---- found by review ---- */
+
+/* own.h: with damaged_ok what cannot be trusted ends the replay. A wrong copy is skipped and the replay goes on, with
+ * block 20/21/22 of the same transaction and block 5 as an older transaction left it: a mixture. */
+static void test_damaged_copy_ends(void **state)
+{
+	static struct writer noted;
+
+	for (unsigned which = 0; which < 3; which++) {
+		struct writer *w = three(V3, which, &noted);
+
+		flip(w, noted.data, 700);
+		expect_before(w, true, which);
+		test_free(w);
+	}
+}
+
+static void test_beyond_end_ends(void **state)
+{
+	struct writer *w = writer_new(V3, 40, 1, 7);
+
+	put_transaction(w, 5, 1);
+	put_copies(w, (const struct copy[]){ { 5, 2 }, { MAX_BLOCK, 3 } }, 2);
+	put_commit(w);
+	EXPECT(w, true, 1, { 5, 1 });
+	test_free(w);
+}
+
+/* The same with a revoke block that cannot be: its revokes are left out and the blocks it voids are replayed. */
+static void test_damaged_revoke_ends(void **state)
+{
+	struct writer *w = writer_new(PLAIN, 60, 1, 7);
+
+	put_transaction(w, 5, 1);
+	put_revoke(w, 5);
+	put_transaction(w, 6, 2);
+	inl_store_be32(block_at(w, w->revoke) + 12, BLOCK + 4);
+	EXPECT(w, true, 1, { 5, 1 });
+	test_free(w);
+}
+
+/* A torn transaction of asynchronous commits is harmless as the last one only: a committed one behind it means damage. */
+static void test_async_torn_in_the_middle(void **state)
+{
+	static struct writer noted;
+	struct writer *w = three(OLD_ASYNC, 1, &noted);
+
+	flip(w, noted.data, 700);
+	expect_error(w, false, -EUCLEAN);
+	test_free(w);
+}
+
+/* A read error in a transaction under the old checksum becomes -EIO whatever it was. */
+static void test_read_error_kept(void **state)
+{
+	struct writer *w = writer_new(OLD_SUM, 40, 1, 7);
+
+	put_transaction(w, 5, 1);
+	w->read_error = -ENOMEM;
+	w->error_block = w->data;
+	expect_error(w, false, -ENOMEM);
+	test_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1461,6 +1525,11 @@ int main(void)
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_read_through),
 		cmocka_unit_test(test_data_place),
+		cmocka_unit_test(test_damaged_copy_ends),
+		cmocka_unit_test(test_beyond_end_ends),
+		cmocka_unit_test(test_damaged_revoke_ends),
+		cmocka_unit_test(test_async_torn_in_the_middle),
+		cmocka_unit_test(test_read_error_kept),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
