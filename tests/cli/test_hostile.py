@@ -5,12 +5,14 @@ Not here: random damage (test_mutants.py).
 Read more: SECURITY.md.
 """
 import os
+import struct
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import cli  # noqa: E402
 import ext4  # noqa: E402
+import reference  # noqa: E402
 import tap  # noqa: E402
 import trees  # noqa: E402
 
@@ -169,6 +171,69 @@ def deep_nesting():
         assert result.code == 0 and b"bottom" in result.out, result
         assert b"bottom" in cli.run("tree", image).out
         subprocess.run(["rm", "-rf", dest], check=True)
+
+
+def attribute(index, name, value_inode, value=b""):
+    """An attribute area as it lies in an inode of 256 bytes: one entry, its value at the end of the area."""
+    at = 256 - 160 - 4 - len(value) if value else 0
+    area = struct.pack("<BBHIII", len(name), index, at, value_inode, len(value) or 40, 0) + name.ljust(4, b"\0")
+    return struct.pack("<I", 0xEA020000) + area.ljust(256 - 160 - 4 - len(value), b"\0") + value
+
+
+def set_flags(path, inode, flags):
+    cli.patch(path, inode.at + 32, struct.pack("<I", inode.flags | flags))
+
+
+@tap.test
+def attribute_circle():
+    """An attribute that is stored in the very inode whose reading needs it: damage, no endless descent"""
+    for index, name, flags in ((9, b"c", ext4.ENCRYPT_FL), (7, b"data", ext4.INLINE_FL)):
+        path = tap.copy(tap.served(("-O", "encrypt,ea_inode,^metadata_csum,^has_journal"), 4 * MIB, tree))
+        victim = ext4.Volume(path).find(b"/xy")
+        set_flags(path, victim, 0x200000 | flags)
+        cli.patch(path, victim.at + 160, attribute(index, name, victim.number))
+        assert cli.run("cat", path + ":/xy", timeout=20).code != 0
+        export(path, cli.PARTLY)
+
+
+@tap.test
+def encrypted_journal():
+    """A journal inode that says it is encrypted: refused with a word"""
+    path = tap.copy(tap.served(("-O", "encrypt,^metadata_csum"), 16 * MIB, tree))
+    journal = ext4.Volume(path).inode(8)
+    set_flags(path, journal, ext4.ENCRYPT_FL)
+    context = bytes((2, 1, 4, 3, 0, 0, 0, 0)) + bytes(32)
+    cli.patch(path, journal.at + 160, attribute(9, b"c", 0, context))
+    cli.patch(path, 1024 + 0x60, struct.pack("<I", ext4.Volume(path).incompat | 4))  # needs recovery
+    cli.bad(4, "ls", path, says=(b"journal",))
+
+
+def wide_tree(path):
+    os.mkdir(os.path.join(path, "wide"))
+    for i in range(600):
+        trees.write(os.path.join(os.fsencode(path), b"wide", b"%d-%s" % (i, b"n" * 120)), b"x")
+
+
+@tap.test
+def endless_index():
+    """An index in which every entry continues the one before, three levels deep: looked through once, not for ever"""
+    path = tap.copy(tap.served(("-b", "4096", "-O", "large_dir,^metadata_csum,^has_journal"), 16 * MIB, wide_tree))
+    subprocess.run(["e2fsck", "-fyD", path], capture_output=True, check=False)
+    volume = ext4.Volume(path)
+    wide = volume.find(b"/wide")
+    assert wide.flags & ext4.INDEX_FL, "e2fsck made no index"
+    blocks = [e.pblk + i for e in wide.extents() for i in range(e.count)]
+    root = bytearray(volume.block(blocks[0]))
+    wanted, _ = reference.half_md4(b"nosuchname", volume.hash_seed, bool(volume.flags & 2))
+
+    def node(room, child):
+        return struct.pack("<HHI", room, room, child) + struct.pack("<II", wanted | 1, child) * (room - 1)
+
+    root[28], root[30] = 1, 2  # half MD4, two levels below the root
+    cli.patch(path, blocks[0] * 4096, bytes(root[:32]) + node(508, 1))
+    for block, child in ((blocks[1], 2), (blocks[2], 3)):
+        cli.patch(path, block * 4096, struct.pack("<IHH", 0, 4096, 0) + node(511, child))
+    assert cli.run("stat", path + ":/wide/nosuchname", timeout=10).code != 0
 
 
 @tap.test
