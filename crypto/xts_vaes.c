@@ -74,7 +74,7 @@ INLINE __m128i expand(__m128i key, __m128i assist)
 #define EXPAND_ODD(k, i)                                                                                             \
 	((k)[i] = expand((k)[(i) - 2], _mm_shuffle_epi32(_mm_aeskeygenassist_si128((k)[(i) - 1], 0), 0xaa)))
 
-TARGET static void expand_key(__m128i k[ROUNDS + 1], const uint8_t key[32])
+INLINE void expand_key(__m128i k[ROUNDS + 1], const uint8_t key[32])
 {
 	k[0] = _mm_loadu_si128((const __m128i *)key);
 	k[1] = _mm_loadu_si128((const __m128i *)(key + 16));
@@ -93,10 +93,8 @@ TARGET static void expand_key(__m128i k[ROUNDS + 1], const uint8_t key[32])
 	EXPAND_EVEN(k, 14, 0x40);
 }
 
-static void prepare(void *to, const uint8_t *key)
+TARGET __attribute__((noinline)) static void expand_both(struct schedule *schedule, const uint8_t *key)
 {
-	struct schedule *schedule = to;
-
 	expand_key(schedule->data, key);
 	expand_key(schedule->tweak, key + 32);
 }
@@ -255,16 +253,64 @@ INLINE void units(const struct schedule *schedule, const uint64_t dun[4], size_t
 	}
 }
 
-TARGET static void encrypt_units(const void *schedule, const uint64_t dun[4], size_t n, size_t len, uint8_t *dst,
-				 const uint8_t *src)
+/* ---- leaving nothing behind ---------------------------------------------------------------------------------------- */
+
+/*
+ * The compiler may keep round keys and tweaks on the stack, where a variable cannot reach them. So the work is done in a
+ * function of its own, and then the stack that it had is overwritten, and every vector register.
+ */
+#define STACK_USED 2048 /* bytes; gcc 12 and clang 14 use less than 1024 */
+
+TARGET __attribute__((noinline)) static void encrypt_all(const struct schedule *schedule, const uint64_t dun[4], size_t n,
+							 size_t len, uint8_t *dst, const uint8_t *src)
 {
 	units(schedule, dun, n, len, dst, src, true);
 }
 
-TARGET static void decrypt_units(const void *schedule, const uint64_t dun[4], size_t n, size_t len, uint8_t *dst,
-				 const uint8_t *src)
+TARGET __attribute__((noinline)) static void decrypt_all(const struct schedule *schedule, const uint64_t dun[4], size_t n,
+							 size_t len, uint8_t *dst, const uint8_t *src)
 {
 	units(schedule, dun, n, len, dst, src, false);
+}
+
+TARGET __attribute__((noinline)) static void overwrite(void)
+{
+	uint8_t stack[STACK_USED];
+
+	inl_wipe(stack, sizeof(stack));
+	_mm256_zeroall();
+	__asm__ volatile("vpxord %%zmm16, %%zmm16, %%zmm16; vpxord %%zmm17, %%zmm17, %%zmm17;"
+			 "vpxord %%zmm18, %%zmm18, %%zmm18; vpxord %%zmm19, %%zmm19, %%zmm19;"
+			 "vpxord %%zmm20, %%zmm20, %%zmm20; vpxord %%zmm21, %%zmm21, %%zmm21;"
+			 "vpxord %%zmm22, %%zmm22, %%zmm22; vpxord %%zmm23, %%zmm23, %%zmm23;"
+			 "vpxord %%zmm24, %%zmm24, %%zmm24; vpxord %%zmm25, %%zmm25, %%zmm25;"
+			 "vpxord %%zmm26, %%zmm26, %%zmm26; vpxord %%zmm27, %%zmm27, %%zmm27;"
+			 "vpxord %%zmm28, %%zmm28, %%zmm28; vpxord %%zmm29, %%zmm29, %%zmm29;"
+			 "vpxord %%zmm30, %%zmm30, %%zmm30; vpxord %%zmm31, %%zmm31, %%zmm31"
+			 :
+			 :
+			 : "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25",
+			   "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
+}
+
+static void prepare(void *schedule, const uint8_t *key)
+{
+	expand_both(schedule, key);
+	overwrite();
+}
+
+static void encrypt_units(const void *schedule, const uint64_t dun[4], size_t n, size_t len, uint8_t *dst,
+			  const uint8_t *src)
+{
+	encrypt_all(schedule, dun, n, len, dst, src);
+	overwrite();
+}
+
+static void decrypt_units(const void *schedule, const uint64_t dun[4], size_t n, size_t len, uint8_t *dst,
+			  const uint8_t *src)
+{
+	decrypt_all(schedule, dun, n, len, dst, src);
+	overwrite();
 }
 
 const struct inl_cpu_mode inl_xts_vaes = {

@@ -773,6 +773,68 @@ static void test_key_is_wiped(void **state)
 	}
 }
 
+/* How often `len` bytes of a key stand in what lies below on the stack. */
+__attribute__((noinline)) static unsigned count_on_stack(const uint8_t *bytes, size_t len)
+{
+	uint8_t below[32768];
+	unsigned n = 0;
+
+	__asm__ volatile("" : "=m"(below)); /* for the compiler it has been written */
+	for (size_t i = 0; i + len <= sizeof(below); i++) {
+		size_t same = 0;
+
+		while (same < len && below[i + same] == bytes[same])
+			same++;
+		n += same == len;
+	}
+	return n;
+}
+
+/* Encrypt and decrypt, short and long units. What the cipher holds in secret memory is copied to `held`. */
+__attribute__((noinline)) static void use_key(unsigned impl, const uint8_t *key, uint8_t *held, size_t len, uint8_t *text)
+{
+	static const size_t units[] = { 16, 512, 528, 4096 };
+	const uint64_t dun[4] = { 7 };
+	uint8_t *probe = inl_secret_alloc(len);
+	struct inl_cipher *cipher;
+
+	inl_secret_free(probe);
+	assert_int_equal(inl_cipher_new_impl(INL_CIPHER_AES_256_XTS, impl, key, &cipher), 0);
+	memcpy(held, probe, len);
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		assert_int_equal(inl_cipher_encrypt(cipher, dun, 1, units[i], text, text), 0);
+		assert_int_equal(inl_cipher_decrypt(cipher, dun, 1, units[i], text, text), 0);
+	}
+}
+
+/*
+ * Nothing of the key, nor of its schedule, stays on the stack. Sanitizers lay out frames in their own way: only plain
+ * builds are asked. (The ciphers are not freed: that would overwrite the very place.)
+ */
+static void test_stack_is_clean(void **state)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
+	skip();
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+	skip();
+#endif
+#endif
+	for (unsigned i = 0; inl_cipher_impl(INL_CIPHER_AES_256_XTS, i); i++) {
+		size_t len = strcmp(inl_cipher_impl(INL_CIPHER_AES_256_XTS, i), "openssl") ? 480 : 64;
+		uint8_t *key = malloc(64), *held = malloc(len), *text = calloc(1, 4096);
+
+		assert_true(key && held && text);
+		random_fill(key, 64);
+		use_key(i, key, held, len, text);
+		for (size_t part = 0; part < len; part += 16)
+			assert_int_equal(count_on_stack(held + part, 16), 0);
+		free(key);
+		free(held);
+		free(text);
+	}
+}
+
 static void test_impls(void **state)
 {
 	struct inl_cipher *cipher = NULL;
@@ -903,6 +965,7 @@ int main(void)
 		cmocka_unit_test(test_derivation_fails),
 		cmocka_unit_test(test_arena_full),
 		cmocka_unit_test(test_key_is_wiped),
+		cmocka_unit_test(test_stack_is_clean),
 		cmocka_unit_test(test_impls),
 		cmocka_unit_test(test_all_unit_lengths),
 		cmocka_unit_test(test_threads),
