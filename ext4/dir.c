@@ -136,6 +136,8 @@ struct inl_dir {
 	uint64_t lblk, n_blocks; /* next block to load */
 	uint8_t *bytes;		 /* what is being iterated; NULL before the first block */
 	size_t size, at, room;
+	uint64_t base; /* of bytes in the directory */
+	size_t resume; /* where to begin in the next block to load */
 	bool inline_data;
 	struct inl_dirent_format format;
 	enum hash_source hash_source;
@@ -218,7 +220,7 @@ static int load_inline(struct inl_dir *dir, struct inl_diag *diag)
 		return err;
 	if (dir->size > dir->inode->size)
 		dir->size = dir->inode->size;
-	dir->at = 4;
+	dir->at = dir->resume > 4 ? dir->resume : 4;
 	return 0;
 }
 
@@ -230,6 +232,7 @@ static int load_next(struct inl_dir *dir, struct inl_diag *diag)
 	int err;
 
 	dir->size = dir->at = 0;
+	dir->base = dir->lblk << dir->inode->vol->block_bits;
 	if (dir->inline_data) {
 		err = load_inline(dir, diag);
 		return err ? err : 1;
@@ -243,7 +246,26 @@ static int load_next(struct inl_dir *dir, struct inl_diag *diag)
 	memcpy(dir->bytes, inl_block_bytes(block), dir->inode->vol->block_size);
 	inl_block_put(block);
 	dir->size = dir->inode->vol->block_size;
+	dir->at = dir->resume;
+	dir->resume = 0;
 	return 1;
+}
+
+uint64_t inl_dir_tell(const struct inl_dir *dir)
+{
+	uint64_t next = dir->lblk << dir->inode->vol->block_bits;
+
+	if (inl_is_inline(dir->inode))
+		return dir->inline_data ? dir->resume : dir->at;
+	return dir->at < dir->size ? dir->base + dir->at : next + dir->resume;
+}
+
+void inl_dir_seek(struct inl_dir *dir, uint64_t pos)
+{
+	dir->size = dir->at = 0;
+	dir->inline_data = inl_is_inline(dir->inode);
+	dir->lblk = dir->inline_data ? 0 : pos >> dir->inode->vol->block_bits;
+	dir->resume = dir->inline_data ? INL_MIN(pos, dir->room) : pos & (dir->inode->vol->block_size - 1);
 }
 
 static bool possible_name(const char *name, size_t len)

@@ -206,6 +206,14 @@ INL_API void inl_dir_close(struct inl_dir *dir); /* NULL is fine */
 INL_API int inl_dir_next(struct inl_dir *dir, struct inl_dirent *entry, struct inl_diag *diag);
 
 /*
+ * Where the iteration stands, and back to there: on the same iterator, or on another one of the same directory. The next
+ * entry after a seek is the one that came next at the time of the tell. A block that cannot be read then is an error of
+ * inl_dir_next, as ever.
+ */
+INL_API uint64_t inl_dir_tell(const struct inl_dir *dir);
+INL_API void inl_dir_seek(struct inl_dir *dir, uint64_t pos);
+
+/*
  * Look one name up: a real name where the directory is plain or its key is there, else a no-key name.
  *
  *   name   len bytes; neither "." nor ".."
