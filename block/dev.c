@@ -64,6 +64,7 @@ int inl_dev_new(const struct inl_dev_ops *ops, void *priv, const struct inl_dev_
 	dev->priv = priv;
 	dev->size = params->size & ~(uint64_t)(block_size - 1);
 	dev->block_size = block_size;
+	dev->sector_size = params->sector_size ? params->sector_size : BLOCK_SIZE_DEFAULT;
 	dev->writable = params->writable;
 	dev->has_engine = params->has_engine;
 	dev->n_slots = params->n_slots;
@@ -71,6 +72,8 @@ int inl_dev_new(const struct inl_dev_ops *ops, void *priv, const struct inl_dev_
 	for (unsigned i = 0; i < params->n_children; i++) {
 		dev->children[i] = params->children[i];
 		dev->reaps |= dev->children[i]->reaps;
+		if (!params->sector_size && dev->sector_size < dev->children[i]->sector_size)
+			dev->sector_size = dev->children[i]->sector_size;
 	}
 	dev->n_children = params->n_children;
 	set_caps(dev, params);
@@ -110,6 +113,11 @@ uint64_t inl_dev_size(const struct inl_dev *dev)
 uint32_t inl_dev_block_size(const struct inl_dev *dev)
 {
 	return dev->block_size;
+}
+
+uint32_t inl_dev_sector_size(const struct inl_dev *dev)
+{
+	return dev->sector_size;
 }
 
 bool inl_dev_writable(const struct inl_dev *dev)

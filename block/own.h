@@ -22,7 +22,7 @@ struct inl_dev {
 	void *priv;
 	char *label;
 	uint64_t size;
-	uint32_t block_size;
+	uint32_t block_size, sector_size;
 	bool writable;
 	bool has_engine;
 	bool reaps; /* this device or one below completes only when reaped */

@@ -59,7 +59,8 @@ int inl_cipher_new_impl(enum inl_cipher_id id, unsigned i, const uint8_t *key, s
  *   src       n * unit_len bytes
  *
  * Returns: 0; -EINVAL (unit_len; dst is untouched); -EIO if the crypto library below fails (dst is then wiped).
- * Threads: any number on the same cipher. No allocation per call.
+ * Threads: any number on the same cipher. No allocation per call, but for a schedule when a direction of an OpenSSL cipher
+ *          is first used, or by more threads at once than before: should that fail, -EIO as well.
  * Source:  IEEE 1619-2018 5.3 (XTS); NIST SP 800-38A addendum, CS3 (CTS); Linux crypto/essiv.c by its documentation
  */
 int inl_cipher_encrypt(const struct inl_cipher *cipher, const uint64_t dun[4], size_t n, size_t unit_len, uint8_t *dst,

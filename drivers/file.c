@@ -380,20 +380,30 @@ static int find_size(struct file *file, const char *path, struct inl_diag *diag)
 {
 	if (file->is_blk && ioctl(file->fd, BLKGETSIZE64, &file->size))
 		return failed(diag, "find the size of", path);
+	if (file->direct && file->size % file->block_size >= BLOCK_SIZE_MIN)
+		return inl_diag_set(diag, -EINVAL,
+				    "'%s': direct I/O wants multiples of %u bytes here, and its size is none: open it without "
+				    "'direct'", path, file->block_size);
 	if (file->size < file->block_size)
 		return inl_diag_set(diag, -EINVAL, "'%s' is too small: %llu bytes, less than one block of %u", path,
 				    (unsigned long long)file->size, file->block_size);
 	return 0;
 }
 
-/* What direct I/O wants of offsets and memory: asked of the kernel (6.1), of the block device, or assumed. */
-static void ask_alignment(const struct file *file, uint32_t *offset_align, uint32_t *mem_align)
+/* Images of disks with 4 KiB sectors cannot be told from others: a file has sectors of 512 bytes. */
+static uint32_t sector_size(const struct file *file)
 {
 	int sector;
 
+	return file->is_blk && !ioctl(file->fd, BLKSSZGET, &sector) && sector > 0 ? (uint32_t)sector : BLOCK_SIZE_MIN;
+}
+
+/* What direct I/O wants of offsets and memory: asked of the kernel (6.1), of the block device, or assumed. */
+static void ask_alignment(const struct file *file, uint32_t *offset_align, uint32_t *mem_align)
+{
 	*offset_align = *mem_align = ALIGN_DEFAULT;
-	if (file->is_blk && !ioctl(file->fd, BLKSSZGET, &sector) && sector > 0)
-		*offset_align = *mem_align = (uint32_t)sector;
+	if (file->is_blk)
+		*offset_align = *mem_align = sector_size(file);
 #ifdef STATX_DIOALIGN
 	struct statx stx;
 
@@ -456,6 +466,7 @@ int inl_file_open(const struct inl_spec *spec, unsigned flags, struct inl_diag *
 		goto fail;
 	params.size = file->size;
 	params.block_size = file->block_size;
+	params.sector_size = sector_size(file);
 	err = inl_dev_new(&ops, file, &params, out);
 	if (err) {
 		inl_diag_set(diag, err, "'%s': cannot make the device", path);

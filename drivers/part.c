@@ -473,7 +473,7 @@ static int find(struct inl_dev *child, unsigned number, struct inl_diag *diag, s
 		.read = read_device,
 		.arg = child,
 		.size = inl_dev_size(child),
-		.block_size = inl_dev_block_size(child),
+		.block_size = inl_dev_sector_size(child),
 	};
 	struct inl_part_table *table;
 	int err = inl_part_scan(&source, diag, &table);

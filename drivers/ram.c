@@ -107,6 +107,7 @@ int inl_ram_open(const struct inl_spec *spec, unsigned flags, struct inl_diag *d
 	struct inl_dev_params params = {
 		.size = inl_spec_number(spec, "size", 0),
 		.block_size = (uint32_t)inl_spec_number(spec, "block_size", 512),
+		.sector_size = (uint32_t)inl_spec_number(spec, "block_size", 512),
 		.writable = flags & INL_OPEN_WRITE,
 		.label = inl_spec_arg(spec, "size")->text,
 	};

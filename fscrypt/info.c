@@ -213,7 +213,7 @@ static uint32_t dun_bytes(const struct inl_crypt_info *info)
 	case INL_IV_INO_LBLK_32:
 		return 4;
 	default:
-		return index_bits > 32 ? 8 : (index_bits + 7) / 8;
+		return (index_bits + 7) / 8;
 	}
 }
 

@@ -222,6 +222,8 @@ unsigned inl_keyring_count(struct inl_keyring *ring)
 {
 	unsigned n;
 
+	if (!ring)
+		return 0;
 	pthread_mutex_lock(&ring->lock);
 	n = ring->n;
 	pthread_mutex_unlock(&ring->lock);
@@ -234,6 +236,8 @@ int inl_keyring_spec(struct inl_keyring *ring, unsigned i, int version, struct i
 
 	if (version != 1 && version != 2)
 		return -EINVAL;
+	if (!ring)
+		return -ENOENT;
 	pthread_mutex_lock(&ring->lock);
 	for (master = ring->first; master && i; i--)
 		master = master->next;

@@ -247,6 +247,7 @@ INL_API void inl_dev_close(struct inl_dev *dev);
 
 INL_API uint64_t inl_dev_size(const struct inl_dev *dev);	/* bytes */
 INL_API uint32_t inl_dev_block_size(const struct inl_dev *dev); /* logical block, bytes: the unit of offsets and lengths */
+INL_API uint32_t inl_dev_sector_size(const struct inl_dev *dev); /* logical sector of the medium, bytes: 512 or 4096 */
 INL_API bool inl_dev_writable(const struct inl_dev *dev);
 INL_API const char *inl_dev_driver(const struct inl_dev *dev); /* "file" */
 INL_API const char *inl_dev_label(const struct inl_dev *dev);  /* for people: the path, the parameters; may be "" */

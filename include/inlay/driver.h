@@ -52,6 +52,7 @@ struct inl_dev_ops {
 struct inl_dev_params {
 	uint64_t size;	     /* bytes; a remainder below the block size is cut off */
 	uint32_t block_size; /* a power of two, 512 .. 65536; default 512 */
+	uint32_t sector_size; /* of the medium: the unit of its partition table; default the children's, or 512 */
 	bool writable;
 	bool has_engine;     /* caps and n_slots are this device's own; otherwise they come from the children */
 	unsigned n_slots;    /* 0: the key goes with the request */

@@ -125,6 +125,7 @@ INL_API int inl_keyring_add(struct inl_keyring *ring, const uint8_t *key, size_t
 
 INL_API bool inl_keyring_has(struct inl_keyring *ring, const struct inl_key_spec *spec);
 
+/* A ring that is NULL has no keys; the same below and above. */
 INL_API unsigned inl_keyring_count(struct inl_keyring *ring);
 
 /* The name of key i (0 .. count - 1) for policies of this version. Returns 0, -ENOENT or -EINVAL. */

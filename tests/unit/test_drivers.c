@@ -1438,6 +1438,38 @@ static void test_part_large_blocks(void **state)
 	free(disk.bytes);
 }
 
+/* The unit of an MBR is the medium's sector, whatever direct I/O wants of offsets. */
+static void test_mbr_direct(void **state)
+{
+	const char *path = path_of("mbr-direct");
+	struct inl_dev *dev = NULL;
+	struct disk disk;
+
+	disk_new(&disk, 1 * MIB);
+	disk.bytes[510] = 0x55;
+	disk.bytes[511] = 0xaa;
+	put_mbr_entry(disk.bytes, 0, 0x83, 8, 16);
+	close(make_file(path, disk.bytes, disk.len));
+	fault.no_statx = true;
+	if (inl_dev_open(format("file(%s, direct)", path), 0, NULL, &dev)) {
+		fault.no_statx = false;
+		free(disk.bytes);
+		print_message("skipped: no direct I/O in %s\n", dir);
+		skip();
+	}
+	assert_int_equal(inl_dev_block_size(dev), 4096);
+	assert_int_equal(inl_dev_sector_size(dev), 512);
+	inl_dev_close(dev);
+	dev = open_dev(format("part(file(%s, direct), 1)", path), 0);
+	assert_int_equal(inl_dev_size(dev), 16 * 512);
+	inl_dev_close(dev);
+	/* A size that direct I/O cannot reach the end of is refused, not cut. */
+	assert_int_equal(truncate(path, 1 * MIB - 1024), 0);
+	refuses(format("file(%s, direct)", path), 0, -EINVAL, "direct I/O wants multiples of 4096 bytes");
+	fault.no_statx = false;
+	free(disk.bytes);
+}
+
 /* sfdisk of util-linux makes the table and says what is in it. */
 static void check_sfdisk(const char *script, const uint32_t (*want)[3], unsigned n_want)
 {
@@ -1950,6 +1982,7 @@ int main(void)
 		cmocka_unit_test(test_part_mutations),
 		cmocka_unit_test(test_part_device),
 		cmocka_unit_test(test_part_large_blocks),
+		cmocka_unit_test(test_mbr_direct),
 		cmocka_unit_test(test_part_sfdisk),
 		cmocka_unit_test(test_block_device),
 		cmocka_unit_test(test_part_kernel),

@@ -870,7 +870,7 @@ static void test_dun_bytes(void **state)
 {
 	static const struct {
 		int flags, log2_unit, lblk_bits, bytes;
-	} rows[] = { { 0, 0, 32, 4 }, { 0, 12, 32, 4 }, { 0, 9, 32, 8 }, { 0, 9, 29, 4 },
+	} rows[] = { { 0, 0, 32, 4 }, { 0, 12, 32, 4 }, { 0, 9, 32, 5 }, { 0, 9, 29, 4 },
 		     { 0, 0, 24, 3 }, { 8, 0, 32, 8 },  { 16, 0, 32, 4 } };
 	(void)state;
 
