@@ -1380,6 +1380,36 @@ static void compare_one(struct image *image, struct inl_inode *parent, const str
 	inl_inode_put(inode);
 }
 
+/* Every place of a directory, by another iterator that is sent there. */
+static void check_resume(struct inl_inode *inode)
+{
+	struct inl_dirent entry, again;
+	struct inl_dir *dir, *other;
+	uint64_t start, pos;
+	int got;
+
+	assert_int_equal(inl_dir_open(inode, NULL, &dir), 0);
+	assert_int_equal(inl_dir_open(inode, NULL, &other), 0);
+	start = inl_dir_tell(dir);
+	do {
+		pos = inl_dir_tell(dir);
+		got = inl_dir_next(dir, &entry, NULL);
+		inl_dir_seek(other, pos);
+		assert_int_equal(inl_dir_tell(other), pos);
+		assert_int_equal(inl_dir_next(other, &again, NULL), got);
+		if (got > 0) {
+			assert_int_equal(again.ino, entry.ino);
+			assert_string_equal(again.name, entry.name);
+		}
+	} while (got > 0);
+	assert_int_equal(got, 0);
+	inl_dir_seek(dir, start); /* and back from the end */
+	inl_dir_seek(other, start);
+	assert_int_equal(inl_dir_next(dir, &entry, NULL), inl_dir_next(other, &again, NULL));
+	inl_dir_close(dir);
+	inl_dir_close(other);
+}
+
 static void compare_tree(struct image *image, struct inl_inode *inode, const char *source, bool filetype)
 {
 	struct inl_dirent entry;
@@ -1387,6 +1417,7 @@ static void compare_tree(struct image *image, struct inl_inode *inode, const cha
 	unsigned n = 0;
 	int got;
 
+	check_resume(inode);
 	assert_int_equal(inl_dir_open(inode, NULL, &dir), 0);
 	while ((got = inl_dir_next(dir, &entry, NULL)) > 0) {
 		char path[PATH_MAX];
@@ -1631,6 +1662,7 @@ static void check_many(unsigned n, unsigned step, bool indexed, unsigned levels)
 		assert_int_equal(node.levels, levels);
 	}
 	look_all_up(dir, n, step);
+	check_resume(dir);
 	assert_int_equal(inl_dir_open(dir, NULL, &list), 0);
 	while ((got = inl_dir_next(list, &entry, NULL)) > 0)
 		seen++;
