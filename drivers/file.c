@@ -350,7 +350,10 @@ static int open_fd(struct file *file, const char *path, unsigned flags, struct i
 	/* Of a block device: not while it is mounted or part of another device. */
 	if (S_ISBLK(st.st_mode) && flags & INL_OPEN_WRITE)
 		oflags |= O_EXCL;
-	file->fd = open(path, oflags);
+	/* Looking at an image should leave no trace on it; only its owner may ask for that. */
+	file->fd = open(path, oflags | (flags & INL_OPEN_WRITE ? 0 : O_NOATIME));
+	if (file->fd < 0 && errno == EPERM)
+		file->fd = open(path, oflags);
 	if (file->fd < 0 && errno == EINVAL && file->direct)
 		return inl_diag_set(diag, -EINVAL, "'%s': its file system has no direct I/O", path);
 	if (file->fd < 0 && errno == EBUSY)

@@ -85,7 +85,8 @@ static uint32_t inodes_used(struct inl_volume *vol, dgrp_t group)
 	ext2_filsys fs = vol->fs;
 	uint32_t per_group = fs->super->s_inodes_per_group, unused;
 
-	if (!ext2fs_has_group_desc_csum(fs))
+	/* Of a backup only the places can be trusted: what has happened since it was written is not in it. */
+	if (!ext2fs_has_group_desc_csum(fs) || vol->info.backup_superblock)
 		return per_group;
 	if (ext2fs_bg_flags_test(fs, group, EXT2_BG_INODE_UNINIT))
 		return 0;

@@ -281,6 +281,15 @@ struct scan {
 	uint64_t last_commit_time; /* seconds */
 };
 
+/* Damage ends the log before a transaction, or is an error. */
+static int scan_damaged(struct log *log, struct scan *scan, uint32_t tid)
+{
+	if (!log->damaged_ok)
+		return damaged(log, "wrong checksum", tid, scan->block);
+	log->map->damaged = true;
+	return 0;
+}
+
 /*
  * A commit block ends a transaction. What is wrong in it, or before it, is either the remains of an older log, or damage:
  * its time tells. Returns 1: go on; 0: the log ends before this transaction; -EUCLEAN.
@@ -291,15 +300,15 @@ static int scan_commit(struct log *log, struct scan *scan)
 	bool good = commit_checksum_good(log, log->buf) && old_checksum_good(log, scan->crc);
 
 	if (scan->suspect || !good) {
-		if (time < scan->last_commit_time || log->damaged_ok)
+		if (time < scan->last_commit_time)
 			return 0;
 		/* The last transaction of an asynchronous commit may be torn without harm. */
 		if (scan->suspect || !(log->incompat & INCOMPAT_ASYNC) || scan->has_torn)
-			return damaged(log, "wrong checksum", scan->tid, scan->block);
+			return scan_damaged(log, scan, scan->tid);
 		scan->has_torn = true;
 		scan->torn = scan->tid;
 	} else if (scan->has_torn) {
-		return damaged(log, "wrong checksum", scan->torn, scan->block);
+		return scan_damaged(log, scan, scan->torn);
 	} else {
 		scan->last_commit_time = time;
 	}
@@ -551,15 +560,18 @@ static int walk(struct log *log, bool revokes)
  */
 static int check_fast_commits(struct log *log)
 {
-	if (!(log->incompat & INCOMPAT_FAST_COMMIT) || log->damaged_ok)
+	if (!(log->incompat & INCOMPAT_FAST_COMMIT))
 		return 0;
 	for (uint32_t block = log->last; block <= log->last + 1; block++) {
 		int err = block < log->max_len ? read_block(log, block, log->buf) : 0;
 
 		if (err)
 			return err;
-		if (block < log->max_len && inl_load_le16(log->buf) == FC_TAG_HEAD &&
-		    inl_load_le32(log->buf + 8) == log->end_tid)
+		if (block >= log->max_len || inl_load_le16(log->buf) != FC_TAG_HEAD ||
+		    inl_load_le32(log->buf + 8) != log->end_tid)
+			continue;
+		log->map->damaged = true;
+		if (!log->damaged_ok)
 			return inl_diag_set(log->diag, -EOPNOTSUPP,
 					    "the journal holds fast commits, which are not replayed here: mount the "
 					    "volume once with Linux, or run e2fsck on it");
@@ -588,6 +600,7 @@ static int replay(struct log *log)
 	/* Nothing of a damaged transaction counts, nor of those behind. Earlier damage would have been found earlier. */
 	for (int pass = 0; pass < 2 && err == -EUCLEAN && log->damaged_ok; pass++) {
 		log->end_tid = log->bad_tid;
+		log->map->damaged = true;
 		err = revoke_and_map(log);
 	}
 	if (err)

@@ -62,6 +62,7 @@ struct inl_journal_map {
 	struct inl_journal_entry *entries;
 	size_t n, room;
 	uint32_t n_transactions;
+	bool damaged; /* with damaged_ok: ended before where the log seems to */
 };
 
 struct inl_volume {
@@ -159,6 +160,9 @@ int inl_super_check(const uint8_t *sb, uint64_t dev_size, bool damaged_ok, struc
 
 /* Find a superblock: the primary, or the first good backup. *block is 0 for the primary. */
 int inl_super_find(struct inl_volume *vol, uint64_t *block, uint32_t *block_size, struct inl_diag *diag);
+
+/* Find the first good backup. 0 or -ENOENT. */
+int inl_super_find_backup(struct inl_volume *vol, uint64_t *block, uint32_t *block_size);
 
 /* Fill vol->features and info.access. -EOPNOTSUPP naming the features that are refused. */
 int inl_features_check(struct inl_volume *vol, const uint8_t *sb, struct inl_diag *diag);

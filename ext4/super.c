@@ -115,10 +115,24 @@ static int try_backup(struct inl_volume *vol, uint32_t block_size, uint32_t grou
 	return 0;
 }
 
-int inl_super_find(struct inl_volume *vol, uint64_t *block, uint32_t *block_size, struct inl_diag *diag)
+int inl_super_find_backup(struct inl_volume *vol, uint64_t *block, uint32_t *block_size)
 {
 	/* Groups that hold a copy under sparse_super: 1 and powers of 3, 5, 7. The first few will do. */
 	static const uint32_t groups[] = { 1, 3, 5, 7, 9, 25, 27, 49, 81, 125 };
+
+	for (uint32_t size = 1024; size <= 65536; size *= 2) {
+		for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
+			if (!try_backup(vol, size, groups[i], block)) {
+				*block_size = size;
+				return 0;
+			}
+		}
+	}
+	return -ENOENT;
+}
+
+int inl_super_find(struct inl_volume *vol, uint64_t *block, uint32_t *block_size, struct inl_diag *diag)
+{
 	struct inl_diag primary = { 0 };
 	uint8_t sb[EXT4_SUPER_SIZE];
 	int err = inl_dev_read_bytes(vol->dev, EXT4_SUPER_OFFSET, sb, sizeof(sb));
@@ -136,13 +150,7 @@ int inl_super_find(struct inl_volume *vol, uint64_t *block, uint32_t *block_size
 		*block_size = 1024u << sb32(sb, 0x18);
 		return 0;
 	}
-	for (uint32_t size = 1024; size <= 65536; size *= 2) {
-		for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
-			if (!try_backup(vol, size, groups[i], block)) {
-				*block_size = size;
-				return 0;
-			}
-		}
-	}
+	if (!inl_super_find_backup(vol, block, block_size))
+		return 0;
 	return inl_diag_set(diag, err, "%s", primary.text);
 }

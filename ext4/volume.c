@@ -133,6 +133,7 @@ static int scan_journal(struct inl_volume *vol, bool *clean, struct inl_diag *di
 		inl_inode_put(inode);
 	}
 	if (err && err != -ENOMEM && (vol->flags & INL_VOLUME_DAMAGED)) {
+		vol->info.journal_damaged = true;
 		*clean = true;
 		return 0;
 	}
@@ -168,9 +169,41 @@ static int replay_journal(struct inl_volume *vol, uint64_t super_block, uint32_t
 	unload_super(vol);
 	err = load_super(vol, super_block, block_size, diag);
 	vol->info.journal_replayed = true;
+	vol->info.journal_damaged = vol->journal.damaged;
 	vol->info.journal_blocks = (uint32_t)vol->journal.n;
 	vol->info.journal_transactions = vol->journal.n_transactions;
 	return err;
+}
+
+/* ---- group descriptors ------------------------------------------------------------------------------------------- */
+
+/* Is every descriptor's checksum right (where it has one), and every inode table within the file system? */
+static bool descriptors_good(struct inl_volume *vol)
+{
+	for (dgrp_t group = 0; group < vol->fs->group_desc_count; group++) {
+		if (!ext2fs_group_desc_csum_verify(vol->fs, group) ||
+		    !inl_block_in_range(vol, ext2fs_inode_table_loc(vol->fs, group), vol->fs->inode_blocks_per_group))
+			return false;
+	}
+	return true;
+}
+
+/* Damaged descriptors: those behind a backup superblock may be better. Where they are not, all stays as it was. */
+static int mend_descriptors(struct inl_volume *vol, uint64_t *super_block, uint32_t block_size, struct inl_diag *diag)
+{
+	uint64_t backup;
+	uint32_t backup_size;
+
+	if (*super_block || descriptors_good(vol) || inl_super_find_backup(vol, &backup, &backup_size) ||
+	    backup_size != block_size)
+		return 0;
+	unload_super(vol);
+	if (!load_super(vol, backup, block_size, NULL) && descriptors_good(vol)) {
+		*super_block = backup;
+		return 0;
+	}
+	unload_super(vol);
+	return load_super(vol, 0, block_size, diag);
 }
 
 /* ---- open, close, info ------------------------------------------------------------------------------------------- */
@@ -196,9 +229,14 @@ static void fill_info(struct inl_volume *vol, uint64_t super_block)
 	memcpy(info->uuid, sb->s_uuid, 16);
 	info->block_size = vol->block_size;
 	info->n_blocks = vol->n_blocks;
-	info->n_free_blocks = ext2fs_free_blocks_count(vol->fs->super);
 	info->n_inodes = sb->s_inodes_count;
-	info->n_free_inodes = sb->s_free_inodes_count;
+	/* The superblock's own sums are brought up to date only when the volume is unmounted. */
+	for (dgrp_t group = 0; group < vol->fs->group_desc_count; group++) {
+		info->n_free_blocks += (uint64_t)ext2fs_bg_free_blocks_count(vol->fs, group)
+				       << vol->fs->cluster_ratio_bits;
+		info->n_free_inodes += ext2fs_bg_free_inodes_count(vol->fs, group);
+	}
+	info->truncated = vol->n_blocks > inl_dev_size(vol->dev) >> vol->block_bits;
 	info->inode_size = EXT2_INODE_SIZE(sb);
 	info->backup_superblock = super_block;
 	info->has_errors = sb->s_state & STATE_ERRORS;
@@ -224,6 +262,8 @@ int inl_volume_open(struct inl_dev *dev, struct inl_keyring *keys, unsigned flag
 	vol->block_size = block_size;
 	vol->block_bits = (unsigned)__builtin_ctz(block_size);
 	err = load_super(vol, super_block, block_size, diag);
+	if (!err)
+		err = mend_descriptors(vol, &super_block, block_size, diag);
 	if (!err)
 		err = replay_journal(vol, super_block, block_size, diag);
 	if (!err)

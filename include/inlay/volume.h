@@ -23,12 +23,16 @@ struct inl_inode;
 /* ---- open, describe ------------------------------------------------------------------------------------------------ */
 
 enum inl_volume_flags {
-	INL_VOLUME_DAMAGED = 1, /* open a truncated image too: what lies beyond its end fails with -EIO when read */
+	/*
+	 * Open a truncated image too: what lies beyond its end fails with -EIO when read. And one whose journal is damaged:
+	 * replayed as far as it can be trusted; inl_volume_info says so.
+	 */
+	INL_VOLUME_DAMAGED = 1,
 };
 
 /*
  * Open the ext4 (ext3, ext2) file system on a device. A journal that was not replayed is replayed in memory. When the
- * primary superblock is bad, a backup is used, and inl_volume_info says so.
+ * primary superblock or its group descriptors are bad, a backup is used, and inl_volume_info says so.
  *
  *   dev    remains the caller's; closed after the volume
  *   keys   remains the caller's; freed after the volume; keys may be added at any time. NULL: none
@@ -55,6 +59,8 @@ struct inl_volume_info {
 	bool journal_replayed;	    /* in memory: the volume was not cleanly unmounted */
 	uint32_t journal_blocks;    /* how many blocks are read from the journal instead of their place */
 	uint32_t journal_transactions;
+	bool journal_damaged;	    /* with INL_VOLUME_DAMAGED: what was in it is lost, in part or whole: an older state is seen */
+	bool truncated;		    /* with INL_VOLUME_DAMAGED: the device ends before the file system does */
 	bool has_errors;	    /* the file system is marked as having errors */
 	enum inl_access access;	    /* what its features allow Inlay: never REFUSED on an open volume */
 };
