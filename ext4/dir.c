@@ -210,7 +210,7 @@ void inl_dir_close(struct inl_dir *dir)
  * An inline directory is the parent's number, then two areas of entries: what is left of i_block, and the attribute.
  * They are iterated as one: an entry never spans them, because the first area's last one ends there.
  */
-static int load_inline(struct inl_dir *dir, struct inl_diag *diag)
+static int load_inline(struct inl_dir *dir, size_t resume, struct inl_diag *diag)
 {
 	int err = inl_inline_read(dir->inode, dir->bytes, dir->room, &dir->size, diag);
 
@@ -220,7 +220,7 @@ static int load_inline(struct inl_dir *dir, struct inl_diag *diag)
 		return err;
 	if (dir->size > dir->inode->size)
 		dir->size = dir->inode->size;
-	dir->at = dir->resume > 4 ? dir->resume : 4;
+	dir->at = resume > 4 ? resume : 4;
 	return 0;
 }
 
@@ -231,10 +231,12 @@ static int load_next(struct inl_dir *dir, struct inl_diag *diag)
 	uint64_t skip;
 	int err;
 
-	dir->size = dir->at = 0;
+	size_t resume = dir->resume;
+
+	dir->size = dir->at = dir->resume = 0;
 	dir->base = dir->lblk << dir->inode->vol->block_bits;
 	if (dir->inline_data) {
-		err = load_inline(dir, diag);
+		err = load_inline(dir, resume, diag);
 		return err ? err : 1;
 	}
 	if (dir->lblk >= dir->n_blocks)
@@ -246,8 +248,7 @@ static int load_next(struct inl_dir *dir, struct inl_diag *diag)
 	memcpy(dir->bytes, inl_block_bytes(block), dir->inode->vol->block_size);
 	inl_block_put(block);
 	dir->size = dir->inode->vol->block_size;
-	dir->at = dir->resume;
-	dir->resume = 0;
+	dir->at = resume;
 	return 1;
 }
 
