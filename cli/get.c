@@ -30,7 +30,7 @@ bool inl_get_interrupted(void)
 /* System calls are not restarted: a write that hangs ends too. Who started us ignoring a signal goes on doing so. */
 static void catch_signals(void)
 {
-	static const int numbers[] = { SIGINT, SIGTERM };
+	static const int numbers[] = { SIGHUP, SIGINT, SIGTERM };
 	struct sigaction old, action = { .sa_handler = on_signal };
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
@@ -172,7 +172,6 @@ static bool is_dir(const char *path)
  * `get IMAGE:/dir DEST` makes DEST, or DEST/dir where DEST is there. When it is run a second time, to go on, DEST is
  * there: this file in it says that it is the copy of /dir, not yet finished.
  */
-#define MARK      ".inlay-unfinished"
 #define MARK_SIZE 64
 
 static void mark_text(const struct inl_get *get, uint64_t ino, char text[MARK_SIZE])
@@ -184,25 +183,50 @@ static void mark_text(const struct inl_get *get, uint64_t ino, char text[MARK_SI
 	snprintf(text, MARK_SIZE, "%s %ju\n", inl_text_uuid(info.uuid, uuid), (uintmax_t)ino);
 }
 
+/* Does the directory hold the mark of this export? */
+static bool has_mark(const struct inl_get *get, uint64_t ino, int dir_fd)
+{
+	int fd = openat(dir_fd, INL_GET_MARK, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	char text[MARK_SIZE], found[MARK_SIZE] = "";
+
+	if (fd < 0)
+		return false;
+	mark_text(get, ino, text);
+	if (read(fd, found, MARK_SIZE - 1) < 0)
+		found[0] = '\0';
+	close(fd);
+	return !strcmp(text, found);
+}
+
+/* Something else of this name is not touched. */
 static int mark(struct inl_get *get, uint64_t ino, int dir_fd)
 {
-	int fd = openat(dir_fd, MARK, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	char text[MARK_SIZE];
 	ssize_t n;
+	int fd;
 
-	mark_text(get, ino, text);
+	get->marked = has_mark(get, ino, dir_fd);
+	if (get->marked)
+		return 0;
+	fd = openat(dir_fd, INL_GET_MARK, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return dest_error(get, get->dest, -errno);
-	get->marked = true;
+	mark_text(get, ino, text);
 	n = write(fd, text, strlen(text));
 	close(fd);
-	return n == (ssize_t)strlen(text) ? 0 : dest_error(get, get->dest, n < 0 ? -errno : -ENOSPC);
+	get->marked = n == (ssize_t)strlen(text);
+	if (get->marked)
+		return 0;
+	unlinkat(dir_fd, INL_GET_MARK, 0);
+	return dest_error(get, get->dest, n < 0 ? -errno : -ENOSPC);
 }
 
 void inl_get_unmark(struct inl_get *get)
 {
-	if (get->marked)
-		unlinkat(get->dir_fd, MARK, 0);
+	if (!get->marked || get->report.n_lines)
+		return;
+	if (has_mark(get, get->frames[0].ino, get->dir_fd))
+		unlinkat(get->dir_fd, INL_GET_MARK, 0);
 	get->marked = false;
 }
 
@@ -210,17 +234,11 @@ void inl_get_unmark(struct inl_get *get)
 static bool is_unfinished(const struct inl_get *get, uint64_t ino, const char *dest)
 {
 	int dir_fd = open(dest, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int fd = dir_fd < 0 ? -1 : openat(dir_fd, MARK, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	char text[MARK_SIZE], found[MARK_SIZE] = "";
+	bool unfinished = dir_fd >= 0 && has_mark(get, ino, dir_fd);
 
-	mark_text(get, ino, text);
-	if (fd >= 0 && read(fd, found, MARK_SIZE - 1) < 0)
-		found[0] = '\0';
-	if (fd >= 0)
-		close(fd);
 	if (dir_fd >= 0)
 		close(dir_fd);
-	return !strcmp(text, found);
+	return unfinished;
 }
 
 /* ---- what goes there --------------------------------------------------------------------------------------------- */
@@ -311,6 +329,8 @@ static int prepare(struct inl_get *get)
 		return inl_cli_error(get->cli, NULL, -ENOMEM, NULL);
 	}
 	err = inl_seen_init(&get->seen, get->cli->vol);
+	if (!err)
+		err = inl_mine_init(get);
 	if (err)
 		return inl_cli_error(get->cli, get->cli->image, err, NULL);
 	umask(0);
@@ -332,15 +352,26 @@ static int check(struct inl_get *get, struct inl_inode *inode, struct inl_stat *
 	return err ? inl_get_trouble(get, inl_get_failed(get, INL_SOURCE, err)) : 0;
 }
 
+/* A size and a time of a file that was exported are no promise of its contents until those are on the medium. */
+static int sync_dest(struct inl_get *get)
+{
+	int fd = get->top_fd >= 0 ? get->top_fd : get->dir_fd;
+
+	if (!get->report.n_files || !syncfs(fd))
+		return 0;
+	return dest_error(get, get->dest, -errno);
+}
+
 static int finish(struct inl_get *get, int code)
 {
 	inl_report_erase(get);
-	if (interrupted)
-		return inl_cli_fail(get->cli, INL_EXIT_INTERRUPTED, NULL,
-				    "interrupted; run the same command again to go on");
+	if (!code)
+		code = sync_dest(get);
+	inl_report_end(get);
+	if (code == INL_EXIT_INTERRUPTED)
+		return inl_cli_fail(get->cli, code, NULL, "interrupted; run the same command again to go on");
 	if (code)
 		return code;
-	inl_report_end(get);
 	return get->report.n_lines ? INL_EXIT_INCOMPLETE : 0;
 }
 
@@ -370,6 +401,7 @@ static void done(struct inl_get *get)
 		close(get->top_fd);
 	inl_seen_done(&get->seen);
 	inl_links_done(&get->links);
+	inl_mine_done(get);
 	inl_report_done(get);
 	free(get->frames);
 	free(get->path);

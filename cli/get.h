@@ -1,5 +1,5 @@
 /*
- * cli/get.h: the parts of `inlay get`: walk.c, place.c, copy.c, meta.c, links.c, report.c.
+ * cli/get.h: the parts of `inlay get`: walk.c, place.c, copy.c, meta.c, links.c, mine.c, report.c.
  * Not here: other subcommands.
  * Read more: doc/inlay.1, "EXPORT".
  *
@@ -17,6 +17,7 @@
 #define INL_REPORT_LINES   1000
 #define INL_RANGES_MAX     8 /* bad ranges of one file that are reported one by one */
 #define INL_TEMP_NAME_SIZE 32
+#define INL_GET_MARK       ".inlay-unfinished"
 
 /* Which of the two could not do it. The export goes on without what was refused, even if nobody asked for that. */
 enum inl_side { INL_SOURCE, INL_DESTINATION, INL_REFUSED };
@@ -37,11 +38,16 @@ struct inl_links {
 void inl_links_init(struct inl_links *links);
 void inl_links_done(struct inl_links *links);
 
-/* Returns 0; -ENOSPC and so on (the destination); -EOVERFLOW (the table is full: this file's links become files). */
-int inl_links_add(struct inl_links *links, int top_fd, uint32_t ino, const char *path, size_t len);
+/*
+ * Remember that the inode ino was exported as path, which is st there now.
+ *
+ * Returns: 0; -ENOSPC and so on (the destination); -EOVERFLOW (the table is full: this file's links become files).
+ */
+int inl_links_add(struct inl_links *links, int top_fd, uint32_t ino, const char *path, size_t len,
+		  const struct stat *st);
 
-/* The path of an inode's first link on the heap; NULL: there is none yet. */
-char *inl_links_find(const struct inl_links *links, uint32_t ino);
+/* The path of an inode's first link on the heap, and in *st the st_dev and st_ino it had; NULL: there is none yet. */
+char *inl_links_find(const struct inl_links *links, uint32_t ino, struct stat *st);
 
 /* ---- progress, report -------------------------------------------------------------------------------------------- */
 
@@ -74,13 +80,12 @@ void inl_report_done(struct inl_get *get);
 /* A directory on the way from the top to where the export is. */
 struct inl_frame {
 	uint32_t ino;
-	struct inl_dir *cursor; /* NULL: closed, to be opened and forwarded to n_taken */
-	uint64_t n_taken;
+	struct inl_dir *cursor; /* NULL: closed, to be opened again at pos */
+	uint64_t pos;           /* inl_dir_tell */
 	size_t path_len;
 	dev_t dev; /* the exported directory */
 	ino_t dev_ino;
-	uid_t uid; /* as it is there now */
-	gid_t gid;
+	gid_t gid;            /* as it is there when it is entered */
 	bool has_default_acl; /* new files inherit what they should not */
 };
 
@@ -108,6 +113,8 @@ struct inl_get {
 	size_t n_frames, frames_room;
 	struct inl_seen seen;
 	struct inl_links links;
+	uint8_t *mine; /* mine.c */
+	uint64_t n_looks;
 	struct inl_report report;
 	bool marked;     /* the top has the mark of an unfinished export */
 	int granularity; /* of times in the destination: nanoseconds; 0: not known yet */
@@ -122,6 +129,8 @@ struct inl_get {
 	uint64_t n_good;
 	unsigned n_ranges;
 	struct inl_range ranges[INL_RANGES_MAX];
+	struct stat there; /* what was placed last or found in its place: st_dev, st_ino, owner */
+	bool incomplete;   /* what is being placed lacks contents or attributes: only with keep_going */
 };
 
 bool inl_get_interrupted(void);
@@ -143,7 +152,7 @@ char *inl_get_where(const struct inl_get *get, enum inl_side side);
 void inl_get_path_add(struct inl_get *get, const char *name, size_t len);
 void inl_get_path_cut(struct inl_get *get, size_t len);
 
-/* The last directory is about to be left: take the mark of an unfinished export away. */
+/* The top is as good as finished: take the mark of an unfinished export away, unless something is missing. */
 void inl_get_unmark(struct inl_get *get);
 
 /* Walk a directory: fd becomes the export's. Returns 0 or an exit code. */
@@ -161,22 +170,33 @@ int inl_get_copy(struct inl_get *get, struct inl_inode *inode, uint64_t size, in
 /* A name for something unfinished. */
 void inl_get_temp_name(char name[INL_TEMP_NAME_SIZE]);
 
-/* ---- what is not contents ---------------------------------------------------------------------------------------- */
+/* ---- what this run put there ------------------------------------------------------------------------------------- */
 
-/* Permissions as they can be kept: set-ID bits only with their owner. */
-mode_t inl_meta_mode(const struct inl_get *get, const struct inl_stat *st);
+int inl_mine_init(struct inl_get *get); /* 0 or -ENOMEM */
+void inl_mine_done(struct inl_get *get);
+
+/* What is in the destination now as st was put or left there by this run. */
+void inl_mine_add(struct inl_get *get, const struct stat *st);
+
+/*
+ * Something has the name of the entry that the walk is at. Is it what an earlier entry of the same directory became?
+ *
+ * Returns: 0: no; -EEXIST (inl_get_failed).
+ */
+int inl_mine_check(struct inl_get *get, const char *name, const struct stat *st);
+
+/* ---- what is not contents ---------------------------------------------------------------------------------------- */
 
 /* Must the owner of what this user just made in the current directory be changed? */
 bool inl_meta_needs_chown(const struct inl_get *get, const struct inl_stat *st);
 
 /*
- * Owner, attributes and mode of an open file whose mode is now, then (if with_times) its times. Attributes that the
- * destination refuses are only counted.
+ * Owner, attributes and mode of an open file, then (if with_times) its times. Set-ID bits are kept only with their
+ * owner. Attributes that the destination refuses are only counted.
  *
  * Returns: 0 or -errno (inl_get_failed).
  */
-int inl_meta_file(struct inl_get *get, struct inl_inode *inode, const struct inl_stat *st, int fd, mode_t now,
-		  bool with_times);
+int inl_meta_file(struct inl_get *get, struct inl_inode *inode, const struct inl_stat *st, int fd, bool with_times);
 int inl_meta_dir(struct inl_get *get, struct inl_inode *inode, const struct inl_stat *st, int fd,
 		 const struct inl_frame *frame);
 int inl_meta_name(struct inl_get *get, struct inl_inode *inode, const struct inl_stat *st, const char *name);

@@ -108,6 +108,20 @@ void inl_json_name(struct inl_json *json, const char *key, const char *text, siz
 	inl_json_hex(json, key_hex, (const uint8_t *)text, len);
 }
 
+void inl_json_stat(struct inl_json *json, const struct inl_stat *st)
+{
+	char mode[11];
+
+	inl_json_u64(json, "inode", st->ino);
+	inl_json_text(json, "type", inl_text_type(st->mode));
+	inl_json_text(json, "mode", inl_text_mode(st->mode, mode));
+	inl_json_u64(json, "mode_bits", st->mode & 07777);
+	inl_json_u64(json, "nlink", st->nlink);
+	inl_json_u64(json, "uid", st->uid);
+	inl_json_u64(json, "gid", st->gid);
+	inl_json_u64(json, "size", st->size);
+}
+
 void inl_json_policy(struct inl_json *json, const struct inl_policy *policy)
 {
 	char hex[INL_KEY_SPEC_HEX_SIZE], mode[24];

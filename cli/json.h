@@ -27,6 +27,9 @@ void inl_json_time(struct inl_json *json, const char *key, const struct inl_time
 /* A name: under key if it is UTF-8, else in hex under key "_hex". */
 void inl_json_name(struct inl_json *json, const char *key, const char *text, size_t len);
 
+/* What ls and stat both say of an inode, as members of the open object. */
+void inl_json_stat(struct inl_json *json, const struct inl_stat *st);
+
 /* The policy and its key, as members of the open object. */
 void inl_json_policy(struct inl_json *json, const struct inl_policy *policy);
 

@@ -9,7 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CHUNK 256 /* bytes read at a time; all in secret memory */
+#define CHUNK   256  /* bytes read at a time; all in secret memory */
+#define RAW_MAX 4096 /* bytes: no more than this is looked at, there may be no end */
+#define HEX_MAX 65536
 
 /* What one read of a key needs, in secret memory as a whole. */
 struct reader {
@@ -63,12 +65,13 @@ static bool take_hex(struct reader *r, size_t got, uint64_t *n_digits)
 	return true;
 }
 
-/* Read fd to its end. */
+/* Read fd to its end, or until it is too long for sure. */
 static int read_all(struct inl_cli *cli, int fd, const char *where, bool hex, struct reader *r, uint64_t *len)
 {
+	size_t total = 0;
 	uint64_t n = 0;
 
-	for (;;) {
+	while (total < (hex ? HEX_MAX : RAW_MAX)) {
 		ssize_t got = read(fd, r->chunk, sizeof(r->chunk));
 
 		if (got < 0 && errno == EINTR)
@@ -77,12 +80,16 @@ static int read_all(struct inl_cli *cli, int fd, const char *where, bool hex, st
 			return inl_cli_error(cli, where, -errno, NULL);
 		if (!got)
 			break;
+		total += (size_t)got;
 		if (hex && !take_hex(r, (size_t)got, &n))
 			return inl_cli_fail(cli, INL_EXIT_KEY, where,
 					    "this is no hex text (for a key in raw bytes leave out the -hex)");
 		if (!hex)
 			take_raw(r, (size_t)got, &n);
 	}
+	if (total >= (hex ? HEX_MAX : RAW_MAX))
+		return inl_cli_fail(cli, INL_EXIT_KEY, where, "more than %zu bytes: keys have %d to %d bytes",
+				    total - 1, INL_MASTER_KEY_MIN, INL_MASTER_KEY_MAX);
 	if (hex && n % 2)
 		return inl_cli_fail(cli, INL_EXIT_KEY, where, "an odd number of hex digits (%ju)", (uintmax_t)n);
 	*len = hex ? n / 2 : n;

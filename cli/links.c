@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define UNIT      16 /* records begin at multiples of this many bytes, so that 32 bits reach 64 GiB */
@@ -15,8 +16,14 @@
 #define SLOTS_MAX (UINT32_C(1) << 21) /* 16 MiB, and 8 more while it grows */
 
 struct inl_link_slot {
-	uint32_t ino; /* 0: free */
+	uint32_t ino; /* 0: empty; once taken, a slot stays taken */
 	uint32_t at;  /* in units */
+};
+
+/* A record in the file, in the form of this machine; the path follows. */
+struct record {
+	uint64_t dev, ino;
+	uint64_t len;
 };
 
 void inl_links_init(struct inl_links *links)
@@ -32,7 +39,7 @@ void inl_links_done(struct inl_links *links)
 	inl_links_init(links);
 }
 
-/* The slot that holds ino, or the free one where it belongs. */
+/* The slot that holds ino, or the empty one where it belongs. */
 static struct inl_link_slot *slot_of(struct inl_link_slot *slots, uint32_t n_slots, uint32_t ino)
 {
 	uint32_t i = ino * UINT32_C(2654435769);
@@ -80,22 +87,19 @@ static int open_file(struct inl_links *links, int top_fd)
 	return 0;
 }
 
-/* A record: the length in 4 bytes of this machine, the path. */
-static int write_record(struct inl_links *links, const char *path, uint32_t len)
+static int write_record(struct inl_links *links, const char *path, size_t len, const struct stat *st)
 {
-	char *record = inl_cli_alloc(sizeof(len) + len);
-	ssize_t n;
+	struct record record = { .dev = st->st_dev, .ino = st->st_ino, .len = len };
+	struct iovec parts[] = { { &record, sizeof(record) }, { (void *)path, len } };
+	ssize_t n = pwritev(links->fd, parts, 2, (off_t)links->end);
 
-	memcpy(record, &len, sizeof(len));
-	memcpy(record + sizeof(len), path, len);
-	n = pwrite(links->fd, record, sizeof(len) + len, (off_t)links->end);
-	free(record);
 	if (n < 0)
 		return -errno;
-	return (size_t)n == sizeof(len) + len ? 0 : -ENOSPC;
+	return (size_t)n == sizeof(record) + len ? 0 : -ENOSPC;
 }
 
-int inl_links_add(struct inl_links *links, int top_fd, uint32_t ino, const char *path, size_t len)
+int inl_links_add(struct inl_links *links, int top_fd, uint32_t ino, const char *path, size_t len,
+		  const struct stat *st)
 {
 	struct inl_link_slot *slot;
 	int err = 0;
@@ -107,20 +111,20 @@ int inl_links_add(struct inl_links *links, int top_fd, uint32_t ino, const char 
 	if (!err && links->n >= links->n_slots / 4 * 3)
 		err = grow(links);
 	if (!err)
-		err = write_record(links, path, (uint32_t)len);
+		err = write_record(links, path, len, st);
 	if (err)
 		return err;
 	slot = slot_of(links->slots, links->n_slots, ino);
 	links->n += !slot->ino;
 	*slot = (struct inl_link_slot){ .ino = ino, .at = (uint32_t)(links->end / UNIT) };
-	links->end += (sizeof(uint32_t) + len + UNIT - 1) / UNIT * UNIT;
+	links->end += (sizeof(struct record) + len + UNIT - 1) / UNIT * UNIT;
 	return 0;
 }
 
-char *inl_links_find(const struct inl_links *links, uint32_t ino)
+char *inl_links_find(const struct inl_links *links, uint32_t ino, struct stat *st)
 {
 	const struct inl_link_slot *slot;
-	uint32_t len;
+	struct record record;
 	char *path;
 	off_t at;
 
@@ -128,11 +132,14 @@ char *inl_links_find(const struct inl_links *links, uint32_t ino)
 		return NULL;
 	slot = slot_of(links->slots, links->n_slots, ino);
 	at = (off_t)slot->at * UNIT;
-	if (!slot->ino || pread(links->fd, &len, sizeof(len), at) != sizeof(len))
+	if (!slot->ino || pread(links->fd, &record, sizeof(record), at) != sizeof(record))
 		return NULL;
-	path = inl_cli_alloc((size_t)len + 1);
-	if (pread(links->fd, path, len, at + (off_t)sizeof(len)) == (ssize_t)len)
+	path = inl_cli_alloc(record.len + 1);
+	if (pread(links->fd, path, record.len, at + (off_t)sizeof(record)) == (ssize_t)record.len) {
+		st->st_dev = record.dev;
+		st->st_ino = record.ino;
 		return path;
+	}
 	free(path);
 	return NULL;
 }

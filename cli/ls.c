@@ -79,21 +79,11 @@ static void print_long(const struct row *row)
 
 static void json_row(struct inl_json *json, const struct row *row)
 {
-	const struct inl_stat *st = &row->st;
-	char mode[11];
-
 	inl_json_open(json, NULL, '{');
 	inl_json_name(json, "name", row->name, row->len);
 	inl_json_name(json, "path", row->path, strlen(row->path));
-	inl_json_u64(json, "inode", st->ino);
-	inl_json_text(json, "type", inl_text_type(st->mode));
-	inl_json_text(json, "mode", inl_text_mode(st->mode, mode));
-	inl_json_u64(json, "mode_bits", st->mode & 07777);
-	inl_json_u64(json, "nlink", st->nlink);
-	inl_json_u64(json, "uid", st->uid);
-	inl_json_u64(json, "gid", st->gid);
-	inl_json_u64(json, "size", st->size);
-	inl_json_time(json, "mtime", &st->mtime);
+	inl_json_stat(json, &row->st);
+	inl_json_time(json, "mtime", &row->st.mtime);
 	inl_json_bool(json, "encrypted", row->crypt.encrypted);
 	inl_json_bool(json, "locked", row->crypt.encrypted && row->crypt.status);
 	inl_json_bool(json, "nokey_name", row->nokey);
@@ -216,23 +206,28 @@ static int list_one(struct ls *ls, const struct pending *dir, struct pending **r
 	return code;
 }
 
+static int listed_already(struct ls *ls, const struct pending *dir)
+{
+	char *where = inl_cli_where(ls->cli, dir->path, strlen(dir->path));
+	int code = inl_cli_fail(ls->cli, INL_EXIT_FAILED, where, "damaged: this directory was listed already");
+
+	free(where);
+	return code;
+}
+
 static int list_directories(struct ls *ls, uint64_t ino, const char *path)
 {
-	struct pending *first, *rest = new_pending(ino, inl_cli_strdup(path, strlen(path)), NULL);
+	struct pending *first, *rest;
 	struct inl_seen seen;
 	int code = 0, err = inl_seen_init(&seen, ls->cli->vol);
 
 	if (err)
-		code = inl_cli_error(ls->cli, ls->cli->image, err, NULL);
+		return inl_cli_error(ls->cli, ls->cli->image, err, NULL);
+	rest = new_pending(ino, inl_cli_strdup(path, strlen(path)), NULL);
 	while ((first = rest)) {
 		rest = first->next;
-		if (!seen.bits)
-			continue;
-		if (inl_seen_before(&seen, first->ino))
-			code = inl_cli_worse(code, inl_cli_fail(ls->cli, INL_EXIT_FAILED, first->path,
-								"damaged: this directory was listed already"));
-		else
-			code = inl_cli_worse(code, list_one(ls, first, &rest));
+		code = inl_cli_worse(code, inl_seen_before(&seen, first->ino) ? listed_already(ls, first)
+									      : list_one(ls, first, &rest));
 		free(first->path);
 		free(first);
 	}

@@ -108,15 +108,16 @@ static bool is_same(struct inl_get *get, const struct inl_stat *st, const char *
 /* Something has this name. Returns 1: it is what we are about to make; 0: it may be replaced; -errno. */
 static int look_at_existing(struct inl_get *get, const struct inl_stat *st, const char *name)
 {
-	struct stat old;
+	int err;
 
 	get->diag = (struct inl_diag){ 0 };
-	if (fstatat(get->dir_fd, name, &old, AT_SYMLINK_NOFOLLOW))
+	if (fstatat(get->dir_fd, name, &get->there, AT_SYMLINK_NOFOLLOW))
 		return errno == ENOENT ? 0 : inl_get_failed(get, INL_DESTINATION, -errno);
-	if (S_ISDIR(old.st_mode))
+	if (S_ISDIR(get->there.st_mode))
 		return inl_get_failed(get, INL_DESTINATION,
 				      inl_diag_set(&get->diag, -EISDIR, "a directory is in the way"));
-	return is_same(get, st, name, &old);
+	err = inl_mine_check(get, name, &get->there);
+	return err ? err : is_same(get, st, name, &get->there);
 }
 
 /* ---- regular files ----------------------------------------------------------------------------------------------- */
@@ -124,7 +125,7 @@ static int look_at_existing(struct inl_get *get, const struct inl_stat *st, cons
 /* Permissions to make a file with: nobody else sees it before it has its owner. */
 static mode_t first_mode(const struct inl_get *get, const struct inl_stat *st)
 {
-	return (inl_meta_mode(get, st) & (inl_meta_needs_chown(get, st) ? 0700 : 0777)) | S_IWUSR;
+	return (st->mode & (inl_meta_needs_chown(get, st) ? 0700 : 0777)) | S_IWUSR;
 }
 
 static int create(struct inl_get *get, const struct inl_stat *st, const char *name)
@@ -142,14 +143,18 @@ static int nothing_left(struct inl_get *get)
 		inl_diag_set(&get->diag, -EIO, "nothing of it could be read (%ju bytes)", (uintmax_t)get->n_bad));
 }
 
-static int fill(struct inl_get *get, struct inl_inode *inode, const struct inl_stat *st, int fd)
+/* What replaces an older version is on the medium before that goes. */
+static int fill(struct inl_get *get, struct inl_inode *inode, const struct inl_stat *st, int fd, bool replaces)
 {
 	int err = inl_get_copy(get, inode, st->size, fd);
 
 	if (!err && get->n_bad && !get->n_good)
 		err = nothing_left(get);
 	if (!err)
-		err = inl_meta_file(get, inode, st, fd, first_mode(get, st), !get->n_bad);
+		err = inl_meta_file(get, inode, st, fd, !get->n_bad);
+	get->incomplete |= get->n_bad;
+	if (!err && replaces && !get->incomplete && fdatasync(fd) && errno != EINVAL)
+		err = inl_get_failed(get, INL_DESTINATION, -errno);
 	if (close(fd) && !err)
 		err = inl_get_failed(get, INL_DESTINATION, -errno);
 	return err;
@@ -176,14 +181,27 @@ static void report_partial(struct inl_get *get)
 		fclose(text);
 	}
 	inl_report_add(get, where, why ? why : "not all of it could be read");
-	get->report.n_partial++;
 	free(why);
 	free(where);
+}
+
+/* Something has the name already; what was made instead of it is not worth that. */
+static int not_replaced(struct inl_get *get)
+{
+	get->diag = (struct inl_diag){ 0 };
+	if (get->n_bad)
+		inl_diag_set(&get->diag, -EIO, "not replaced, the older one was kept: %ju bytes could not be read",
+			     (uintmax_t)get->n_bad);
+	else
+		inl_diag_set(&get->diag, -EIO, "not replaced, the older one was kept: its attributes are damaged");
+	return inl_get_failed(get, INL_SOURCE, -EIO);
 }
 
 /* Give what was made under a temporary name its own, or remove it; at is its name now. */
 static int settle(struct inl_get *get, const char *at, const char *name, int err)
 {
+	if (!err && at != name && get->incomplete)
+		err = not_replaced(get);
 	if (!err && at != name && renameat(get->dir_fd, at, get->dir_fd, name))
 		err = inl_get_failed(get, INL_DESTINATION, -errno);
 	if (err)
@@ -211,7 +229,7 @@ static int place_file(struct inl_get *get, struct inl_inode *inode, const struct
 		get->diag = (struct inl_diag){ 0 };
 		return inl_get_failed(get, INL_DESTINATION, fd);
 	}
-	err = settle(get, at, name, fill(get, inode, st, fd));
+	err = settle(get, at, name, fill(get, inode, st, fd, at != name));
 	if (!err && get->n_bad)
 		report_partial(get);
 	return err;
@@ -269,7 +287,7 @@ static int place_special(struct inl_get *get, struct inl_inode *inode, const str
 /* ---- hard links -------------------------------------------------------------------------------------------------- */
 
 /* Open the directory of a path below the top, part by part: the path may be longer than PATH_MAX. *last is its end. */
-static int open_parent(struct inl_get *get, char *path, const char **last)
+static int open_dir_of(struct inl_get *get, char *path, const char **last)
 {
 	int fd = openat(get->top_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	char *slash;
@@ -298,34 +316,48 @@ static int link_over(struct inl_get *get, int fd, const char *first, const char 
 		return 1;
 	if (S_ISDIR(b.st_mode))
 		return -EISDIR;
+	if (inl_mine_check(get, name, &b))
+		return -EEXIST;
 	inl_get_temp_name(temp);
 	if (linkat(fd, first, get->dir_fd, temp, 0))
 		return -errno;
 	return settle(get, temp, name, 0);
 }
 
+/* Is first what it was when it was remembered? */
+static bool is_still(int fd, const char *first, const struct stat *was)
+{
+	struct stat now;
+
+	return !fstatat(fd, first, &now, AT_SYMLINK_NOFOLLOW) && now.st_dev == was->st_dev && now.st_ino == was->st_ino;
+}
+
 /* Returns 1: it is that link already; 0; -EXDEV: no link can be made; -errno. */
-static int place_link(struct inl_get *get, char *path, const char *name)
+static int place_link(struct inl_get *get, char *path, const struct stat *was, const char *name)
 {
 	const char *first;
-	int err = 0, fd = open_parent(get, path, &first);
+	int err = 0, fd = open_dir_of(get, path, &first);
 
 	get->diag = (struct inl_diag){ 0 };
 	if (fd < 0)
 		return -EXDEV;
-	if (linkat(fd, first, get->dir_fd, name, 0))
+	if (!is_still(fd, first, was))
+		err = -EXDEV;
+	else if (linkat(fd, first, get->dir_fd, name, 0))
 		err = errno == EEXIST ? link_over(get, fd, first, name) : -errno;
 	close(fd);
 	if (err == -EMLINK || err == -EPERM || err == -EOPNOTSUPP || err == -ENOENT || err == -ELOOP)
 		return -EXDEV;
 	if (err == -EISDIR)
 		inl_diag_set(&get->diag, err, "a directory is in the way");
+	if (err == -EEXIST)
+		return err;
 	return err < 0 && err != -EXDEV ? inl_get_failed(get, INL_DESTINATION, err) : err;
 }
 
 static int remember_link(struct inl_get *get, const struct inl_stat *st)
 {
-	int err = inl_links_add(&get->links, get->top_fd, (uint32_t)st->ino, get->path, get->path_len);
+	int err = inl_links_add(&get->links, get->top_fd, (uint32_t)st->ino, get->path, get->path_len, &get->there);
 
 	get->diag = (struct inl_diag){ 0 };
 	if (err == -EOVERFLOW) {
@@ -353,19 +385,32 @@ static void placed(struct inl_get *get, bool was_there)
 	free(where);
 }
 
+/* Make it, or leave alone what is there already, and remember what is there now. */
+static int place_first(struct inl_get *get, struct inl_inode *inode, const struct inl_stat *st, const char *name,
+		       bool links)
+{
+	int err = S_ISREG(st->mode) ? place_file(get, inode, st, name) : place_special(get, inode, st, name);
+	if (err < 0)
+		return err;
+	placed(get, err > 0);
+	get->report.n_partial += get->incomplete;
+	inl_mine_add(get, &get->there);
+	return links ? remember_link(get, st) : 0;
+}
+
 int inl_get_place(struct inl_get *get, struct inl_inode *inode, const struct inl_stat *st, const char *name)
 {
 	bool links = st->nlink > 1 && get->top_fd >= 0;
-	char *first = links ? inl_links_find(&get->links, (uint32_t)st->ino) : NULL;
-	int err = first ? place_link(get, first, name) : -EXDEV;
+	struct stat was;
+	char *first = links ? inl_links_find(&get->links, (uint32_t)st->ino, &was) : NULL;
+	int err;
 
+	get->incomplete = false;
+	get->n_bad = 0;
+	err = first ? place_link(get, first, &was, name) : -EXDEV;
 	if (err == -EXDEV) {
 		get->report.n_unlinked += first != NULL;
-		err = S_ISREG(st->mode) ? place_file(get, inode, st, name) : place_special(get, inode, st, name);
-		if (err >= 0)
-			placed(get, err > 0);
-		if (err >= 0 && links)
-			err = remember_link(get, st);
+		err = place_first(get, inode, st, name, links);
 	} else if (err >= 0) {
 		placed(get, err > 0);
 	}

@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define PATH_SHOWN_MAX 1000 /* bytes */
+
 static int64_t now_ms(void)
 {
 	struct timespec now;
@@ -52,18 +54,26 @@ void inl_report_erase(struct inl_get *get)
 	get->report.shown = false;
 }
 
+/* A path in a line that is kept: of one that has no end, the beginning and the end. */
+static char *new_line(const char *where, const char *why)
+{
+	size_t len = strlen(where);
+	char *line;
+	int n;
+
+	if (len <= PATH_SHOWN_MAX)
+		n = asprintf(&line, "%s: %s", where, why);
+	else
+		n = asprintf(&line, "%.*s...%s: %s", PATH_SHOWN_MAX / 2, where, where + len - PATH_SHOWN_MAX / 2, why);
+	return n < 0 ? NULL : line;
+}
+
 void inl_report_add(struct inl_get *get, const char *where, const char *why)
 {
 	struct inl_report *report = &get->report;
-	char *line;
 
-	if (report->n_lines++ >= INL_REPORT_LINES)
-		return;
-	line = inl_cli_alloc(strlen(where) + strlen(why) + 3);
-	memcpy(line, where, strlen(where));
-	memcpy(line + strlen(where), ": ", 2);
-	memcpy(line + strlen(where) + 2, why, strlen(why));
-	report->lines[report->n_lines - 1] = line;
+	if (report->n_lines++ < INL_REPORT_LINES)
+		report->lines[report->n_lines - 1] = new_line(where, why);
 }
 
 static void totals(struct inl_get *get)
@@ -82,7 +92,7 @@ void inl_report_end(struct inl_get *get)
 
 	inl_report_erase(get);
 	for (uint64_t i = 0; i < report->n_lines && i < INL_REPORT_LINES; i++)
-		inl_cli_fail(get->cli, 0, NULL, "%s", report->lines[i]);
+		inl_cli_fail(get->cli, 0, NULL, "%s", report->lines[i] ? report->lines[i] : "...");
 	if (report->n_lines > INL_REPORT_LINES)
 		inl_cli_fail(get->cli, 0, NULL, "... and %ju more", (uintmax_t)(report->n_lines - INL_REPORT_LINES));
 	if (report->n_xattrs)

@@ -163,17 +163,9 @@ static void json_crypt(struct inl_json *json, const struct facts *f)
 static void json_stat(struct inl_json *json, const struct facts *f)
 {
 	const struct inl_stat *st = &f->st;
-	char mode[11];
 
 	inl_json_name(json, "path", f->target->path, strlen(f->target->path));
-	inl_json_u64(json, "inode", st->ino);
-	inl_json_text(json, "type", inl_text_type(st->mode));
-	inl_json_text(json, "mode", inl_text_mode(st->mode, mode));
-	inl_json_u64(json, "mode_bits", st->mode & 07777);
-	inl_json_u64(json, "nlink", st->nlink);
-	inl_json_u64(json, "uid", st->uid);
-	inl_json_u64(json, "gid", st->gid);
-	inl_json_u64(json, "size", st->size);
+	inl_json_stat(json, st);
 	inl_json_u64(json, "sectors", st->blocks);
 	inl_json_u64(json, "generation", st->generation);
 	if (S_ISCHR(st->mode) || S_ISBLK(st->mode)) {

@@ -14,7 +14,7 @@
 /* A directory that is being shown; its parents stand below it on the heap. */
 struct level {
 	struct level *parent;
-	char *path;
+	size_t path_len; /* of tree.path */
 	struct inl_list list;
 	size_t next; /* entry */
 };
@@ -23,20 +23,48 @@ struct tree {
 	struct inl_cli *cli;
 	struct inl_seen seen;
 	struct level *top;
+	char *path; /* of what is being shown */
+	size_t path_len, path_room;
 	uint64_t n_dirs, n_files;
 	int code;
 };
 
-static void trouble(struct tree *tree, const char *path, int err, const struct inl_diag *diag)
+static void set_path(struct tree *tree, size_t base_len, const char *name, size_t len)
 {
-	char *where = inl_cli_where(tree->cli, path, strlen(path));
+	size_t needed = base_len + len + 2;
+
+	while (base_len && tree->path[base_len - 1] == '/')
+		base_len--;
+	if (needed > tree->path_room) {
+		char *path = inl_cli_alloc(needed * 2);
+
+		if (base_len)
+			memcpy(path, tree->path, base_len);
+		free(tree->path);
+		tree->path = path;
+		tree->path_room = needed * 2;
+	}
+	if (tree->top)
+		tree->path[base_len++] = '/';
+	memcpy(tree->path + base_len, name, len);
+	tree->path_len = base_len + len;
+}
+
+static char *where_of(const struct tree *tree)
+{
+	return inl_cli_where(tree->cli, tree->path, tree->path_len);
+}
+
+static void trouble(struct tree *tree, int err, const struct inl_diag *diag)
+{
+	char *where = where_of(tree);
 
 	tree->code = inl_cli_worse(tree->code, inl_cli_error(tree->cli, where, err, diag));
 	free(where);
 }
 
-/* Go down into a directory; takes path. */
-static void enter(struct tree *tree, uint64_t ino, char *path)
+/* Go down into the directory at tree->path. */
+static void enter(struct tree *tree, uint64_t ino)
 {
 	struct inl_inode *inode = NULL;
 	struct inl_diag diag = { 0 };
@@ -49,14 +77,13 @@ static void enter(struct tree *tree, uint64_t ino, char *path)
 	if (!err)
 		err = inl_inode_get(tree->cli->vol, ino, &diag, &inode);
 	if (err) {
-		trouble(tree, path, err, &diag);
-		free(path);
+		trouble(tree, err, &diag);
 		return;
 	}
-	where = inl_cli_where(tree->cli, path, strlen(path));
+	where = where_of(tree);
 	level = inl_cli_alloc(sizeof(*level));
 	level->parent = tree->top;
-	level->path = path;
+	level->path_len = tree->path_len;
 	tree->code = inl_cli_worse(tree->code,
 				   inl_list_init(tree->cli, inode, where, tree->cli->given[INL_OPT_ALL], &level->list));
 	tree->top = level;
@@ -70,7 +97,6 @@ static void leave(struct tree *tree)
 
 	tree->top = level->parent;
 	inl_list_done(&level->list);
-	free(level->path);
 	free(level);
 }
 
@@ -88,11 +114,11 @@ static void print_bars(const struct level *level)
 		fputs(bars[--n], stdout);
 }
 
-static void print_target(struct tree *tree, const struct level *level, const struct inl_list_entry *entry)
+static void print_target(struct tree *tree, const struct inl_list_entry *entry)
 {
 	struct inl_inode *inode = NULL;
 	struct inl_diag diag = { 0 };
-	char *target = inl_cli_alloc(INL_SYMLINK_MAX), *path;
+	char *target = inl_cli_alloc(INL_SYMLINK_MAX);
 	size_t len = 0;
 	int err = inl_inode_get(tree->cli->vol, entry->ino, &diag, &inode);
 
@@ -103,9 +129,7 @@ static void print_target(struct tree *tree, const struct level *level, const str
 		printf(" -> ");
 		inl_text_name(target, len);
 	} else {
-		path = inl_cli_join(level->path, level->list.names + entry->name, entry->len);
-		trouble(tree, path, err, &diag);
-		free(path);
+		trouble(tree, err, &diag);
 	}
 	free(target);
 }
@@ -120,21 +144,23 @@ static void show(struct tree *tree, struct level *level, const struct inl_list_e
 					  : "\xe2\x94\x94\xe2\x94\x80\xe2\x94\x80 ",
 	      stdout);
 	inl_text_name(name, entry->len);
+	set_path(tree, level->path_len, name, entry->len);
 	if (entry->type == DT_LNK)
-		print_target(tree, level, entry);
+		print_target(tree, entry);
 	putchar('\n');
 	tree->n_dirs += is_dir;
 	tree->n_files += !is_dir;
 	if (is_dir)
-		enter(tree, entry->ino, inl_cli_join(level->path, name, entry->len));
+		enter(tree, entry->ino);
 }
 
 static void show_all(struct tree *tree, const struct inl_target *target, uint64_t ino, bool is_dir)
 {
 	inl_text_name(target->arg, strlen(target->arg));
 	putchar('\n');
+	set_path(tree, 0, target->path, strlen(target->path));
 	if (is_dir)
-		enter(tree, ino, inl_cli_strdup(target->path, strlen(target->path)));
+		enter(tree, ino);
 	while (tree->top) {
 		struct level *level = tree->top;
 
@@ -165,6 +191,7 @@ static int run(struct inl_cli *cli, const struct inl_target *target)
 		return inl_cli_error(cli, target->arg, err, &diag);
 	show_all(&tree, target, st.ino, S_ISDIR(st.mode));
 	inl_seen_done(&tree.seen);
+	free(tree.path);
 	return tree.code;
 }
 

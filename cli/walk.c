@@ -4,7 +4,7 @@
  * Read more: doc/inlay.1, "EXPORT".
  *
  * The way up is "..", compared with what was left there on the way down. Of the source only the deepest directories
- * have an open cursor; those above are opened again, and forwarded, when the walk comes back.
+ * have an open cursor; those above are opened again, where they were, when the walk comes back.
  */
 #include "cli/get.h"
 #include <errno.h>
@@ -70,6 +70,8 @@ static struct inl_frame *add_frame(struct inl_get *get)
 
 static void close_cursor(struct inl_frame *frame)
 {
+	if (frame->cursor)
+		frame->pos = inl_dir_tell(frame->cursor);
 	inl_dir_close(frame->cursor);
 	frame->cursor = NULL;
 }
@@ -82,15 +84,17 @@ static int push(struct inl_get *get, uint64_t ino, int fd)
 
 	get->diag = (struct inl_diag){ 0 };
 	if (fstat(fd, &st) || ((st.st_mode & 0700) != 0700 && !get->root && fchmod(fd, st.st_mode | 0700))) {
+		int err = -errno;
+
 		close(fd);
-		return inl_get_failed(get, INL_DESTINATION, -errno);
+		return inl_get_failed(get, INL_DESTINATION, err);
 	}
+	inl_mine_add(get, &st);
 	frame = add_frame(get);
 	frame->ino = (uint32_t)ino;
 	frame->path_len = get->path_len;
 	frame->dev = st.st_dev;
 	frame->dev_ino = st.st_ino;
-	frame->uid = st.st_uid;
 	frame->gid = st.st_gid;
 	frame->has_default_acl = inl_meta_default_acl(fd);
 	if (get->n_frames > CURSORS_MAX)
@@ -144,8 +148,6 @@ static int pop(struct inl_get *get)
 			get->keep_going = false;
 			return inl_get_trouble(get, above);
 		}
-	} else {
-		inl_get_unmark(get);
 	}
 	code = finish_dir(get);
 	close(get->dir_fd);
@@ -163,20 +165,26 @@ static int pop(struct inl_get *get)
 static int open_cursor(struct inl_get *get, struct inl_frame *frame)
 {
 	struct inl_inode *inode = NULL;
-	struct inl_dirent entry;
 	int err = inl_inode_get(get->cli->vol, frame->ino, &get->diag, &inode);
 
 	if (!err)
 		err = inl_dir_open(inode, &get->diag, &frame->cursor);
 	inl_inode_put(inode);
-	for (uint64_t i = 0; !err && i < frame->n_taken; i++)
-		inl_dir_next(frame->cursor, &entry, NULL);
+	if (!err)
+		inl_dir_seek(frame->cursor, frame->pos);
 	return err;
+}
+
+static int check_mine(struct inl_get *get, const char *name, int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) ? inl_get_failed(get, INL_DESTINATION, -errno) : inl_mine_check(get, name, &st);
 }
 
 static int descend(struct inl_get *get, uint64_t ino, const char *name)
 {
-	int fd;
+	int err, fd;
 
 	get->diag = (struct inl_diag){ 0 };
 	if (inl_seen_before(&get->seen, ino))
@@ -188,7 +196,11 @@ static int descend(struct inl_get *get, uint64_t ino, const char *name)
 		inl_diag_set(&get->diag, -ENOTDIR, "something that is no directory is in the way");
 	if (fd < 0)
 		return inl_get_failed(get, INL_DESTINATION, fd);
-	return push(get, ino, fd);
+	err = check_mine(get, name, fd);
+	if (!err)
+		return push(get, ino, fd);
+	close(fd);
+	return err;
 }
 
 /* What the source says of an entry: 0 if it can be exported. */
@@ -200,6 +212,8 @@ static int examine(struct inl_get *get, const struct inl_dirent *entry, struct i
 	get->diag.text[0] = '\0';
 	if (!err && (!strcmp(entry->name, ".") || !strcmp(entry->name, "..") || strchr(entry->name, '/')))
 		err = -EUCLEAN;
+	if (!err && get->n_frames == 1 && !strcmp(entry->name, INL_GET_MARK))
+		return inl_diag_set(&get->diag, -EUCLEAN, "the name is reserved for this command");
 	if (err)
 		return inl_diag_set(&get->diag, err, "damaged directory entry (inode %ju)", (uintmax_t)entry->ino);
 	err = inl_inode_get(get->cli->vol, entry->ino, &get->diag, inode);
@@ -255,7 +269,6 @@ static int step(struct inl_get *get)
 	got = inl_dir_next(frame->cursor, &entry, &get->diag);
 	if (!got)
 		return pop(get);
-	frame->n_taken++;
 	if (got < 0)
 		return inl_get_trouble(get, inl_get_failed(get, INL_SOURCE, got));
 	return take(get, &entry);

@@ -128,6 +128,15 @@ def terminated():
 
 
 @tap.test
+def hung_up():
+    """SIGHUP: the same"""
+    dest, code, said = disturb(signal.SIGHUP, 20 * MIB)
+    tap.equal(code, cli.INTERRUPTED, repr(said))
+    nothing_wrong(dest, 0)
+    resumed(dest)
+
+
+@tap.test
 def killed():
     """SIGKILL in the middle of get: at most one unfinished file, recognisable; running again completes"""
     for after in (1, 30 * MIB):
