@@ -313,6 +313,36 @@ static int get_file(struct inl_get *get, struct inl_inode *inode, const struct i
 
 /* ---- the command ------------------------------------------------------------------------------------------------- */
 
+/* Remember which files the volume is read from: an export must not replace them. */
+static void note_images(struct inl_get *get, const struct inl_dev *dev)
+{
+	struct stat st;
+
+	if (!strcmp(inl_dev_driver(dev), "file") && get->n_images < INL_GET_IMAGES && !stat(inl_dev_label(dev), &st))
+		get->images[get->n_images++] = (struct inl_get_image){ st.st_dev, st.st_ino };
+	for (unsigned i = 0; inl_dev_child(dev, i); i++)
+		note_images(get, inl_dev_child(dev, i));
+}
+
+bool inl_get_is_image(const struct inl_get *get, const struct stat *st)
+{
+	for (unsigned i = 0; i < get->n_images; i++) {
+		if (get->images[i].dev == st->st_dev && get->images[i].ino == st->st_ino)
+			return true;
+	}
+	return false;
+}
+
+/* What is known to be missing before anything is read. */
+static void report_damage(struct inl_get *get, const struct inl_volume_info *info)
+{
+	if (info->journal_damaged)
+		inl_report_add(get, get->cli->image,
+			       "the journal is damaged: changes that stood only there are missing, this is an older state");
+	if (info->truncated)
+		inl_report_add(get, get->cli->image, "cut off: the file system is larger than the image");
+}
+
 static int prepare(struct inl_get *get)
 {
 	struct inl_volume_info info = { 0 };
@@ -334,8 +364,10 @@ static int prepare(struct inl_get *get)
 	if (err)
 		return inl_cli_error(get->cli, get->cli->image, err, NULL);
 	umask(0);
+	note_images(get, get->cli->dev);
 	catch_signals();
 	inl_report_start(get);
+	report_damage(get, &info);
 	return 0;
 }
 

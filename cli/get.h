@@ -71,6 +71,9 @@ struct inl_get;
 void inl_report_start(struct inl_get *get);
 void inl_report_progress(struct inl_get *get);
 void inl_report_erase(struct inl_get *get);
+/* Is this one of the files that the volume is read from? */
+bool inl_get_is_image(const struct inl_get *get, const struct stat *st);
+
 void inl_report_add(struct inl_get *get, const char *where, const char *why);
 void inl_report_end(struct inl_get *get);
 void inl_report_done(struct inl_get *get);
@@ -91,6 +94,13 @@ struct inl_frame {
 
 struct inl_range {
 	uint64_t offset, len;
+};
+
+#define INL_GET_IMAGES 16
+
+struct inl_get_image {
+	dev_t dev;
+	ino_t ino;
 };
 
 struct inl_get {
@@ -115,6 +125,8 @@ struct inl_get {
 	struct inl_links links;
 	uint8_t *mine; /* mine.c */
 	uint64_t n_looks;
+	struct inl_get_image images[INL_GET_IMAGES]; /* the files that the volume is read from */
+	unsigned n_images;
 	struct inl_report report;
 	bool marked;     /* the top has the mark of an unfinished export */
 	int granularity; /* of times in the destination: nanoseconds; 0: not known yet */

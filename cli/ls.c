@@ -79,8 +79,11 @@ static void print_long(const struct row *row)
 
 static void json_row(struct inl_json *json, const struct row *row)
 {
+	const char *slash = memrchr(row->name, '/', row->len);
+	const char *name = slash && slash[1] ? slash + 1 : row->name; /* of one that was named by its path */
+
 	inl_json_open(json, NULL, '{');
-	inl_json_name(json, "name", row->name, row->len);
+	inl_json_name(json, "name", name, row->len - (size_t)(name - row->name));
 	inl_json_name(json, "path", row->path, strlen(row->path));
 	inl_json_stat(json, &row->st);
 	inl_json_time(json, "mtime", &row->st.mtime);

@@ -116,6 +116,14 @@ static int look_at_existing(struct inl_get *get, const struct inl_stat *st, cons
 	if (S_ISDIR(get->there.st_mode))
 		return inl_get_failed(get, INL_DESTINATION,
 				      inl_diag_set(&get->diag, -EISDIR, "a directory is in the way"));
+	if (inl_get_is_image(get, &get->there))
+		return inl_get_failed(get, INL_DESTINATION,
+				      inl_diag_set(&get->diag, -EBUSY, "is the image that is being read"));
+	/* Somebody's /dev/null is no old version of a file. */
+	if (!S_ISREG(get->there.st_mode) && !S_ISLNK(get->there.st_mode) && (get->there.st_mode & S_IFMT) != (st->mode & S_IFMT))
+		return inl_get_failed(get, INL_DESTINATION,
+				      inl_diag_set(&get->diag, -EEXIST, "a %s is in the way",
+						   inl_text_type(get->there.st_mode)));
 	err = inl_mine_check(get, name, &get->there);
 	return err ? err : is_same(get, st, name, &get->there);
 }

@@ -228,10 +228,9 @@ static int load_inline(struct inl_dir *dir, size_t resume, struct inl_diag *diag
 static int load_next(struct inl_dir *dir, struct inl_diag *diag)
 {
 	struct inl_block *block;
+	size_t resume = dir->resume;
 	uint64_t skip;
 	int err;
-
-	size_t resume = dir->resume;
 
 	dir->size = dir->at = dir->resume = 0;
 	dir->base = dir->lblk << dir->inode->vol->block_bits;

@@ -5,6 +5,7 @@ Not here: random damage (test_mutants.py), hostile volumes (test_hostile.py).
 Read more: inlay(1), "DAMAGED VOLUMES".
 """
 import os
+import stat
 import subprocess
 import sys
 
@@ -63,6 +64,47 @@ def free_counts():
     shown = subprocess.run(["dumpe2fs", "-h", tap.served(("-b", "1024", "-O", "^metadata_csum"), 24 * MIB, fill)],
                            capture_output=True, check=True).stdout.split(b"\n")
     tap.equal([int(l.split()[-1]) for l in shown if l.startswith(b"Free blocks:")], [right["free_blocks"]])
+
+
+@tap.test
+def journal_left_out():
+    """A journal that cannot be replayed: an error; with --keep-going what is there, and the word that it is older"""
+    image = tap.copy(cli.golden("unclean"))
+    key = [cli.golden_key("unclean")]
+    volume = ext4.Volume(image)
+    start = volume.inode(8).extents()[0].pblk * volume.block_size
+    cli.patch(image, start, bytes(12))
+    cli.bad(4, "get", image, tap.fresh(), keys=key, says=(b"journal",))
+    result = cli.run("get", "--keep-going", image, tap.fresh(), keys=key)
+    tap.equal(result.code, cli.PARTLY)
+    tap.contains(result.err, b"journal", b"older state")
+
+
+@tap.test
+def image_as_destination():
+    """An export onto its own image, by any name, or onto a device: refused, nothing replaced"""
+    folder = tap.fresh_dir("folder")
+    image = os.path.join(folder, "file-1")
+    os.rename(tap.copy(tap.served(("-b", "1024"), 24 * MIB, fill)), image)
+    before = cli.checksum(image)
+    os.link(image, os.path.join(folder, "another"))
+    for dest in (image, os.path.join(folder, "another"), folder):
+        assert cli.run("get", image + ":/dir/file-1", dest).code == 1
+        assert cli.run("get", f"slice({image}):/dir/file-1", dest).code == 1
+    assert cli.run("get", image + ":/dir", folder).code == 0  # beside it: fine
+    fifo = os.path.join(folder, "fifo")
+    os.mkfifo(fifo)
+    assert cli.run("get", image + ":/dir/file-2", fifo).code == 1
+    assert stat.S_ISFIFO(os.stat(fifo).st_mode)
+    tap.equal(cli.checksum(image), before)
+
+
+@tap.test
+def json_names():
+    """The name of a file that is named by its path is its last part"""
+    image = tap.served(("-b", "1024"), 24 * MIB, fill)
+    (row,) = cli.good("ls", "--json", image + ":/dir/file-3").json()
+    tap.equal((row["name"], row["path"]), ("file-3", "/dir/file-3"))
 
 
 @tap.test
