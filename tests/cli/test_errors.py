@@ -18,7 +18,6 @@ import tap  # noqa: E402
 import trees  # noqa: E402
 
 MIB = 1 << 20
-NOBODY = 65534
 
 
 def tree(path):
@@ -133,21 +132,10 @@ def directory_as_image():
         cli.bad((cli.FAILED, cli.NOT_READABLE), "info", path, says=path, timeout=10)
 
 
-def runs_as_nobody():
-    """Can another user run the command at all? Skips where the build lies in a private folder."""
-    tap.requires("root")
-    try:
-        if subprocess.run([cli.command(), "--version"], user=NOBODY, capture_output=True, check=False).returncode == 0:
-            return {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-    except OSError:
-        pass
-    raise tap.Skip("the command is in a folder that is private")
-
-
 @tap.test
 def unreadable_image():
     """An image without read permission: exit 1, permission denied"""
-    who = runs_as_nobody()
+    who = cli.as_nobody()
     path = tap.copy(plain())
     os.chmod(path, 0)
     cli.bad(cli.FAILED, "info", path, says=(path, "permission denied"), **who)
@@ -156,12 +144,12 @@ def unreadable_image():
 @tap.test
 def read_only_image():
     """An image that may only be read, by a user who is not root: everything works, nothing is written"""
-    who = runs_as_nobody()
+    who = cli.as_nobody()
     path = cli.golden("demo")
     os.chmod(path, 0o444)
     before = cli.checksum(path), os.stat(path).st_mtime_ns
     dest = tap.fresh_dir("dest")
-    os.chown(dest, NOBODY, NOBODY)
+    os.chown(dest, cli.NOBODY, cli.NOBODY)
     keys = [key_file(open(k, "rb").read()) for k in cli.keys_of(cli.manifest("demo"))]
     for verb in (("info",), ("ls", "-lR"), ("tree",)):
         cli.good(*verb, path, keys=keys, **who)
@@ -580,7 +568,7 @@ def destination_read_only():
 @tap.test
 def destination_without_permission():
     """A destination where the user may not write: exit 1, permission denied"""
-    who = runs_as_nobody()
+    who = cli.as_nobody()
     image = tap.copy(plain())
     where = os.path.join(tap.work(), "not-yours")
     cli.bad(cli.FAILED, "get", image, where, says=("permission denied", "not-yours"), **who)

@@ -17,7 +17,6 @@ import tap  # noqa: E402
 import trees  # noqa: E402
 
 MIB = 1 << 20
-NOBODY = 65534
 MARK = ".inlay-unfinished"
 MKFS = ("-b", "1024", "-O", "^metadata_csum,^dir_index,^has_journal")
 CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)  # version 2, effective, cap_net_bind_service
@@ -53,22 +52,12 @@ def run_under(tool, *args):
     return cli.judge(cli.Result(argv, done.returncode, done.stdout, done.stderr))
 
 
-def as_nobody():
-    tap.requires("root")
-    try:
-        if subprocess.run([cli.command(), "--version"], user=NOBODY, capture_output=True, check=False).returncode == 0:
-            return {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-    except OSError:
-        pass
-    raise tap.Skip("the command is in a folder that is private")
-
-
 # ---- rights ----------------------------------------------------------------------------------------------------------
 
 
 def set_id_tree(path):
     for name, uid, gid in (("both", 1000, 1000), ("group", 0, 1000), ("user", 1000, 0), ("ours", 0, 0),
-                           ("nobody", NOBODY, NOBODY)):
+                           ("nobody", cli.NOBODY, cli.NOBODY)):
         file = os.path.join(path, name)
         trees.write(file, b"#!/bin/sh\n")
         os.mkfifo(file + "-fifo")
@@ -119,16 +108,16 @@ def set_id_with_owner():
 @tap.test
 def set_id_of_nobody():
     """A user in a directory that hands its group down: no set-group-ID for a group that the file did not have"""
-    who = as_nobody()
+    who = cli.as_nobody()
     dest = tap.fresh_dir("dest")
-    os.chown(dest, NOBODY, 1000)
+    os.chown(dest, cli.NOBODY, 1000)
     os.chmod(dest, 0o2777)
     who["extra_groups"] = [1000]
     path = tap.copy(image(set_id_tree))
     result = cli.run("get", path + ":/nobody", dest, **who)
     tap.equal(result.code, 0, repr(result))
     there = os.lstat(os.path.join(dest, "nobody"))
-    tap.equal((there.st_uid, there.st_gid, oct(mode(dest, "nobody"))), (NOBODY, 1000, oct(0o4755)))
+    tap.equal((there.st_uid, there.st_gid, oct(mode(dest, "nobody"))), (cli.NOBODY, 1000, oct(0o4755)))
 
 
 def capability_tree(path):
@@ -188,7 +177,7 @@ def acl_tree(path):
 def acl_comes_last():
     """A user's file whose ACL takes the owner's right to write keeps its other attributes"""
     tap.requires("xattrs")
-    who = as_nobody()
+    who = cli.as_nobody()
     dest = tap.fresh_dir("dest")
     os.chmod(dest, 0o777)
     path = tap.copy(image(acl_tree))
@@ -314,7 +303,7 @@ def mark_stays_until_the_top_is_done():
 @tap.test
 def read_only_top():
     """A directory in which its owner may not write: the mark of an unfinished export goes even so"""
-    who = as_nobody()
+    who = cli.as_nobody()
     path, parent = tap.copy(tap.served(MKFS, 4 * MIB, read_only_tree)), tap.fresh_dir("parent")
     os.chmod(parent, 0o777)
     cli.good("get", path + ":/dir", os.path.join(parent, "dest"), **who)
