@@ -20,7 +20,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define ARENA_SIZE ((size_t)1 << 20)
+#define ARENA_SIZE ((size_t)4 << 20) /* some 8,000 schedules of AES-256-XTS */
+#define ARENA_LESS ((size_t)1 << 20) /* where more cannot be hidden (RLIMIT_MEMLOCK) */
 #define GRANULE	   ((size_t)64)
 #define N_GRANULES (ARENA_SIZE / GRANULE)
 #define N_WORDS	   (N_GRANULES / 64)
@@ -33,34 +34,35 @@
 static struct {
 	pthread_once_t once;
 	uint8_t *base;		     /* set once; NULL: there is no arena */
+	size_t n_granules;	     /* set once */
 	enum inl_secret_level level; /* set once */
 	pthread_mutex_t lock;	     /* for what follows */
 	uint64_t used[N_WORDS];	     /* bit i: granule i is in use */
-	uint16_t run[N_GRANULES];    /* granules of the allocation that begins here; 0: none does */
+	uint32_t run[N_GRANULES];    /* granules of the allocation that begins here; 0: none does */
 	size_t first_free_word;	     /* no free granule lies before it */
 } arena = { .once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER };
 
-static_assert(N_GRANULES <= UINT16_MAX, "the length of an allocation fits its counter");
+static_assert(ARENA_LESS <= ARENA_SIZE && ARENA_SIZE % (64 * GRANULE) == 0, "the bitmap covers the arena");
 
 /* ---- the mapping ------------------------------------------------------------------------------------------------- */
 
-static bool map_hidden(uint8_t *at)
+static bool map_hidden(uint8_t *at, size_t len)
 {
 	int fd = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
 	bool ok = false;
 
 	if (fd < 0)
 		return false;
-	if (ftruncate(fd, (off_t)ARENA_SIZE) == 0)
-		ok = mmap(at, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == at;
+	if (ftruncate(fd, (off_t)len) == 0)
+		ok = mmap(at, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == at;
 	close(fd);
 	return ok;
 }
 
-/* Address space for the arena with a guard page at both ends; NULL: there is none. */
-static uint8_t *reserve(size_t guard)
+/* Address space for len bytes with a guard page at both ends; NULL: there is none. */
+static uint8_t *reserve(size_t guard, size_t len)
 {
-	uint8_t *all = mmap(NULL, guard + ARENA_SIZE + guard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *all = mmap(NULL, guard + len + guard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	return all == MAP_FAILED ? NULL : all;
 }
@@ -76,26 +78,40 @@ static enum inl_secret_level lock_pages(uint8_t *base)
 	return INL_SECRET_PLAIN;
 }
 
+/* Address space with hidden memory in it; NULL: not so much. */
+static uint8_t *reserve_hidden(size_t guard, size_t len)
+{
+	uint8_t *all = reserve(guard, len);
+
+	if (!all || map_hidden(all + guard, len))
+		return all;
+	/* The failed mapping may have left a hole, which another thread may have filled: only the guards are ours for sure. */
+	munmap(all, guard);
+	munmap(all + guard + len, guard);
+	return NULL;
+}
+
 static void arena_init(void)
 {
-	size_t guard = (size_t)sysconf(_SC_PAGESIZE);
-	uint8_t *all = reserve(guard);
+	size_t guard = (size_t)sysconf(_SC_PAGESIZE), len = ARENA_SIZE;
+	uint8_t *all = reserve_hidden(guard, len);
 
-	if (!all)
-		return;
-	if (map_hidden(all + guard)) {
+	if (!all) {
+		len = ARENA_LESS;
+		all = reserve_hidden(guard, len);
+	}
+	if (all) {
 		arena.level = INL_SECRET_HIDDEN;
 	} else {
-		/* The failed mapping may have left a hole, which another thread may have filled: begin anew. */
-		munmap(all, guard);
-		munmap(all + guard + ARENA_SIZE, guard);
-		all = reserve(guard);
-		if (!all || mprotect(all + guard, ARENA_SIZE, PROT_READ | PROT_WRITE))
+		len = ARENA_SIZE;
+		all = reserve(guard, len);
+		if (!all || mprotect(all + guard, len, PROT_READ | PROT_WRITE))
 			return;
 		arena.level = lock_pages(all + guard);
 	}
-	madvise(all + guard, ARENA_SIZE, MADV_DONTDUMP);
-	if (madvise(all + guard, ARENA_SIZE, MADV_DONTFORK) == 0)
+	arena.n_granules = len / GRANULE;
+	madvise(all + guard, len, MADV_DONTDUMP);
+	if (madvise(all + guard, len, MADV_DONTFORK) == 0)
 		arena.base = all + guard;
 }
 
@@ -118,12 +134,12 @@ static void mark(size_t first, size_t n, bool in_use)
 	}
 }
 
-/* The first n free granules in a row; N_GRANULES if there are none. */
+/* The first n free granules in a row; n_granules if there are none. */
 static size_t find_free(size_t n)
 {
 	size_t first = arena.first_free_word * 64, i = first;
 
-	while (i < N_GRANULES && i - first < n) {
+	while (i < arena.n_granules && i - first < n) {
 		if (i % 64 == 0 && arena.used[i / 64] == UINT64_MAX) {
 			i += 64;
 			first = i;
@@ -131,12 +147,12 @@ static size_t find_free(size_t n)
 			first = i;
 		}
 	}
-	return i - first >= n ? first : N_GRANULES;
+	return i - first >= n ? first : arena.n_granules;
 }
 
 static void skip_full_words(void)
 {
-	while (arena.first_free_word < N_WORDS && arena.used[arena.first_free_word] == UINT64_MAX)
+	while (arena.first_free_word < arena.n_granules / 64 && arena.used[arena.first_free_word] == UINT64_MAX)
 		arena.first_free_word++;
 }
 
@@ -145,19 +161,19 @@ void *inl_secret_alloc(size_t len)
 	size_t n = len / GRANULE + (len % GRANULE != 0), first;
 
 	pthread_once(&arena.once, arena_init);
-	if (!arena.base || n > N_GRANULES)
+	if (!arena.base || n > arena.n_granules)
 		return NULL;
 	if (n == 0)
 		n = 1;
 	pthread_mutex_lock(&arena.lock);
 	first = find_free(n);
-	if (first < N_GRANULES) {
+	if (first < arena.n_granules) {
 		mark(first, n, true);
-		arena.run[first] = (uint16_t)n;
+		arena.run[first] = (uint32_t)n;
 		skip_full_words();
 	}
 	pthread_mutex_unlock(&arena.lock);
-	return first < N_GRANULES ? arena.base + first * GRANULE : NULL;
+	return first < arena.n_granules ? arena.base + first * GRANULE : NULL;
 }
 
 void inl_secret_free(void *secret)
@@ -167,7 +183,7 @@ void inl_secret_free(void *secret)
 	if (!secret)
 		return;
 	/* Freed twice, or never allocated: memory is no longer what the program believes it to be. */
-	if (!arena.base || offset >= ARENA_SIZE || offset % GRANULE)
+	if (!arena.base || first >= arena.n_granules || offset % GRANULE)
 		abort();
 	pthread_mutex_lock(&arena.lock);
 	n = arena.run[first];

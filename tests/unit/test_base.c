@@ -79,7 +79,7 @@ static bool too_little_lockable(void)
 	struct rlimit limit;
 
 	EXPECT(getrlimit(RLIMIT_MEMLOCK, &limit) == 0);
-	return geteuid() != 0 && limit.rlim_cur < 2 << 20;
+	return geteuid() != 0 && limit.rlim_cur < 5 << 20;
 }
 
 /* Does the mapping that holds p have this flag? (proc(5), smaps, VmFlags) */

@@ -742,14 +742,15 @@ static void test_derivation_fails(void **state)
 /* No more memory for secrets: nothing is leaked, nothing works by accident. */
 static void test_arena_full(void **state)
 {
-	static void *all[1 << 15];
+	static void *all[1 << 17];
 	struct inl_cipher *cipher = NULL;
 	uint8_t key[64];
 	size_t n = 0;
 
 	random_fill(key, sizeof(key));
-	while ((all[n] = inl_secret_alloc(64)))
+	while (n < sizeof(all) / sizeof(all[0]) && (all[n] = inl_secret_alloc(64)))
 		n++;
+	assert_true(n < sizeof(all) / sizeof(all[0]));
 	assert_int_equal(inl_cipher_new(INL_CIPHER_AES_256_XTS, key, &cipher), -ENOMEM);
 	assert_null(cipher);
 	while (n)
