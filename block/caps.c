@@ -39,8 +39,10 @@ unsigned inl_blk_mode_iv_size(enum inl_blk_mode mode)
 
 bool inl_caps_supports(const struct inl_caps *caps, const struct inl_key_config *cfg)
 {
-	return mode_row(cfg->mode)->name && (caps->modes[cfg->mode] & cfg->data_unit_size) &&
-	       caps->max_dun_bytes >= cfg->dun_bytes && (caps->key_types & cfg->type);
+	if (!mode_row(cfg->mode)->name || !inl_power_of_two(cfg->data_unit_size) || !inl_power_of_two(cfg->type))
+		return false;
+	return (caps->modes[cfg->mode] & cfg->data_unit_size) && caps->max_dun_bytes >= cfg->dun_bytes &&
+	       (caps->key_types & cfg->type);
 }
 
 void inl_caps_intersect(struct inl_caps *caps, const struct inl_caps *with)

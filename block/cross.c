@@ -1,89 +1,59 @@
 /*
- * block/cross.c: crossing the line between plaintext and ciphertext in software: for the fallback and for emulated engines.
- * Not here: when it is done (dev.c), the ciphers (crypto/).
+ * block/cross.c: crossing the line between plaintext and ciphertext in memory: for the fallback and for emulated engines.
+ * Not here: when it is done (submit.c), bounce memory (pieces.c), the ciphers (crypto/).
  * Read more: ARCHITECTURE.md, "The picture". The only file that makes sealed writes.
  *
- * Reads are decrypted in place when they end. Writes go through bounce buffers, a piece at a time, so that the caller's
- * memory is never changed; the buffers are made here once, and a bio that finds none is parked.
+ * Reads are decrypted in place when they end. Writes go through bounce memory, so that the caller's memory is never
+ * changed. Who does the work is one function: of the fallback, or of an engine, which may do it later, elsewhere.
  */
 #include "block/own.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#define N_BOUNCES  4
-#define BOUNCE_LEN (256u << 10) /* a multiple of every data unit size */
-
-struct inl_bounce {
-	struct inl_cross *cross;
-	struct inl_bounce *next;
-	struct inl_bio bio;    /* the sealed write below */
-	struct inl_bio *owner; /* the keyed write above */
-	struct iovec seg;
-	uint8_t *buf;
-};
+#define SPREAD_NS    60000u	   /* work that takes less is not worth waking anybody for */
+#define SPREAD_PIECE (32u << 10)   /* bytes: the least that a helping thread is given */
+#define MEASURE_LEN  (16u << 10)   /* bytes: less is not a measurement */
 
 struct inl_cross {
-	struct inl_dev *dev;	    /* whose counters */
-	struct inl_dev *lower;	    /* where ciphertext lives; == dev for the fallback */
+	struct inl_dev *dev;   /* whose counters, whose bounce memory */
+	struct inl_dev *lower; /* where ciphertext lives; == dev for the fallback */
 	bool fallback;
-	pthread_mutex_t lock;	    /* free, parked */
-	struct inl_bounce *free;
-	struct inl_bio_list parked;
-	uint8_t *memory;	    /* N_BOUNCES * BOUNCE_LEN, or NULL on a device that is not written */
-	struct inl_bounce bounces[N_BOUNCES];
+	inl_crypt_fn *crypt;
 };
 
-static int cross_new(struct inl_dev *dev, struct inl_dev *lower, bool fallback, bool writable, struct inl_cross **out)
+/* ---- making ------------------------------------------------------------------------------------------------------ */
+
+static int cross_new(struct inl_dev *dev, struct inl_dev *lower, bool fallback, inl_crypt_fn *crypt,
+		     struct inl_cross **out)
 {
-	struct inl_cross *cross = calloc(1, sizeof(*cross));
+	struct inl_cross *cross = malloc(sizeof(*cross));
 
 	if (!cross)
 		return -ENOMEM;
-	pthread_mutex_init(&cross->lock, NULL);
-	cross->dev = dev;
-	cross->lower = lower;
-	cross->fallback = fallback;
-	if (writable) {
-		void *memory = mmap(NULL, N_BOUNCES * BOUNCE_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-				    -1, 0);
-
-		if (memory == MAP_FAILED) {
-			inl_cross_free(cross);
-			return -ENOMEM;
-		}
-		cross->memory = memory;
-		for (unsigned i = 0; i < N_BOUNCES; i++) {
-			struct inl_bounce *bounce = &cross->bounces[i];
-
-			bounce->cross = cross;
-			bounce->buf = cross->memory + (size_t)i * BOUNCE_LEN;
-			bounce->next = cross->free;
-			cross->free = bounce;
-		}
-	}
+	*cross = (struct inl_cross){ dev, lower, fallback, crypt };
 	*out = cross;
 	return 0;
 }
 
-int inl_cross_new(struct inl_dev *dev, struct inl_dev *lower, struct inl_cross **out)
+int inl_cross_new(struct inl_dev *dev, struct inl_dev *lower, inl_crypt_fn *crypt, struct inl_cross **out)
 {
-	return cross_new(dev, lower, false, lower->writable, out);
+	return cross_new(dev, lower, false, crypt, out);
+}
+
+static void crypt_in_software(struct inl_dev *dev, struct inl_cross_job *job)
+{
+	(void)dev;
+	inl_cross_done(job, inl_cross_job_run(job, job->bio->state.use->cipher));
 }
 
 int inl_cross_new_fallback(struct inl_dev *dev, struct inl_cross **out)
 {
-	return cross_new(dev, dev, true, dev->writable, out);
+	return cross_new(dev, dev, true, crypt_in_software, out);
 }
 
 void inl_cross_free(struct inl_cross *cross)
 {
-	if (!cross)
-		return;
-	if (cross->memory)
-		munmap(cross->memory, N_BOUNCES * BOUNCE_LEN);
-	pthread_mutex_destroy(&cross->lock);
 	free(cross);
 }
 
@@ -93,6 +63,14 @@ static const enum inl_cipher_id cipher_ids[INL_BLK_MODE_MAX] = {
 	[INL_BLK_MODE_ADIANTUM] = INL_CIPHER_ADIANTUM,
 	[INL_BLK_MODE_SM4_XTS] = INL_CIPHER_SM4_XTS,
 };
+
+bool inl_cross_has_cipher(const struct inl_key_config *cfg)
+{
+	const struct inl_cipher_info *info =
+		(unsigned)cfg->mode < INL_BLK_MODE_MAX ? inl_cipher_info(cipher_ids[cfg->mode]) : NULL;
+
+	return info && info->available;
+}
 
 int inl_cross_cipher_new(const struct inl_key *key, struct inl_cipher **out)
 {
@@ -106,156 +84,206 @@ void inl_cross_cipher_free(struct inl_cipher *cipher)
 	inl_cipher_free(cipher);
 }
 
-static void count_units(struct inl_cross *cross, enum inl_op op, uint64_t n)
+/* ---- one job ----------------------------------------------------------------------------------------------------- */
+
+/* A stretch of memory of a job, in data units. */
+struct stretch {
+	const struct inl_cipher *cipher;
+	bool encrypt;
+	uint32_t unit;
+	size_t n_units;
+	uint64_t dun[4];
+	uint8_t *dst;
+	const uint8_t *src;
+	atomic_uint *ps_per_byte; /* of the key's use */
+	size_t n_each;		  /* data units per helper */
+	atomic_int err;
+};
+
+/*
+ * Learn how long the cipher takes. The least that was seen counts, since everything that disturbs a measurement makes it
+ * longer; it is forgotten slowly.
+ */
+static void learn(atomic_uint *ps_per_byte, uint64_t ns, uint64_t len)
+{
+	unsigned known = atomic_load_explicit(ps_per_byte, memory_order_relaxed);
+	uint64_t ps = ns * 1000 / len + 1;
+
+	if (known && ps > known + known / 32 + 1)
+		ps = known + known / 32 + 1;
+	atomic_store_explicit(ps_per_byte, (unsigned)ps, memory_order_relaxed);
+}
+
+static int crypt_units(const struct stretch *all, size_t first, size_t n)
+{
+	uint8_t *dst = all->dst + first * all->unit;
+	const uint8_t *src = all->src + first * all->unit;
+	uint64_t dun[4], begin = 0;
+	bool measured = n * all->unit >= MEASURE_LEN;
+	int err;
+
+	memcpy(dun, all->dun, sizeof(dun));
+	inl_dun_add(dun, first);
+	if (measured)
+		begin = inl_now_ns();
+	err = all->encrypt ? inl_cipher_encrypt(all->cipher, dun, n, all->unit, dst, src) :
+			     inl_cipher_decrypt(all->cipher, dun, n, all->unit, dst, src);
+	if (measured)
+		learn(all->ps_per_byte, inl_now_ns() - begin, n * all->unit);
+	return err;
+}
+
+static void crypt_share(void *arg, unsigned i)
+{
+	struct stretch *all = arg;
+	size_t first = i * all->n_each, n = all->n_units - first < all->n_each ? all->n_units - first : all->n_each;
+	int err = crypt_units(all, first, n);
+
+	if (err)
+		atomic_store(&all->err, err);
+}
+
+/* A helping thread pays only for work that takes longer than it takes to wake one. */
+static int crypt_stretch(struct stretch *all)
+{
+	uint64_t len = (uint64_t)all->n_units * all->unit;
+	unsigned ps = atomic_load_explicit(all->ps_per_byte, memory_order_relaxed), width;
+	size_t each;
+
+	if (len < 2 * SPREAD_PIECE || len * ps / 1000 < SPREAD_NS || (width = inl_spread_width()) == 1)
+		return crypt_units(all, 0, all->n_units);
+	each = (len + width - 1) / width > SPREAD_PIECE ? (len + width - 1) / width : SPREAD_PIECE;
+	all->n_each = (each + all->unit - 1) / all->unit;
+	inl_spread((unsigned)((all->n_units + all->n_each - 1) / all->n_each), crypt_share, all);
+	return atomic_load(&all->err);
+}
+
+size_t inl_cross_job_range(const struct inl_cross_job *job, uint64_t at, const uint8_t **src, uint8_t **dst)
+{
+	uint64_t left = job->n_units * job->unit - at, len;
+	struct iovec iov;
+
+	inl_bio_iov(job->bio, job->at + at, &iov, 1, &len);
+	*src = iov.iov_base;
+	*dst = job->encrypt ? job->out + at : iov.iov_base;
+	return (size_t)(len < left ? len : left);
+}
+
+#define IOVS_AT_ONCE 64
+
+int inl_cross_job_run(struct inl_cross_job *job, const struct inl_cipher *cipher)
+{
+	uint64_t at = 0, end = job->n_units * job->unit, len;
+	struct stretch all = { .cipher = cipher, .encrypt = job->encrypt, .unit = job->unit,
+			       .ps_per_byte = &job->bio->state.use->ps_per_byte };
+	unsigned unit_bits = job->bio->state.use->unit_bits;
+	struct iovec iov[IOVS_AT_ONCE];
+	int err = 0;
+
+	memcpy(all.dun, job->dun, sizeof(all.dun));
+	while (at < end && !err) {
+		unsigned n = inl_bio_iov(job->bio, job->at + at, iov, IOVS_AT_ONCE, &len);
+
+		for (unsigned i = 0; i < n && at < end && !err; i++) {
+			size_t here = iov[i].iov_len < end - at ? iov[i].iov_len : (size_t)(end - at);
+
+			all.src = iov[i].iov_base;
+			all.dst = job->encrypt ? job->out + at : iov[i].iov_base;
+			all.n_units = here >> unit_bits;
+			err = crypt_stretch(&all);
+			inl_dun_add(all.dun, all.n_units);
+			at += here;
+		}
+	}
+	return err;
+}
+
+static void count_units(const struct inl_cross *cross, const struct inl_cross_job *job)
 {
 	if (!cross->fallback)
-		inl_dev_count_units(cross->dev, op, n);
-	else if (op == INL_READ)
-		INL_COUNT(cross->dev, fallback_units_decrypted, n);
+		inl_dev_count_units(cross->dev, job->encrypt ? INL_WRITE : INL_READ, job->n_units);
+	else if (job->encrypt)
+		INL_COUNT(cross->dev, fallback_units_encrypted, job->n_units);
 	else
-		INL_COUNT(cross->dev, fallback_units_encrypted, n);
+		INL_COUNT(cross->dev, fallback_units_decrypted, job->n_units);
 }
 
-static uint32_t unit_size(const struct inl_bio *bio)
+static struct inl_bio *piece_of(struct inl_cross_job *job)
 {
-	return bio->state.ctx.use->key->cfg.data_unit_size;
+	return (struct inl_bio *)(void *)((char *)job - offsetof(struct inl_bio, state.job));
 }
 
-int inl_cross_end_read(struct inl_bio *bio)
+void inl_cross_done(struct inl_cross_job *job, int status)
 {
-	uint32_t unit = unit_size(bio);
-	uint64_t *dun = bio->state.cross_dun;
+	struct inl_bio *bio = job->bio;
+	struct inl_thread *thread = bio->state.thread;
+	bool first;
 
-	for (unsigned i = 0; i < bio->n_segs; i++) {
-		uint8_t *base = bio->segs[i].iov_base;
-		size_t n = bio->segs[i].iov_len / unit;
-		int err = inl_cipher_decrypt(bio->state.cipher, dun, n, unit, base, base);
-
-		if (err)
-			return err;
-		inl_dun_add(dun, n);
+	if (!status)
+		count_units(job->cross, job);
+	if (!job->encrypt) {
+		inl_bio_end(bio, status);
+		return;
 	}
-	count_units(bio->state.cross, INL_READ, bio->len / unit);
-	return 0;
+	bio = piece_of(job);
+	if (thread == inl_thread_self) {
+		first = inl_turn_begin(thread);
+		inl_piece_crossed(bio, status);
+		inl_turn_end(thread, first);
+	} else {
+		bio->state.error = status;
+		inl_todo(bio, INL_TODO_CROSSED);
+	}
+}
+
+/* ---- reads ------------------------------------------------------------------------------------------------------- */
+
+static void begin(struct inl_cross *cross, struct inl_cross_job *job, struct inl_bio *bio, uint64_t at, uint64_t len)
+{
+	unsigned unit_bits = bio->state.use->unit_bits;
+
+	job->cross = cross;
+	job->bio = bio;
+	job->encrypt = bio->op == INL_WRITE;
+	job->unit = 1u << unit_bits;
+	job->n_units = len >> unit_bits;
+	job->at = at;
+	job->next = NULL;
+	job->tries = 0;
+	memcpy(job->dun, bio->state.ctx.dun, sizeof(job->dun));
+	inl_dun_add(job->dun, at >> unit_bits);
+}
+
+void inl_cross_read(struct inl_cross *cross, struct inl_bio *bio)
+{
+	begin(cross, &bio->state.job, bio, 0, bio->len);
+	cross->crypt(cross->dev, &bio->state.job);
 }
 
 /* ---- writes ------------------------------------------------------------------------------------------------------ */
 
-/* Fill the bounce buffer with ciphertext of the owner's next piece. */
-static int encrypt_piece(struct inl_bounce *bounce)
+void inl_cross_write(struct inl_bio *piece, struct inl_bio *owner, uint64_t at, uint64_t len, uint8_t *out)
 {
-	struct inl_bio *owner = bounce->owner;
-	uint32_t unit = unit_size(owner);
-	uint64_t at = owner->state.cross_pos, skip = at;
-	size_t filled = 0, want = owner->len - at < BOUNCE_LEN ? owner->len - at : BOUNCE_LEN;
+	struct inl_cross *cross = owner->state.cross;
 
-	for (unsigned i = 0; i < owner->n_segs && filled < want; i++) {
-		const uint8_t *base = owner->segs[i].iov_base;
-		size_t len = owner->segs[i].iov_len;
-		int err;
-
-		if (skip >= len) {
-			skip -= len;
-			continue;
-		}
-		len -= skip;
-		if (len > want - filled)
-			len = want - filled;
-		err = inl_cipher_encrypt(owner->state.cipher, owner->state.cross_dun, len / unit, unit,
-					 bounce->buf + filled, base + skip);
-		if (err)
-			return err;
-		inl_dun_add(owner->state.cross_dun, len / unit);
-		filled += len;
-		skip = 0;
-	}
-	bounce->seg.iov_base = bounce->buf;
-	bounce->seg.iov_len = filled;
-	count_units(bounce->cross, INL_WRITE, filled / unit);
-	return 0;
+	begin(cross, &piece->state.job, owner, at, len);
+	piece->state.job.out = out;
+	cross->crypt(cross->dev, &piece->state.job);
 }
 
-static void piece_done(struct inl_bio *bio);
-
-/* Send the owner's next piece, or end the owner. */
-static void next_piece(struct inl_bounce *bounce)
+void inl_cross_seal(struct inl_cross *cross, struct inl_bio *piece, uint64_t pos)
 {
-	struct inl_bio *owner = bounce->owner;
-	struct inl_cross *cross = bounce->cross;
-	int err = encrypt_piece(bounce);
-
-	if (err) {
-		bounce->bio.status = err;
-		bounce->bio.private_data = bounce;
-		piece_done(&bounce->bio);
-		return;
-	}
-	inl_bio_init_sealed_write(&bounce->bio, cross->lower, owner->state.pos + owner->state.cross_pos, &bounce->seg,
-				  owner->flags);
-	bounce->bio.done = piece_done;
-	bounce->bio.private_data = bounce;
-	inl_run(&bounce->bio);
+	piece->state.dev = piece->state.top = cross->lower;
+	piece->state.pos = pos;
+	piece->state.error = inl_dev_check(cross->lower, INL_WRITE, pos, piece->len);
+	inl_todo_first(piece, INL_TODO_START);
 }
 
-/* Pass the buffer on to the bio that has waited longest, or put it back. */
-static void bounce_put(struct inl_bounce *bounce)
-{
-	struct inl_cross *cross = bounce->cross;
-	struct inl_bio *waiting;
-
-	pthread_mutex_lock(&cross->lock);
-	waiting = inl_bio_list_pop(&cross->parked);
-	bounce->owner = waiting;
-	if (!waiting) {
-		bounce->next = cross->free;
-		cross->free = bounce;
-	}
-	pthread_mutex_unlock(&cross->lock);
-	if (waiting)
-		next_piece(bounce);
-}
-
-static void piece_done(struct inl_bio *bio)
-{
-	struct inl_bounce *bounce = bio->private_data;
-	struct inl_bio *owner = bounce->owner;
-	int status = bio->status;
-
-	owner->state.cross_pos += bounce->seg.iov_len;
-	if (status == 0 && owner->state.cross_pos < owner->len) {
-		next_piece(bounce);
-		return;
-	}
-	bounce_put(bounce);
-	inl_bio_end(owner, status);
-}
-
-static void write_through_bounce(struct inl_cross *cross, struct inl_bio *bio)
-{
-	struct inl_bounce *bounce;
-
-	pthread_mutex_lock(&cross->lock);
-	bounce = cross->free;
-	if (bounce) {
-		cross->free = bounce->next;
-		bounce->owner = bio;
-	} else {
-		INL_COUNT(cross->dev, bounce_waits, 1);
-		inl_bio_list_add(&cross->parked, bio);
-	}
-	pthread_mutex_unlock(&cross->lock);
-	if (bounce)
-		next_piece(bounce);
-}
-
-void inl_cross_submit(struct inl_cross *cross, struct inl_bio *bio, const struct inl_cipher *cipher)
+void inl_cross_submit(struct inl_cross *cross, struct inl_bio *bio)
 {
 	bio->state.cross = cross;
-	bio->state.cipher = cipher;
-	bio->state.cross_pos = 0;
-	memcpy(bio->state.cross_dun, bio->state.ctx.dun, sizeof(bio->state.cross_dun));
 	if (bio->op == INL_WRITE) {
-		write_through_bounce(cross, bio);
+		inl_pieces_start(cross->dev->bounce, bio);
 		return;
 	}
 	bio->state.kind = INL_BIO_SEALED;

@@ -1,6 +1,6 @@
 /*
- * block/key.c: keys and their use on a device: start, hold, evict.
- * Not here: slots (slots.c), where key bytes come from (fscrypt/).
+ * block/key.c: keys, and what starting and evicting one means for a device and those below.
+ * Not here: handles and holding (use.c), slots (slots.c), where key bytes come from (fscrypt/).
  * Read more: inlay/block.h, "keys".
  */
 #include "block/own.h"
@@ -22,7 +22,8 @@ static bool config_valid(const struct inl_key_config *cfg, const uint8_t *bytes,
 	if (cfg->type != INL_KEY_RAW || len != key_size)
 		return false;
 	/* An XTS key whose halves are equal leaks the tweak: IEEE 1619-2018 and FIPS 140-3 IG C.I. */
-	return cfg->mode != INL_BLK_MODE_AES_256_XTS || !inl_equal_ct(bytes, bytes + len / 2, len / 2);
+	return (cfg->mode != INL_BLK_MODE_AES_256_XTS && cfg->mode != INL_BLK_MODE_SM4_XTS) ||
+	       !inl_equal_ct(bytes, bytes + len / 2, len / 2);
 }
 
 int inl_key_new(const struct inl_key_config *cfg, const uint8_t *bytes, size_t len, struct inl_key **out)
@@ -65,75 +66,109 @@ const uint8_t *inl_key_bytes(const struct inl_key *key, size_t *len)
 	return key->bytes;
 }
 
-/* ---- uses -------------------------------------------------------------------------------------------------------- */
+/* ---- starting and ending a use ------------------------------------------------------------------------------------ */
 
-/* Undo what start_here did, in any state. Returns the first error of an engine. */
-static int stop_here(struct inl_key_use *use)
+static int start(struct inl_dev *dev, struct inl_key *key, bool fallback, struct inl_use **out);
+
+static void use_free(struct inl_use *use)
+{
+	inl_cipher_free(use->cipher);
+	inl_key_put(use->key);
+	free(use->children);
+	inl_use_free(use);
+}
+
+/* On this device and every one below. Returns the first error of an engine. */
+static int stop(struct inl_use *use)
 {
 	struct inl_dev *dev = use->dev;
 	int err = 0;
 
-	if (use->cipher) {
-		inl_cipher_free(use->cipher);
-	} else if (dev->slots) {
+	INL_COUNT(dev, keys_evicted, 1);
+	if (use->native && dev->slots)
 		err = inl_slots_evict(dev->slots, use);
-	} else if (dev->has_engine && dev->ops->key_stop) {
-		err = dev->ops->key_stop(dev, use->key, use->driver_priv);
+	if (use->native && dev->has_engine && dev->ops->key_stop) {
+		int stop_err = dev->ops->key_stop(dev, use->key, use->driver_priv);
+
+		err = err ? err : stop_err;
 	}
-	for (unsigned i = 0; i < use->n_children; i++) {
-		int child_err = inl_key_evict(use->children[i]);
+	while (use->n_children) {
+		int child_err = stop(use->children[--use->n_children]);
 
 		err = err ? err : child_err;
 	}
+	if (use->native)
+		inl_tree_release(dev);
+	use_free(use);
 	return err;
 }
 
-static void use_free(struct inl_key_use *use)
-{
-	inl_key_put(use->key);
-	free(use);
-}
-
-static int start_fallback(struct inl_key_use *use)
+/* fallback: it is not refused on a device above. */
+static int start_fallback(struct inl_use *use, bool fallback)
 {
 	if (use->key->cfg.type != INL_KEY_RAW)
 		return -EOPNOTSUPP;
+	if (!fallback || !use->dev->fallback)
+		return -ENOPKG;
 	return inl_cross_cipher_new(use->key, &use->cipher);
 }
 
-static int start_native(struct inl_key_use *use)
+/* On every child; or on none. */
+static int start_below(struct inl_use *use, bool fallback)
 {
 	struct inl_dev *dev = use->dev;
 	int err = 0;
 
-	if (dev->has_engine)
-		return dev->n_slots == 0 && dev->ops->key_start ?
-			       dev->ops->key_start(dev, use->key, &use->driver_priv) :
-			       0;
-	for (unsigned i = 0; i < dev->n_children; i++) {
-		err = inl_key_start(dev->children[i], use->key, &use->children[i]);
-		if (err)
-			break;
-		use->n_children = i + 1;
-	}
-	if (use->n_children == dev->n_children)
+	if (!dev->n_children)
 		return 0;
-	while (use->n_children)
-		inl_key_evict(use->children[--use->n_children]);
+	use->children = calloc(dev->n_children, sizeof(use->children[0]));
+	if (!use->children)
+		return -ENOMEM;
+	while (use->n_children < dev->n_children && !err) {
+		err = start(dev->children[use->n_children], use->key, fallback && dev->fallback,
+			    &use->children[use->n_children]);
+		use->n_children += !err;
+	}
+	/* For bios that the stack cannot cut between data units; without it those are refused. */
+	if (!err && dev->ops->map && start_fallback(use, fallback) == -ENOMEM)
+		err = -ENOMEM;
+	while (err && use->n_children)
+		stop(use->children[--use->n_children]);
 	return err;
 }
 
-int inl_key_start(struct inl_dev *dev, struct inl_key *key, struct inl_key_use **out)
+static int start_native(struct inl_use *use, bool fallback)
 {
-	struct inl_key_use *use = calloc(1, sizeof(*use) + dev->n_children * sizeof(use->children[0]));
+	struct inl_dev *dev = use->dev;
+	int err = 0;
+
+	use->native = true;
+	if (!dev->has_engine)
+		err = start_below(use, fallback);
+	else if (dev->ops->key_start)
+		err = dev->ops->key_start(dev, use->key, &use->driver_priv);
+	if (err)
+		inl_tree_release(dev);
+	return err;
+}
+
+static int start(struct inl_dev *dev, struct inl_key *key, bool fallback, struct inl_use **out)
+{
+	struct inl_use *use = inl_use_new();
 	int err;
 
 	if (!use)
 		return -ENOMEM;
 	use->dev = dev;
 	use->key = inl_key_get(key);
-	atomic_init(&use->busy, 0);
-	err = inl_caps_supports(&dev->caps, &key->cfg) ? start_native(use) : start_fallback(use);
+	use->unit_bits = (unsigned)__builtin_ctz(key->cfg.data_unit_size);
+	use->native = false;
+	use->cipher = NULL;
+	use->driver_priv = NULL;
+	use->children = NULL;
+	use->n_children = 0;
+	atomic_store(&use->ps_per_byte, 0);
+	err = inl_tree_claim(dev, &key->cfg) ? start_native(use, fallback) : start_fallback(use, fallback);
 	if (err) {
 		use_free(use);
 		return err;
@@ -143,70 +178,35 @@ int inl_key_start(struct inl_dev *dev, struct inl_key *key, struct inl_key_use *
 	return 0;
 }
 
-bool inl_key_use_native(const struct inl_key_use *use)
+int inl_key_start(struct inl_dev *dev, struct inl_key *key, struct inl_key_use **out)
 {
-	return !use->cipher;
+	struct inl_use *use;
+	int err = start(dev, key, true, &use);
+
+	if (err)
+		return err;
+	inl_use_open(use);
+	*out = inl_use_handle(use);
+	return 0;
 }
 
-bool inl_use_hold(struct inl_key_use *use)
+int inl_key_evict(struct inl_key_use *handle)
 {
-	unsigned busy = atomic_load_explicit(&use->busy, memory_order_relaxed);
+	struct inl_use *use;
 
-	do {
-		if (busy & INL_USE_EVICTING)
-			return false;
-	} while (!atomic_compare_exchange_weak_explicit(&use->busy, &busy, busy + 1, memory_order_acquire,
-							memory_order_relaxed));
-	return true;
-}
-
-void inl_use_release(struct inl_key_use *use)
-{
-	struct inl_dev *dev = use->dev; /* the use may be gone once the count is down */
-
-	if (atomic_fetch_sub_explicit(&use->busy, 1, memory_order_acq_rel) != (INL_USE_EVICTING | 1))
-		return;
-	pthread_mutex_lock(&dev->idle_lock);
-	pthread_cond_broadcast(&dev->idle);
-	pthread_mutex_unlock(&dev->idle_lock);
-}
-
-static bool use_busy(struct inl_key_use *use)
-{
-	return atomic_load_explicit(&use->busy, memory_order_acquire) != INL_USE_EVICTING;
-}
-
-/* Wait until no bio is under way with this use. Bios may be completed by reaping, or by other threads, or both. */
-static void use_drain(struct inl_key_use *use)
-{
-	struct inl_dev *dev = use->dev;
-
-	while (use_busy(use)) {
-		struct timespec until;
-
-		if (dev->reaps && inl_reap(dev, false))
-			continue;
-		until = inl_in_a_millisecond();
-		pthread_mutex_lock(&dev->idle_lock);
-		if (use_busy(use))
-			pthread_cond_timedwait(&dev->idle, &dev->idle_lock, &until);
-		pthread_mutex_unlock(&dev->idle_lock);
-	}
-}
-
-int inl_key_evict(struct inl_key_use *use)
-{
-	int err;
-
-	if (!use)
+	if (!handle)
 		return 0;
-	atomic_fetch_or_explicit(&use->busy, INL_USE_EVICTING, memory_order_acq_rel);
-	use_drain(use);
-	/* The last release may still be inside the lock below. */
-	pthread_mutex_lock(&use->dev->idle_lock);
-	pthread_mutex_unlock(&use->dev->idle_lock);
-	INL_COUNT(use->dev, keys_evicted, 1);
-	err = stop_here(use);
-	use_free(use);
-	return err;
+	if (inl_thread_self && inl_thread_self->running)
+		return -EDEADLK;
+	if (!inl_use_close(handle, &use))
+		return -ENOKEY;
+	inl_use_drain(use);
+	return stop(use);
+}
+
+bool inl_key_use_native(const struct inl_key_use *handle)
+{
+	const struct inl_use *use = inl_use_find(handle);
+
+	return use && use->native;
 }

@@ -86,11 +86,12 @@ static const char *key_types(uint32_t types)
 
 static void print_caps(const struct inl_dev *dev, int indent)
 {
-	const struct inl_caps *caps = inl_dev_caps(dev);
+	struct inl_caps now, *caps = &now;
 	char sizes[128];
 	bool any = false;
 
-	for (int mode = 1; caps && mode < INL_BLK_MODE_MAX; mode++) {
+	inl_dev_caps(dev, &now);
+	for (int mode = 1; mode < INL_BLK_MODE_MAX; mode++) {
 		if (!caps->modes[mode])
 			continue;
 		inl_text_sizes(caps->modes[mode], sizes, sizeof(sizes));
@@ -178,11 +179,11 @@ static void json_caps(struct inl_json *json, const struct inl_caps *caps)
 
 static void json_device(struct inl_json *json, const char *key, const struct inl_dev *dev)
 {
-	static const struct inl_caps nothing;
-	const struct inl_caps *caps = inl_dev_caps(dev);
 	struct inl_counters counters = { 0 };
 	const struct inl_dev *child;
+	struct inl_caps caps;
 
+	inl_dev_caps(dev, &caps);
 	inl_dev_counters(dev, &counters);
 	inl_json_open(json, key, '{');
 	inl_json_text(json, "driver", inl_dev_driver(dev));
@@ -192,7 +193,7 @@ static void json_device(struct inl_json *json, const char *key, const struct inl
 	inl_json_bool(json, "writable", inl_dev_writable(dev));
 	inl_json_bool(json, "engine", inl_dev_n_slots(dev) >= 0);
 	inl_json_u64(json, "slots", inl_dev_n_slots(dev) < 0 ? 0 : (uint64_t)inl_dev_n_slots(dev));
-	json_caps(json, caps ? caps : &nothing);
+	json_caps(json, &caps);
 	inl_json_open(json, "counters", '{');
 	for (size_t i = 0; i < N_COUNTERS; i++)
 		inl_json_u64(json, counter_rows[i].name, counter(&counters, i));

@@ -28,21 +28,24 @@ struct engine {
 static void submit(struct inl_dev *dev, struct inl_bio *bio)
 {
 	struct engine *engine = inl_dev_priv(dev);
-	const struct inl_cipher *cipher;
-	int slot = inl_bio_slot(bio);
 
-	if (inl_bio_kind(bio) != INL_BIO_KEYED) {
+	if (inl_bio_kind(bio) != INL_BIO_KEYED)
 		inl_submit_below(inl_dev_child(dev, 0), bio, bio->state.pos);
-		return;
-	}
+	else
+		inl_cross_submit(engine->cross, bio);
+}
+
+static void crypt_job(struct inl_dev *dev, struct inl_cross_job *job)
+{
+	struct engine *engine = inl_dev_priv(dev);
+	int slot = inl_bio_slot(job->bio);
+	const struct inl_cipher *cipher;
+
 	if (!engine->n_slots)
-		cipher = inl_bio_key_priv(bio);
+		cipher = inl_bio_key_priv(job->bio);
 	else
 		cipher = slot >= 0 && (unsigned)slot < engine->n_slots ? engine->slots[slot] : NULL;
-	if (cipher)
-		inl_cross_submit(engine->cross, bio, cipher);
-	else
-		inl_bio_end(bio, -EIO);
+	inl_cross_done(job, cipher ? inl_cross_job_run(job, cipher) : -EIO);
 }
 
 static int key_program(struct inl_dev *dev, unsigned slot, const struct inl_key *key)
@@ -277,7 +280,7 @@ int inl_engine_open(const struct inl_spec *spec, unsigned flags, struct inl_diag
 		return inl_diag_set(diag, err, "engine: cannot make the device");
 	}
 	engine = inl_dev_priv(dev);
-	err = inl_cross_new(dev, child, &engine->cross);
+	err = inl_cross_new(dev, child, crypt_job, &engine->cross);
 	if (err) {
 		inl_dev_close(dev);
 		return inl_diag_set(diag, err, "engine: cannot make the bounce buffers");

@@ -21,6 +21,7 @@ struct inl_dev;
 struct inl_key;
 struct inl_key_use;
 struct inl_bio;
+struct inl_queue;
 
 /* ---- capabilities ------------------------------------------------------------------------------------------------ */
 
@@ -96,19 +97,24 @@ INL_API const struct inl_key_config *inl_key_config(const struct inl_key *key);
 /*
  * Start a key on a device: after this, bios may carry it there. Refuses early what the data path could not do.
  *
- *   use    holds a reference to the key; ended by inl_key_evict
+ *   use    a handle, not an address; holds a reference to the key until inl_key_evict. A context with the handle of a
+ *          key that was evicted is refused, whatever was started since: handles do not come back.
  *
  * Returns: 0; -EOPNOTSUPP (a wrapped key and no engine that takes it); -ENOPKG (a raw key, no engine that takes it, and
- *          the fallback has no such cipher); -ENOMEM; -EIO (the engine).
+ *          the fallback has no such cipher or is refused on this device); -EBADMSG (a wrapped key that this engine did
+ *          not wrap, or not since it was opened); -ENOMEM; -EIO (the engine).
  */
 INL_API int inl_key_start(struct inl_dev *dev, struct inl_key *key, struct inl_key_use **use);
 
 /*
  * End a key's use on its device and every device below: new bios are refused with -ENOKEY, those under way are waited
- * for, slots are cleared, schedules wiped. The use is gone whatever is returned. NULL is fine.
+ * for, slots are cleared, schedules wiped. The use is gone even if an engine failed. NULL is fine.
  *
- * Returns: 0, or the error of an engine that failed to clear a slot (the slot is unlinked all the same).
- * Threads: never from a bio's callback.
+ * While it waits it reaps the queues of the calling thread, so callbacks may run. Bios on queues of other threads end
+ * when those threads reap.
+ *
+ * Returns: 0, or the error of an engine that failed to clear a slot (the slot is unlinked all the same); -ENOKEY (it was
+ *          evicted before, or is being evicted by another thread); -EDEADLK (from a callback; nothing was done).
  */
 INL_API int inl_key_evict(struct inl_key_use *use);
 
@@ -145,23 +151,53 @@ enum inl_bio_flags {
  */
 enum inl_bio_kind { INL_BIO_PLAIN, INL_BIO_KEYED, INL_BIO_SEALED };
 
+/*
+ * One crossing of the line between plaintext and ciphertext: n_units data units of a keyed bio. Engines see these
+ * (inlay/driver.h); for everybody else it is part of a bio's state.
+ */
+struct inl_cross_job {
+	struct inl_bio *bio; /* the keyed bio that it is for: its slot, its key */
+	struct inl_cross *cross;
+	bool encrypt;
+	uint32_t unit;	     /* bytes */
+	uint64_t n_units;
+	uint64_t dun[4];     /* of the first unit */
+	uint64_t at;	     /* bytes: where in the bio's payload the first unit is */
+	uint8_t *out;	     /* encrypt: n_units * unit bytes of room for the ciphertext; decrypt: NULL, in place */
+	struct inl_cross_job *next; /* whoever has the job may use these two */
+	unsigned tries;
+};
+
 /* Owned by the block layer from init to completion; its names may change in any version. */
 struct inl_bio_state {
 	enum inl_bio_kind kind;
-	struct inl_crypt_ctx ctx; /* where the bio is now: a stack replaces the use by its child's */
+	struct inl_crypt_ctx ctx;
 	uint64_t pos;             /* bytes, on the device where the bio is now */
+	uint64_t skip;		  /* bytes of the segments that lie before the payload: a piece of another bio */
 	struct inl_dev *dev;      /* where the bio is now */
 	struct inl_dev *top;      /* where it was submitted */
-	struct inl_bio *next;     /* parked, or waiting for its turn on this thread */
-	int error;		  /* known before its turn came */
-	bool piece;		  /* part of another bio, on its way down */
-	struct inl_key_use *held; /* this bio counts as under way there */
+	struct inl_thread *thread; /* whose bio this is: it is started, ended and called back there */
+	struct inl_queue *queue;  /* NULL: somebody waits for it */
+	struct inl_bio *next;     /* parked, posted, or waiting for its turn */
+	int error;		  /* known before its turn came; or its end, on its way to its thread */
+	unsigned char todo;	  /* what its thread is to do with it next */
+	bool piece;		  /* part of another bio, or a merge of several, on its way down */
+	bool parked;		  /* has waited for bounce memory: does not queue up behind others again */
+	bool going;		  /* its turn to send the next piece will come */
+	unsigned stage;		  /* the driver's */
+	int torn;		  /* the end of a bio of which only a part goes down, and its whole length */
+	uint64_t full_len;
+	uint64_t again_at;	  /* ns of CLOCK_MONOTONIC */
+	struct inl_use *use;	  /* of the key, where the bio is now */
+	struct inl_use *held;	  /* this bio counts as under way there */
 	struct inl_dev *slot_dev; /* holds a key slot of this device */
 	int slot;
-	struct inl_cross *cross;         /* crossing the line here */
-	const struct inl_cipher *cipher; /* with this schedule */
-	uint64_t cross_dun[4];
-	uint64_t cross_pos;
+	struct inl_pieces *pieces; /* is being done piece by piece, with pieces from here */
+	uint64_t next_piece;	  /* bytes of it that were sent */
+	unsigned n_pieces;	  /* pieces under way */
+	int piece_error;	  /* the first */
+	struct inl_cross *cross;  /* a read that is decrypted here when it ends */
+	struct inl_cross_job job;
 };
 
 /* One I/O. The caller owns the memory, which stays in place until done is called; nothing is allocated per bio. */
@@ -180,7 +216,7 @@ struct inl_bio {
 };
 
 /*
- * Make *bio ready for inl_submit. segs must stay in place until the bio is done.
+ * Make *bio ready for inl_queue_submit. segs must stay in place until the bio is done; they may be empty, but not all.
  * keyed: the length of every segment is a multiple of the key's data unit size.
  * raw_read: reads the ciphertext as it lies on the medium, as a sealed bio.
  * range: INL_FLUSH (offset and len 0), INL_DISCARD, INL_ZERO.
@@ -192,32 +228,70 @@ INL_API void inl_bio_init_keyed(struct inl_bio *bio, enum inl_op op, uint64_t of
 INL_API void inl_bio_init_raw_read(struct inl_bio *bio, uint64_t offset, const struct iovec *segs, unsigned n_segs);
 INL_API void inl_bio_init_range(struct inl_bio *bio, enum inl_op op, uint64_t offset, uint64_t len);
 
+/* ---- queues -------------------------------------------------------------------------------------------------------- */
+
+#define INL_QUEUE_DEPTH_MAX 4096
+
 /*
- * Submit. Never sleeps: the bio completes at once or later, and a bio that lacks a key slot or a bounce buffer is parked
- * until whoever holds one gives it back. bio->done is called exactly once, for errors too:
+ * Make a queue to a device, for the thread that calls this.
+ *
+ *   depth  how many bios may be under way, 1 .. INL_QUEUE_DEPTH_MAX; all memory is allocated here
+ *
+ * Returns: 0; -EINVAL; -ENOMEM; -EMFILE.
+ * Threads: a queue is used, and freed, by the thread that made it. Bios are started, ended and called back there, in
+ *          calls that submit, reap, wait or control: a callback may run in a call for another queue of the same thread. A thread
+ *          with bios under way must go on reaping, also if its device completes all at once: only then do parked bios go
+ *          on, and only then does what is done give back what it holds.
+ */
+INL_API int inl_queue_new(struct inl_dev *dev, unsigned depth, struct inl_queue **out);
+
+/* Free a queue; waits for what is under way by reaping. Never from a callback. NULL is fine. */
+INL_API void inl_queue_free(struct inl_queue *queue);
+
+/*
+ * Submit. Never sleeps: the bio completes at once or later, and a bio that lacks a key slot or bounce memory is parked
+ * until whoever holds some gives it back. bio->done is called exactly once, for errors too:
  *
  *   -EINVAL   misaligned, empty, segments that do not add up to len, a segment that is no whole number of data units,
  *             a context of another device
  *   -ENOKEY   a context without a key, or whose key is being evicted
  *   -EROFS    a write on a device opened for reading
  *   -ENXIO    beyond the end of the device
+ *   -EOPNOTSUPP  INL_DISCARD on a medium that cannot; a keyed bio that a stack would have to cut within a data unit,
+ *             where the fallback is refused or the key is hardware-wrapped
  *   others    from the device
+ *
+ * Returns: 0; or, and then nothing was done: -EAGAIN (depth bios are under way; a callback can always submit one bio in
+ *          place of its own); -EPERM (another thread's queue).
  */
-INL_API void inl_submit(struct inl_dev *dev, struct inl_bio *bio);
+INL_API int inl_queue_submit(struct inl_queue *queue, struct inl_bio *bio);
 
 /*
- * Complete what the device, or a device below, has finished.
- *
- *   wait   when nothing is finished and something is under way: wait for it
- *
- * Returns: how many bios were completed.
+ * Between plug and unplug bios collect: adjacent ones of one kind (the same op and flags, the next place, the context
+ * that inl_ctx_mergeable allows, or none) become one I/O, and the system is asked once for many. Whoever reaps or waits
+ * unplugs. If a merged I/O fails, its bios are tried one by one, so that an error arrives where it belongs.
  */
-INL_API unsigned inl_reap(struct inl_dev *dev, bool wait);
+INL_API void inl_queue_plug(struct inl_queue *queue);
+INL_API void inl_queue_unplug(struct inl_queue *queue);
 
-/* Submit and wait by reaping. bio->done is not called. Returns the status. Never from a callback. */
+/*
+ * Complete what is finished.
+ *
+ *   min    wait until so many bios of this queue have been completed in this call, or none is under way; 0: do not wait
+ *
+ * Returns: how many bios of this queue were completed; 0 from a callback, and on another thread than the queue's.
+ */
+INL_API unsigned inl_queue_reap(struct inl_queue *queue, unsigned min);
+
+INL_API unsigned inl_queue_n_busy(const struct inl_queue *queue); /* bios under way */
+
+/*
+ * Submit and wait, by reaping what this thread has under way. bio->done is not called. Returns the status, errors as for
+ * inl_queue_submit; -EDEADLK from a callback; -ENOMEM.
+ */
 INL_API int inl_submit_wait(struct inl_dev *dev, struct inl_bio *bio);
 
-/* Plain I/O of one buffer, waiting. Return 0 or -errno as inl_submit; no short transfers. */
+/* Plain I/O of one buffer, waiting. Return 0 or -errno as inl_queue_submit; no short transfers. */
 INL_API int inl_dev_read(struct inl_dev *dev, uint64_t offset, void *buf, size_t len);
 INL_API int inl_dev_write(struct inl_dev *dev, uint64_t offset, const void *buf, size_t len);
 INL_API int inl_dev_flush(struct inl_dev *dev);
@@ -232,6 +306,7 @@ INL_API int inl_dev_write_keyed(struct inl_dev *dev, uint64_t offset, const void
 
 enum inl_open_flags {
 	INL_OPEN_WRITE = 1, /* otherwise the device and all below it are opened for reading only */
+	INL_OPEN_NO_FALLBACK = 2, /* no encryption in software, here or below: as fallback=off of the topmost device */
 };
 
 /*
@@ -242,7 +317,7 @@ enum inl_open_flags {
  */
 INL_API int inl_dev_open(const char *spec, unsigned flags, struct inl_diag *diag, struct inl_dev **out);
 
-/* Close a device and those below it that it owns. All uses must be evicted, all bios done. NULL is fine. */
+/* Close a device and those below it that it owns. All uses must be evicted, all queues freed. NULL is fine. */
 INL_API void inl_dev_close(struct inl_dev *dev);
 
 INL_API uint64_t inl_dev_size(const struct inl_dev *dev);	/* bytes */
@@ -251,18 +326,35 @@ INL_API uint32_t inl_dev_sector_size(const struct inl_dev *dev); /* logical sect
 INL_API bool inl_dev_writable(const struct inl_dev *dev);
 INL_API const char *inl_dev_driver(const struct inl_dev *dev); /* "file" */
 INL_API const char *inl_dev_label(const struct inl_dev *dev);  /* for people: the path, the parameters; may be "" */
-INL_API const struct inl_caps *inl_dev_caps(const struct inl_dev *dev);
+INL_API void inl_dev_caps(const struct inl_dev *dev, struct inl_caps *out); /* as they are now */
+INL_API bool inl_dev_supports_natively(const struct inl_dev *dev, const struct inl_key_config *cfg);
+INL_API bool inl_dev_supports(const struct inl_dev *dev, const struct inl_key_config *cfg); /* ... or the fallback does */
+INL_API bool inl_dev_fallback(const struct inl_dev *dev); /* may the fallback be used? */
 INL_API int inl_dev_n_slots(const struct inl_dev *dev); /* -1: no engine of its own; 0: an engine without slots */
 INL_API struct inl_dev *inl_dev_child(const struct inl_dev *dev, unsigned i); /* NULL past the last */
 
+/*
+ * Tell a driver something while it works: faults of emulated hardware, above all. inlay(1) lists what each understands.
+ *
+ * Returns: 0; -ENOTTY (this driver understands nothing); -EINVAL (not this); others from the driver.
+ */
+INL_API int inl_dev_control(struct inl_dev *dev, const char *command, struct inl_diag *diag);
+
+/* The first device of this driver in a stack, from the top; NULL: none. */
+INL_API struct inl_dev *inl_dev_find(struct inl_dev *dev, const char *driver);
+
 /* What a device has done since it was opened. */
 struct inl_counters {
-	uint64_t reads, writes, flushes;	     /* bios that reached the driver */
-	uint64_t bytes_read, bytes_written;
+	uint64_t reads, writes, flushes;	     /* bios that reached the driver; writes: discards and zeroing too */
+	uint64_t bytes_read, bytes_written;	     /* written: zeroed too, not discarded */
 	uint64_t fallback_units_decrypted, fallback_units_encrypted;
 	uint64_t engine_units_decrypted, engine_units_encrypted;
 	uint64_t slot_hits, slot_programs, slot_waits, slot_evictions;
-	uint64_t bounce_waits;
+	uint64_t slot_program_failures, slot_evict_failures;
+	uint64_t resets;			     /* of the engine: all slots lost their keys and got them back */
+	uint64_t bounce_waits;			     /* bios that waited for bounce memory, or for a piece to split with */
+	uint64_t splits;			     /* pieces that bios were split into */
+	uint64_t merges;			     /* bios that went along in another one's I/O */
 	uint64_t keys_started, keys_evicted;
 	uint64_t errors;			     /* bios that ended with an error */
 };

@@ -4,6 +4,7 @@
  * Read more: inlay/block.h. The device under test is written here, on inlay/driver.h alone: it completes when told to.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inlay/driver.h>
 #include <limits.h>
 #include <setjmp.h>
@@ -62,9 +63,14 @@ static void lab_submit(struct inl_dev *dev, struct inl_bio *bio)
 		lab->most_held = lab->n_held;
 }
 
-static unsigned lab_reap(struct inl_dev *dev, bool wait)
+/* One lab has bios at a time: its queue context is the lab itself, and there is always something to do. */
+static struct lab *the_lab;
+static struct inl_dev *the_lab_dev;
+
+static unsigned lab_reap(void *ctx)
 {
-	struct lab *lab = inl_dev_priv(dev);
+	struct inl_dev *dev = the_lab_dev;
+	struct lab *lab = the_lab;
 	unsigned n = lab->n_held;
 	struct inl_bio *bios[256];
 
@@ -73,6 +79,29 @@ static unsigned lab_reap(struct inl_dev *dev, bool wait)
 	for (unsigned i = 0; i < n; i++)
 		lab_finish(dev, bios[i]);
 	return n;
+}
+
+static int lab_queue_new(unsigned depth, void **ctx)
+{
+	*ctx = NULL;
+	return 0;
+}
+
+static void lab_queue_free(void *ctx)
+{
+}
+
+static void lab_queue_flush(void *ctx)
+{
+}
+
+static int lab_queue_fd(void *ctx)
+{
+	static int fd = -1;
+
+	if (fd < 0)
+		fd = open("/dev/zero", O_RDONLY | O_CLOEXEC); /* always readable */
+	return fd;
 }
 
 static int lab_program(struct inl_dev *dev, unsigned slot, const struct inl_key *key)
@@ -117,7 +146,11 @@ static int lab_stop(struct inl_dev *dev, const struct inl_key *key, void *priv)
 static const struct inl_dev_ops lab_ops = {
 	.name = "lab",
 	.submit = lab_submit,
-	.reap = lab_reap,
+	.queue_new = lab_queue_new,
+	.queue_free = lab_queue_free,
+	.queue_flush = lab_queue_flush,
+	.queue_reap = lab_reap,
+	.queue_fd = lab_queue_fd,
 	.key_program = lab_program,
 	.key_evict = lab_evict,
 	.key_start = lab_start,
@@ -140,6 +173,8 @@ static struct inl_dev *lab_new(struct lab *lab, int n_slots)
 		params.caps.key_types = INL_KEY_RAW;
 	}
 	assert_int_equal(inl_dev_new(&lab_ops, lab, &params, &dev), 0);
+	the_lab = lab;
+	the_lab_dev = dev;
 	return dev;
 }
 
@@ -480,7 +515,10 @@ static void run_depth(int n_slots, enum inl_op op, unsigned depth)
 	struct inl_key_use *uses[2];
 	struct flow *flows = calloc(depth, sizeof(*flows));
 	unsigned n_done = 0, rounds = 0;
+	struct inl_queue *queue;
 
+	assert_int_equal(inl_queue_new(dev, depth, &queue), 0);
+	assert_int_equal(inl_dev_set_bounce(dev, 64 << 10), 0); /* the least there can be */
 	lab.later = true;
 	for (unsigned i = 0; i < 2; i++)
 		assert_int_equal(inl_key_start(dev, keys[i], &uses[i]), 0);
@@ -495,12 +533,13 @@ static void run_depth(int n_slots, enum inl_op op, unsigned depth)
 		inl_bio_init_keyed(&flows[i].bio, op, (uint64_t)i * 2 * UNIT, &flows[i].seg, 1, &ctx);
 		flows[i].bio.done = flow_done;
 		flows[i].bio.private_data = &flows[i];
-		inl_submit(dev, &flows[i].bio);
+		assert_int_equal(inl_queue_submit(queue, &flows[i].bio), 0);
 	}
 	while (n_done < depth) {
-		assert_true(inl_reap(dev, true) > 0); /* there is always something to reap */
+		assert_true(inl_queue_reap(queue, 1) > 0); /* there is always something to reap */
 		assert_true(++rounds < 10 * depth);
 	}
+	inl_queue_free(queue);
 	for (unsigned i = 0; i < depth; i++) {
 		assert_int_equal(flows[i].status, 0);
 		free(flows[i].buf);
@@ -540,6 +579,7 @@ static void test_slotless_depth_32(void **state)
 /* A callback that submits the next bio, ten thousand times, on a device that completes at once: the stack must not grow. */
 struct chain {
 	struct inl_dev *dev;
+	struct inl_queue *queue;
 	struct inl_bio bio;
 	struct iovec seg;
 	uint8_t buf[512];
@@ -564,7 +604,7 @@ static void chain_done(struct inl_bio *bio)
 	inl_bio_init_plain(&chain->bio, INL_READ, chain->offset, &chain->seg, 1);
 	chain->bio.done = chain_done;
 	chain->bio.private_data = chain;
-	inl_submit(chain->dev, &chain->bio);
+	assert_int_equal(inl_queue_submit(chain->queue, &chain->bio), 0);
 }
 
 static void run_chain(uint64_t offset, int status)
@@ -577,7 +617,9 @@ static void run_chain(uint64_t offset, int status)
 	inl_bio_init_plain(&chain.bio, INL_READ, offset, &chain.seg, 1);
 	chain.bio.done = chain_done;
 	chain.bio.private_data = &chain;
-	inl_submit(chain.dev, &chain.bio);
+	assert_int_equal(inl_queue_new(chain.dev, 1, &chain.queue), 0);
+	assert_int_equal(inl_queue_submit(chain.queue, &chain.bio), 0);
+	inl_queue_free(chain.queue);
 	assert_int_equal(chain.left, UINT_MAX);
 	assert_int_equal(counters(chain.dev).reads, status ? 0 : 10001);
 	assert_int_equal(counters(chain.dev).errors, status ? 10001 : 0);
@@ -672,8 +714,10 @@ static void test_failed_program_while_parked(void **state)
 	struct flow flows[3] = { 0 };
 	uint8_t *buf = malloc(3 * UNIT);
 	unsigned n_done = 0;
+	struct inl_queue *queue;
 
 	lab.later = true;
+	assert_int_equal(inl_queue_new(dev, 4, &queue), 0);
 	for (unsigned i = 0; i < 2; i++)
 		assert_int_equal(inl_key_start(dev, keys[i], &uses[i]), 0);
 	for (unsigned i = 0; i < 3; i++) {
@@ -684,17 +728,18 @@ static void test_failed_program_while_parked(void **state)
 		inl_bio_init_keyed(&flows[i].bio, INL_READ, 0, &flows[i].seg, 1, &ctx);
 		flows[i].bio.done = flow_done;
 		flows[i].bio.private_data = &flows[i];
-		inl_submit(dev, &flows[i].bio);
+		assert_int_equal(inl_queue_submit(queue, &flows[i].bio), 0);
 	}
 	assert_int_equal(counters(dev).slot_waits, 2);
 	lab.fail_program = -EREMOTEIO;
-	assert_int_equal(inl_reap(dev, true), 1);
+	assert_int_equal(inl_queue_reap(queue, 1), 3);
 	assert_int_equal(n_done, 3);
 	assert_int_equal(flows[0].status, 0);
 	assert_int_equal(flows[1].status, -EREMOTEIO);
 	assert_int_equal(flows[2].status, -EREMOTEIO);
 	lab.fail_program = 0;
 	lab.later = false;
+	inl_queue_free(queue);
 	read_with(dev, uses[1], 0);
 	for (unsigned i = 0; i < 2; i++) {
 		inl_key_evict(uses[i]);
@@ -714,8 +759,10 @@ static void test_evict_drains(void **state)
 	struct flow flows[4] = { 0 };
 	uint8_t *buf = malloc(4 * UNIT);
 	unsigned n_done = 0;
+	struct inl_queue *queue;
 
 	lab.later = true;
+	assert_int_equal(inl_queue_new(dev, 4, &queue), 0);
 	for (unsigned i = 0; i < 2; i++)
 		assert_int_equal(inl_key_start(dev, keys[i], &uses[i]), 0);
 	for (unsigned i = 0; i < 4; i++) {
@@ -727,7 +774,7 @@ static void test_evict_drains(void **state)
 		inl_bio_init_keyed(&flows[i].bio, INL_READ, 0, &flows[i].seg, 1, &ctx);
 		flows[i].bio.done = flow_done;
 		flows[i].bio.private_data = &flows[i];
-		inl_submit(dev, &flows[i].bio);
+		assert_int_equal(inl_queue_submit(queue, &flows[i].bio), 0);
 	}
 	assert_int_equal(n_done, 0);
 	assert_int_equal(inl_key_evict(uses[1]), 0);
@@ -735,6 +782,7 @@ static void test_evict_drains(void **state)
 	assert_int_equal(flows[3].status, 0);
 	assert_int_equal(inl_key_evict(uses[0]), 0);
 	assert_int_equal(n_done, 4);
+	inl_queue_free(queue);
 	assert_null(lab.slots[0]);
 	for (unsigned i = 0; i < 2; i++)
 		inl_key_put(keys[i]);
@@ -777,12 +825,15 @@ static void test_stack(void **state)
 	struct inl_dev_params params = { .size = DISK_SIZE, .writable = true, .children = children, .n_children = 1 };
 	struct inl_key *key = make_key(1, UNIT), *small = make_key(2, 512);
 	struct inl_key_use *use, *fallback;
+	struct inl_caps caps, engine_caps;
 	struct inl_crypt_ctx ctx;
 	uint8_t *buf = malloc(UNIT);
 
 	assert_int_equal(inl_dev_new(&over_ops, NULL, &params, &dev), 0);
 	assert_int_equal(inl_dev_n_slots(dev), -1);
-	assert_true(inl_caps_superset(inl_dev_caps(dev), inl_dev_caps(engine)));
+	inl_dev_caps(dev, &caps);
+	inl_dev_caps(engine, &engine_caps);
+	assert_true(inl_caps_superset(&caps, &engine_caps));
 	assert_int_equal(inl_key_start(dev, key, &use), 0);
 	assert_true(inl_key_use_native(use));
 	assert_int_equal(inl_key_start(dev, small, &fallback), 0);

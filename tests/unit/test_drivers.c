@@ -1788,9 +1788,12 @@ static void test_engine_below_slice(void **state)
 	struct inl_dev *plain = open_dev("ram(1M)", INL_OPEN_WRITE);
 	uint8_t *cipher = malloc(128 * KIB), *want = malloc(128 * KIB);
 	struct inl_counters counters;
+	struct inl_caps caps, below;
 
 	assert_int_equal(inl_dev_n_slots(dev), -1);
-	assert_true(inl_caps_superset(inl_dev_caps(dev), inl_dev_caps(inl_dev_child(dev, 0))));
+	inl_dev_caps(dev, &caps);
+	inl_dev_caps(inl_dev_child(dev, 0), &below);
+	assert_true(inl_caps_superset(&caps, &below));
 	run_keyed(dev, INL_BLK_MODE_AES_256_XTS, 4096, cipher, true);
 	run_keyed(plain, INL_BLK_MODE_AES_256_XTS, 4096, want, false);
 	assert_memory_equal(cipher, want, 128 * KIB);
@@ -1844,19 +1847,20 @@ static void test_engine_limits(void **state)
 static void test_engine_caps(void **state)
 {
 	struct inl_dev *dev = open_dev("engine(ram(1M))", 0);
-	const struct inl_caps *caps = inl_dev_caps(dev);
+	struct inl_caps caps;
 
+	inl_dev_caps(dev, &caps);
 	assert_int_equal(inl_dev_n_slots(dev), 4);
-	assert_int_equal(caps->max_dun_bytes, 8);
-	assert_int_equal(caps->key_types, INL_KEY_RAW);
-	assert_int_equal(caps->modes[INL_BLK_MODE_AES_256_XTS], 0x1fe00);
-	assert_int_equal(caps->modes[INL_BLK_MODE_AES_128_CBC_ESSIV], 0x1fe00);
+	assert_int_equal(caps.max_dun_bytes, 8);
+	assert_int_equal(caps.key_types, INL_KEY_RAW);
+	assert_int_equal(caps.modes[INL_BLK_MODE_AES_256_XTS], 0x1fe00);
+	assert_int_equal(caps.modes[INL_BLK_MODE_AES_128_CBC_ESSIV], 0x1fe00);
 	inl_dev_close(dev);
 	dev = open_dev("engine(ram(1M), modes=aes-256-xts, unit=4096+512, dun_bytes=32)", 0);
-	caps = inl_dev_caps(dev);
-	assert_int_equal(caps->max_dun_bytes, 32);
-	assert_int_equal(caps->modes[INL_BLK_MODE_AES_256_XTS], 0x1200);
-	assert_int_equal(caps->modes[INL_BLK_MODE_AES_128_CBC_ESSIV], 0);
+	inl_dev_caps(dev, &caps);
+	assert_int_equal(caps.max_dun_bytes, 32);
+	assert_int_equal(caps.modes[INL_BLK_MODE_AES_256_XTS], 0x1200);
+	assert_int_equal(caps.modes[INL_BLK_MODE_AES_128_CBC_ESSIV], 0);
 	inl_dev_close(dev);
 
 	refuses("engine(ram(1M), modes=rot13)", 0, -EINVAL, "column 23: unknown mode 'rot13' (known: AES-256-XTS, ");
