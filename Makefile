@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 TIME ?= 60
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench fuzz install clean
+.PHONY: help build run test stress bench fuzz install clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +23,12 @@ test: ## Every check; T="word ..." runs those whose name has a word (tools/run-t
 	@tools/deps.sh test
 	@tools/run-tests $(T)
 
-bench: ## A table of speeds and of memory; B="word ..." picks rows; root and loop devices for most of them
+stress: ## A million I/Os of eight threads, thousands of faults, in every build; T=name picks one
 	@tools/deps.sh test
+	@tools/run-tests --stress $(T)
+
+bench: ## A table of speeds and of memory; B="word ..." picks rows; root and loop devices for most of them
+	@tools/deps.sh bench
 	@bench/run.py $(B)
 
 fuzz: ## Fuzz every parser for TIME seconds each (60); T=name picks one

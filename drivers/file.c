@@ -1,284 +1,382 @@
 /*
- * drivers/file.c: a regular file or a block device, read and written when the bio is submitted.
- * Not here: asynchronous I/O (transfer() is where it would go); what the bytes mean.
+ * drivers/file.c: a regular file or a block device: opening it, and its I/O as a series of system calls.
+ * Not here: io_uring, which makes most of these calls for bios of a queue (uring.c); what the bytes mean.
  * Read more: preadv2(2), statx(2), fallocate(2), flock(2); inlay/driver.h.
  *
- * Locks, in the order they are taken: sync_lock, bounce_lock.
+ * Locks: file->sync.lock. It is not held during a call or the end of a bio.
  */
+#include "drivers/file.h"
 #include "drivers/drivers.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/fs.h>
-#include <pthread.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define BLOCK_SIZE_MIN 512u
 #define BLOCK_SIZE_MAX 65536u
 #define ALIGN_DEFAULT  4096u /* of O_DIRECT where the kernel does not say */
 #define MEM_ALIGN_MAX  4096u
-#define BOUNCE_LEN     (256u << 10) /* bytes; a multiple of every block size */
-#define ZERO_SEGS      64
-
-struct file {
-	int fd;
-	bool is_blk;
-	bool direct;
-	uint32_t block_size; /* bytes */
-	uint32_t mem_align;  /* bytes: what O_DIRECT wants of memory; 1: anything */
-	uint64_t size;       /* bytes */
-	uint8_t *bounce;     /* bounce_lock; BOUNCE_LEN bytes, or NULL */
-	int sync_err;        /* sync_lock; the first error of making something durable, for good */
-	bool no_dsync;       /* sync_lock; RWF_DSYNC does not work here */
-	pthread_mutex_t bounce_lock;
-	pthread_mutex_t sync_lock;
-};
-
-/* ---- reading and writing ----------------------------------------------------------------------------------------- */
-
-/* A place in a list of segments. */
-struct cursor {
-	const struct iovec *seg;
-	unsigned n_segs;
-	size_t skip; /* bytes of *seg that are done */
-};
-
-static void advance(struct cursor *cur, size_t n)
-{
-	cur->skip += n;
-	while (cur->n_segs && cur->skip >= cur->seg->iov_len) {
-		cur->skip -= cur->seg->iov_len;
-		cur->seg++;
-		cur->n_segs--;
-	}
-}
-
-/* One system call: the rest of a segment that was cut in two, or as many whole ones as it takes. */
-static ssize_t transfer_some(struct file *file, enum inl_op op, const struct cursor *cur, uint64_t pos, int rwf)
-{
-	struct iovec rest = { (uint8_t *)cur->seg->iov_base + cur->skip, cur->seg->iov_len - cur->skip };
-	const struct iovec *segs = cur->skip ? &rest : cur->seg;
-	int n = cur->skip ? 1 : cur->n_segs < IOV_MAX ? (int)cur->n_segs : IOV_MAX;
-
-	if (op == INL_READ)
-		return preadv2(file->fd, segs, n, (off_t)pos, rwf);
-	return pwritev2(file->fd, segs, n, (off_t)pos, rwf);
-}
-
-/*
- * Move len bytes between segments and the file, all of them. The one place that does I/O.
- *
- *   rwf    RWF_* flags
- *
- * Returns: 0 or -errno; -EIO where the file ends early.
- */
-static int transfer(struct file *file, enum inl_op op, const struct iovec *segs, unsigned n_segs, uint64_t pos,
-		    uint64_t len, int rwf)
-{
-	struct cursor cur = { segs, n_segs, 0 };
-	ssize_t n;
-
-	advance(&cur, 0);
-	while (len) {
-		n = transfer_some(file, op, &cur, pos, rwf);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0 || (file->direct && (size_t)n % file->block_size))
-			return -EIO;
-		pos += (size_t)n;
-		len -= (size_t)n;
-		advance(&cur, (size_t)n);
-	}
-	return 0;
-}
-
-/* Does the device refuse this memory? */
-static bool misaligned(const struct file *file, const struct inl_bio *bio)
-{
-	uintptr_t bits = 0;
-
-	if (file->mem_align == 1)
-		return false;
-	for (unsigned i = 0; i < bio->n_segs; i++)
-		bits |= (uintptr_t)bio->segs[i].iov_base | bio->segs[i].iov_len;
-	return bits & (file->mem_align - 1);
-}
-
-/* Through the aligned buffer, a piece at a time. */
-static int transfer_bounced(struct file *file, struct inl_bio *bio, int rwf)
-{
-	int err = 0;
-
-	pthread_mutex_lock(&file->bounce_lock);
-	for (uint64_t at = 0; at < bio->len && !err;) {
-		size_t n = bio->len - at < BOUNCE_LEN ? bio->len - at : BOUNCE_LEN;
-		struct iovec seg = { file->bounce, n };
-
-		if (bio->op == INL_WRITE)
-			inl_bio_copy_out(bio, at, file->bounce, n);
-		err = transfer(file, bio->op, &seg, 1, bio->state.pos + at, n, rwf);
-		if (!err && bio->op == INL_READ)
-			inl_bio_copy_in(bio, at, file->bounce, n);
-		at += n;
-	}
-	pthread_mutex_unlock(&file->bounce_lock);
-	return err;
-}
-
-static int transfer_bio(struct file *file, struct inl_bio *bio, int rwf)
-{
-	if (misaligned(file, bio))
-		return transfer_bounced(file, bio, rwf);
-	return transfer(file, bio->op, bio->segs, bio->n_segs, bio->state.pos, bio->len, rwf);
-}
+#define CALL_LEN_MAX   (1u << 30) /* bytes: what one call is asked for */
+#define CALL_SEGS      256 /* of calls that are made at once */
+#define TRIES_MAX      100 /* of a call that ends with EAGAIN though it may wait */
 
 /* ---- durability -------------------------------------------------------------------------------------------------- */
 
 /*
  * The kernel reports that it lost written data to one call only, and a flush that is tried again then succeeds over the
- * loss. So the first error is kept, and everything that may receive it runs one at a time.
+ * loss. So the first error is kept for good, and the calls that may receive it are made one at a time: by the bio that
+ * has the turn. Bios that come meanwhile, on any thread, wait; the first of them gets the turn next, and all that wait
+ * when its call begins share that call.
  */
-static int sync_locked(struct file *file)
+enum stage {
+	STAGE_NEW,
+	STAGE_TURN, /* the turn was passed on to this bio */
+};
+
+/* Returns 1: the bio has the turn; 0: somebody else; -errno: there was an error. */
+static int sync_try(struct inl_file_sync *sync)
 {
-	int err;
-
-	do
-		err = fdatasync(file->fd) ? -errno : 0;
-	while (err == -EINTR);
-	return err;
-}
-
-static int flush(struct file *file)
-{
-	int err;
-
-	pthread_mutex_lock(&file->sync_lock);
-	if (!file->sync_err)
-		file->sync_err = sync_locked(file);
-	err = file->sync_err;
-	pthread_mutex_unlock(&file->sync_lock);
-	return err;
-}
-
-static int write_durable_locked(struct file *file, struct inl_bio *bio)
-{
-	int err;
-
-	if (!file->no_dsync) {
-		err = transfer_bio(file, bio, RWF_DSYNC);
-		if (err != -EOPNOTSUPP)
-			return err;
-		file->no_dsync = true;
-	}
-	err = transfer_bio(file, bio, 0);
-	return err ? err : sync_locked(file);
-}
-
-static int write_durable(struct file *file, struct inl_bio *bio)
-{
-	int err;
-
-	pthread_mutex_lock(&file->sync_lock);
-	if (!file->sync_err)
-		file->sync_err = write_durable_locked(file, bio);
-	err = file->sync_err;
-	pthread_mutex_unlock(&file->sync_lock);
-	return err;
-}
-
-/* ---- ranges ------------------------------------------------------------------------------------------------------ */
-
-static int discard(struct file *file, uint64_t pos, uint64_t len)
-{
-	uint64_t range[2] = { pos, len };
 	int ret;
 
-	do {
-		if (file->is_blk)
-			ret = ioctl(file->fd, BLKDISCARD, range);
-		else
-			ret = fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)pos, (off_t)len);
-	} while (ret && errno == EINTR);
-	return ret ? -errno : 0;
+	pthread_mutex_lock(&sync->lock);
+	ret = sync->err ? sync->err : !sync->taken;
+	if (ret == 1)
+		sync->taken = true;
+	pthread_mutex_unlock(&sync->lock);
+	return ret;
 }
 
-static int write_zeros(struct file *file, uint64_t pos, uint64_t len)
+/* As sync_try, but where somebody else has the turn, the bio waits. It is not to be touched then. */
+static int sync_enter(struct inl_file_sync *sync, struct inl_bio *bio)
+{
+	unsigned *stage = inl_bio_stage(bio);
+	int ret = 1;
+
+	pthread_mutex_lock(&sync->lock);
+	if (*stage != STAGE_TURN)
+		ret = sync->err ? sync->err : !sync->taken;
+	if (ret == 1) {
+		sync->taken = true;
+		*stage = STAGE_TURN;
+		sync->sharing = sync->waiting;
+		sync->waiting = (struct inl_bio_list){ 0 };
+	} else if (ret == 0) {
+		inl_bio_list_add(&sync->waiting, bio);
+	}
+	pthread_mutex_unlock(&sync->lock);
+	return ret;
+}
+
+static void end_all(struct inl_bio_list *list, int status)
+{
+	struct inl_bio *bio;
+
+	while ((bio = inl_bio_list_pop(list)))
+		inl_bio_end(bio, status);
+}
+
+/* The turn ends, with 0 or the error of the call. After an error nobody needs it any more. */
+static void sync_leave(struct inl_file_sync *sync, int status)
+{
+	struct inl_bio_list sharing, failed = { 0 };
+	struct inl_bio *next = NULL;
+
+	pthread_mutex_lock(&sync->lock);
+	sharing = sync->sharing;
+	sync->sharing = (struct inl_bio_list){ 0 };
+	if (status) {
+		sync->err = status;
+		failed = sync->waiting;
+		sync->waiting = (struct inl_bio_list){ 0 };
+	} else {
+		next = inl_bio_list_pop(&sync->waiting);
+	}
+	sync->taken = next;
+	if (next)
+		*inl_bio_stage(next) = STAGE_TURN;
+	pthread_mutex_unlock(&sync->lock);
+	/* What waits keeps the device open; once all have ended it may be gone. */
+	if (next)
+		inl_bio_again(next);
+	end_all(&sharing, status);
+	end_all(&failed, status);
+}
+
+/* ---- the steps of a bio ------------------------------------------------------------------------------------------ */
+
+static void end_with(struct inl_file_io *io, int status)
+{
+	io->step = INL_FILE_END;
+	io->status = status;
+}
+
+/* Cut the segments off after len bytes. */
+static void trim(struct inl_file_io *io, uint64_t len)
+{
+	uint64_t left = len;
+	unsigned i;
+
+	for (i = 0; left; i++) {
+		if (io->iov[i].iov_len > left)
+			io->iov[i].iov_len = left;
+		left -= io->iov[i].iov_len;
+	}
+	io->n_iov = i;
+	io->len = len;
+}
+
+static void zero_segs(struct inl_file_io *io)
 {
 	static const uint8_t zeros[4096] __attribute__((aligned(MEM_ALIGN_MAX)));
-	struct iovec segs[ZERO_SEGS];
-	uint64_t max = sizeof(zeros) * ZERO_SEGS;
-	int err = 0;
+	uint64_t left = io->bio->len - io->at;
 
-	for (unsigned i = 0; i < ZERO_SEGS; i++)
-		segs[i] = (struct iovec){ (void *)(uintptr_t)zeros, sizeof(zeros) };
-	while (len && !err) {
-		uint64_t n = len < max ? len : max;
-		unsigned n_segs = (unsigned)((n + sizeof(zeros) - 1) / sizeof(zeros));
+	io->n_iov = 0;
+	io->len = 0;
+	while (io->n_iov < INL_FILE_SEGS && io->len < left) {
+		size_t n = left - io->len < sizeof(zeros) ? left - io->len : sizeof(zeros);
 
-		segs[n_segs - 1].iov_len = n - (n_segs - 1) * sizeof(zeros);
-		err = transfer(file, INL_WRITE, segs, n_segs, pos, n, 0);
-		pos += n;
-		len -= n;
+		io->iov[io->n_iov++] = (struct iovec){ (void *)(uintptr_t)zeros, n };
+		io->len += n;
 	}
-	return err;
 }
 
-static int zero(struct file *file, uint64_t pos, uint64_t len)
+/* The segments of the next call: as much of the rest as it takes, and with direct I/O whole blocks. */
+static void transfer_more(struct inl_file_io *io)
 {
-	if (!fallocate(file->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)pos, (off_t)len))
-		return 0;
-	/* Not on this file system, or not in such small pieces on this device. */
-	if (errno == EOPNOTSUPP || errno == EINVAL || errno == EINTR)
-		return write_zeros(file, pos, len);
-	return -errno;
+	uint64_t len;
+
+	if (io->bio->op == INL_ZERO)
+		zero_segs(io);
+	else
+		io->n_iov = inl_bio_iov(io->bio, io->at, io->iov, io->max_iov, &io->len);
+	len = io->len < CALL_LEN_MAX ? io->len : CALL_LEN_MAX;
+	if (io->file->direct)
+		len -= len % io->file->block_size;
+	if (len < io->len)
+		trim(io, len);
+	if (!len)
+		end_with(io, -EIO); /* mem_align sees to it that this cannot be */
 }
+
+static void transfer(struct inl_file_io *io, enum inl_file_step step, int rwf)
+{
+	io->step = step;
+	io->rwf = rwf;
+	transfer_more(io);
+}
+
+static void sync_step(struct inl_file_io *io)
+{
+	int ret = sync_enter(&io->file->sync, io->bio);
+
+	io->has_turn = ret == 1;
+	if (ret < 0)
+		end_with(io, ret);
+	else
+		io->step = ret ? INL_FILE_SYNC : INL_FILE_GONE;
+}
+
+/*
+ * A durable write: with RWF_DSYNC, which asks for less than fdatasync, if it can have the turn at once. Otherwise it
+ * writes now, and shares an fdatasync with others.
+ */
+static void write_durable(struct inl_file_io *io)
+{
+	int ret = sync_try(&io->file->sync);
+
+	if (ret == 1 && atomic_load(&io->file->no_dsync)) {
+		sync_leave(&io->file->sync, 0);
+		ret = 0;
+	}
+	io->has_turn = ret == 1;
+	if (ret < 0)
+		end_with(io, ret);
+	else
+		transfer(io, INL_FILE_WRITE, ret ? RWF_DSYNC : 0);
+}
+
+static void allocate(struct inl_file_io *io, int mode)
+{
+	io->step = INL_FILE_ALLOCATE;
+	io->mode = mode | FALLOC_FL_KEEP_SIZE;
+}
+
+void inl_file_begin(struct inl_file_io *io, struct inl_file *file, struct inl_bio *bio)
+{
+	io->file = file;
+	io->bio = bio;
+	io->status = 0;
+	io->has_turn = false;
+	io->rwf = 0;
+	io->n_tries = 0;
+	io->at = 0;
+	switch (bio->op) {
+	case INL_READ:
+		transfer(io, INL_FILE_READ, 0);
+		break;
+	case INL_WRITE:
+		if (*inl_bio_stage(bio) == STAGE_TURN) /* it has written, and then waited */
+			sync_step(io);
+		else if (bio->flags & INL_BIO_FUA)
+			write_durable(io);
+		else
+			transfer(io, INL_FILE_WRITE, 0);
+		break;
+	case INL_FLUSH:
+		sync_step(io);
+		break;
+	case INL_DISCARD:
+		if (file->is_blk)
+			io->step = INL_FILE_DISCARD;
+		else
+			allocate(io, FALLOC_FL_PUNCH_HOLE);
+		break;
+	case INL_ZERO:
+		allocate(io, FALLOC_FL_ZERO_RANGE);
+		break;
+	}
+}
+
+/* All is written. */
+static void written(struct inl_file_io *io)
+{
+	if (io->bio->op != INL_WRITE || !(io->bio->flags & INL_BIO_FUA) || io->rwf)
+		end_with(io, 0);
+	else
+		sync_step(io);
+}
+
+static void transferred(struct inl_file_io *io, ssize_t ret)
+{
+	if (ret == -EOPNOTSUPP && io->rwf) {
+		atomic_store(&io->file->no_dsync, true);
+		sync_leave(&io->file->sync, 0);
+		io->has_turn = false;
+		transfer(io, INL_FILE_WRITE, 0);
+		return;
+	}
+	/* A file that ends early, or a kernel that does not keep to whole blocks. */
+	if (ret == 0 || (ret > 0 && ((uint64_t)ret > io->len || (io->file->direct && ret % io->file->block_size))))
+		ret = -EIO;
+	if (ret < 0) {
+		end_with(io, (int)ret);
+		return;
+	}
+	io->at += (uint64_t)ret;
+	if (io->at < io->bio->len)
+		transfer_more(io);
+	else if (io->step == INL_FILE_WRITE)
+		written(io);
+	else
+		end_with(io, 0);
+}
+
+static void allocated(struct inl_file_io *io, int ret)
+{
+	/* Not on this file system, or not in such small pieces on this device. */
+	if (io->bio->op == INL_ZERO && (ret == -EOPNOTSUPP || ret == -EINVAL || ret == -EINTR))
+		transfer(io, INL_FILE_WRITE, 0);
+	else if (ret != -EINTR)
+		end_with(io, ret);
+}
+
+void inl_file_next(struct inl_file_io *io, ssize_t ret)
+{
+	if (ret == -EAGAIN) {
+		if (++io->n_tries > TRIES_MAX)
+			end_with(io, -EIO);
+		return;
+	}
+	switch (io->step) {
+	case INL_FILE_READ:
+	case INL_FILE_WRITE:
+		if (ret != -EINTR)
+			transferred(io, ret);
+		break;
+	case INL_FILE_ALLOCATE:
+		allocated(io, (int)ret);
+		break;
+	default:
+		if (ret != -EINTR)
+			end_with(io, (int)ret);
+		break;
+	}
+}
+
+ssize_t inl_file_call(const struct inl_file_io *io, int rwf)
+{
+	const struct inl_bio *bio = io->bio;
+	off_t pos = (off_t)(bio->state.pos + io->at);
+	uint64_t range[2] = { bio->state.pos, bio->len };
+	int fd = io->file->fd;
+	ssize_t ret;
+
+	if (io->step == INL_FILE_READ)
+		ret = preadv2(fd, io->iov, (int)io->n_iov, pos, rwf | io->rwf);
+	else if (io->step == INL_FILE_WRITE)
+		ret = pwritev2(fd, io->iov, (int)io->n_iov, pos, rwf | io->rwf);
+	else if (io->step == INL_FILE_SYNC)
+		ret = fdatasync(fd);
+	else if (io->step == INL_FILE_ALLOCATE)
+		ret = fallocate(fd, io->mode, (off_t)bio->state.pos, (off_t)bio->len);
+	else
+		ret = ioctl(fd, BLKDISCARD, range);
+	return ret < 0 ? -errno : ret;
+}
+
+void inl_file_end(const struct inl_file_io *io)
+{
+	struct inl_file_sync *sync = &io->file->sync;
+	struct inl_bio *bio = io->step == INL_FILE_END ? io->bio : NULL;
+	int status = io->status;
+
+	if (io->has_turn)
+		sync_leave(sync, status);
+	if (bio)
+		inl_bio_end(bio, status);
+}
+
+void inl_file_run(struct inl_file_io *io)
+{
+	while (io->step > INL_FILE_END)
+		inl_file_next(io, inl_file_call(io, 0));
+	inl_file_end(io);
+}
+
+static const struct inl_dev_ops ops;
 
 static void submit(struct inl_dev *dev, struct inl_bio *bio)
 {
-	struct file *file = inl_dev_priv(dev);
-	int err = 0;
+	struct inl_file *file = inl_dev_priv(dev);
+	void *uring = inl_bio_queue_ctx(bio, &ops);
+	struct iovec iov[CALL_SEGS];
+	struct inl_file_io io = { .iov = iov, .max_iov = CALL_SEGS };
 
-	switch (bio->op) {
-	case INL_READ:
-		err = transfer_bio(file, bio, 0);
-		break;
-	case INL_WRITE:
-		err = bio->flags & INL_BIO_FUA ? write_durable(file, bio) : transfer_bio(file, bio, 0);
-		break;
-	case INL_FLUSH:
-		err = flush(file);
-		break;
-	case INL_DISCARD:
-		err = discard(file, bio->state.pos, bio->len);
-		break;
-	case INL_ZERO:
-		err = zero(file, bio->state.pos, bio->len);
-		break;
+	if (uring) {
+		inl_uring_submit(uring, file, bio);
+		return;
 	}
-	inl_bio_end(bio, err);
+	inl_file_begin(&io, file, bio);
+	inl_file_run(&io);
 }
 
 /* ---- open, close ------------------------------------------------------------------------------------------------- */
 
-static void file_free(struct file *file)
+static void file_free(struct inl_file *file)
 {
 	if (!file)
 		return;
-	if (file->bounce)
-		munmap(file->bounce, BOUNCE_LEN);
 	if (file->fd >= 0)
 		close(file->fd);
-	pthread_mutex_destroy(&file->bounce_lock);
-	pthread_mutex_destroy(&file->sync_lock);
+	pthread_mutex_destroy(&file->sync.lock);
 	free(file);
 }
 
@@ -291,18 +389,22 @@ static const struct inl_dev_ops ops = {
 	.name = "file",
 	.submit = submit,
 	.close = close_file,
+	.queue_new = inl_uring_new,
+	.queue_free = inl_uring_free,
+	.queue_flush = inl_uring_flush,
+	.queue_reap = inl_uring_reap,
+	.queue_fd = inl_uring_fd,
 };
 
-static struct file *file_new(void)
+static struct inl_file *file_new(void)
 {
-	struct file *file = calloc(1, sizeof(*file));
+	struct inl_file *file = calloc(1, sizeof(*file));
 
 	if (file) {
 		file->fd = -1;
 		file->block_size = BLOCK_SIZE_MIN;
 		file->mem_align = 1;
-		pthread_mutex_init(&file->bounce_lock, NULL);
-		pthread_mutex_init(&file->sync_lock, NULL);
+		pthread_mutex_init(&file->sync.lock, NULL);
 	}
 	return file;
 }
@@ -335,8 +437,16 @@ static int check_kind(const struct stat *st, const char *path, struct inl_diag *
 			    "'%s' is %s: expected a regular file or a block device", path, kind_of(st->st_mode));
 }
 
+/* Where calls never wait, the fastest is to make them at once; and tmpfs has no RWF_NOWAIT to find that out. */
+static bool in_memory(const struct inl_file *file)
+{
+	struct statfs st;
+
+	return !file->is_blk && !fstatfs(file->fd, &st) && (st.f_type == TMPFS_MAGIC || st.f_type == RAMFS_MAGIC);
+}
+
 /* Looks before it opens: opening a FIFO may wait for ever, and opening a character device may do something. */
-static int open_fd(struct file *file, const char *path, unsigned flags, struct inl_diag *diag)
+static int open_fd(struct inl_file *file, const char *path, unsigned flags, struct inl_diag *diag)
 {
 	int oflags = O_CLOEXEC | (flags & INL_OPEN_WRITE ? O_RDWR : O_RDONLY) | (file->direct ? O_DIRECT : 0);
 	struct stat st;
@@ -361,11 +471,12 @@ static int open_fd(struct file *file, const char *path, unsigned flags, struct i
 	if (file->fd < 0 || fstat(file->fd, &st))
 		return failed(diag, "open", path);
 	file->is_blk = S_ISBLK(st.st_mode);
+	file->in_memory = in_memory(file);
 	file->size = (uint64_t)st.st_size;
 	return check_kind(&st, path, diag);
 }
 
-static int lock(struct file *file, const char *path, unsigned flags, struct inl_diag *diag)
+static int lock(struct inl_file *file, const char *path, unsigned flags, struct inl_diag *diag)
 {
 	int ret;
 
@@ -379,7 +490,7 @@ static int lock(struct file *file, const char *path, unsigned flags, struct inl_
 	return 0; /* there are file systems without locks */
 }
 
-static int find_size(struct file *file, const char *path, struct inl_diag *diag)
+static int find_size(struct inl_file *file, const char *path, struct inl_diag *diag)
 {
 	if (file->is_blk && ioctl(file->fd, BLKGETSIZE64, &file->size))
 		return failed(diag, "find the size of", path);
@@ -394,7 +505,7 @@ static int find_size(struct file *file, const char *path, struct inl_diag *diag)
 }
 
 /* Images of disks with 4 KiB sectors cannot be told from others: a file has sectors of 512 bytes. */
-static uint32_t sector_size(const struct file *file)
+static uint32_t sector_size(const struct inl_file *file)
 {
 	int sector;
 
@@ -402,7 +513,7 @@ static uint32_t sector_size(const struct file *file)
 }
 
 /* What direct I/O wants of offsets and memory: asked of the kernel (6.1), of the block device, or assumed. */
-static void ask_alignment(const struct file *file, uint32_t *offset_align, uint32_t *mem_align)
+static void ask_alignment(const struct inl_file *file, uint32_t *offset_align, uint32_t *mem_align)
 {
 	*offset_align = *mem_align = ALIGN_DEFAULT;
 	if (file->is_blk)
@@ -422,10 +533,9 @@ static bool power_of_two(uint32_t n)
 	return n && !(n & (n - 1));
 }
 
-static int set_up_direct(struct file *file, const char *path, struct inl_diag *diag)
+static int set_up_direct(struct inl_file *file, const char *path, struct inl_diag *diag)
 {
 	uint32_t offset_align, mem_align;
-	void *bounce;
 
 	ask_alignment(file, &offset_align, &mem_align);
 	if (!offset_align || !mem_align)
@@ -435,15 +545,12 @@ static int set_up_direct(struct file *file, const char *path, struct inl_diag *d
 		return inl_diag_set(diag, -EINVAL, "'%s': direct I/O wants alignments of %u (offset) and %u (memory)",
 				    path, offset_align, mem_align);
 	file->block_size = offset_align > BLOCK_SIZE_MIN ? offset_align : BLOCK_SIZE_MIN;
-	file->mem_align = mem_align;
-	bounce = mmap(NULL, BOUNCE_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (bounce == MAP_FAILED)
-		return inl_diag_set(diag, -ENOMEM, "'%s': no memory for a bounce buffer", path);
-	file->bounce = bounce;
+	/* So that the segments of one call hold a block at least. */
+	file->mem_align = mem_align > file->block_size / INL_FILE_SEGS ? mem_align : file->block_size / INL_FILE_SEGS;
 	return 0;
 }
 
-static int file_open(struct file *file, const char *path, unsigned flags, struct inl_diag *diag)
+static int file_open(struct inl_file *file, const char *path, unsigned flags, struct inl_diag *diag)
 {
 	int err = open_fd(file, path, flags, diag);
 
@@ -458,7 +565,7 @@ int inl_file_open(const struct inl_spec *spec, unsigned flags, struct inl_diag *
 {
 	const char *path = inl_spec_arg(spec, "path")->text;
 	struct inl_dev_params params = { .writable = flags & INL_OPEN_WRITE, .label = path };
-	struct file *file = file_new();
+	struct inl_file *file = file_new();
 	int err;
 
 	if (!file)
@@ -470,6 +577,7 @@ int inl_file_open(const struct inl_spec *spec, unsigned flags, struct inl_diag *
 	params.size = file->size;
 	params.block_size = file->block_size;
 	params.sector_size = sector_size(file);
+	params.mem_align = file->mem_align;
 	err = inl_dev_new(&ops, file, &params, out);
 	if (err) {
 		inl_diag_set(diag, err, "'%s': cannot make the device", path);

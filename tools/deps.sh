@@ -1,18 +1,20 @@
 #!/bin/sh
-# tools/deps.sh run|test: installs the Debian packages that building (run) or testing (test) needs, if any is missing.
+# tools/deps.sh run|test|bench: installs the Debian packages that building (run), testing or measuring needs, if any is missing.
 # Not here: any other change to the machine; other distributions (HACKING.md lists what is needed in words).
 # Read more: HACKING.md, "Building".
 set -eu
 
-build_set="gcc libc6-dev meson ninja-build pkg-config libssl-dev libext2fs-dev xz-utils"
+build_set="gcc libc6-dev meson ninja-build pkg-config libssl-dev libext2fs-dev liburing-dev xz-utils"
 test_set="libcmocka-dev clang libclang-rt-14-dev python3 e2fsprogs"
+bench_set="fio nbdkit qemu-utils"
 extra_set="acl attr fdisk mandoc" # tests that need these are skipped without them; installed along, never on their own
 
 case "${1-}" in
 run) wanted=$build_set extra= ;;
 test) wanted="$build_set $test_set" extra=$extra_set ;;
+bench) wanted="$build_set $test_set $bench_set" extra=$extra_set ;;
 *)
-	echo "usage: tools/deps.sh run|test" >&2
+	echo "usage: tools/deps.sh run|test|bench" >&2
 	exit 2
 	;;
 esac
