@@ -10,7 +10,9 @@
 
 #define INL_SPEC_LEN_MAX   65536 /* bytes of text */
 #define INL_SPEC_DEPTH_MAX 16	 /* devices on top of each other */
-#define INL_PARAMS_MAX	   6	 /* parameters of one driver, the empty last one included */
+#define INL_PARAMS_MAX	   12	 /* parameters of one driver, the empty last one included */
+#define INL_COMMON_MAX	   3	 /* options that every device takes, the empty last one included */
+#define INL_REPEATS_MAX	   16	 /* arguments of one repeated parameter */
 
 struct inl_spec;
 
@@ -22,13 +24,16 @@ enum inl_param_kind {
 	INL_PARAM_TEXT,
 	INL_PARAM_NUMBER, /* decimal digits */
 	INL_PARAM_SIZE,	  /* bytes: decimal digits and a binary suffix */
+	INL_PARAM_SWITCH, /* on (1) or off (0) */
 	INL_PARAM_FLAG,	  /* an option without a value */
 };
 
 struct inl_param {
 	const char *name;
 	enum inl_param_kind kind;
-	bool option; /* name=value in any order; otherwise required, by position, before the options */
+	bool option;  /* name=value in any order; otherwise by position, before the options */
+	bool many;    /* by position, the last: may be repeated; its driver has no flags */
+	bool may_lack; /* by position, the last, many: may be left out */
 };
 
 struct inl_driver {
@@ -36,6 +41,9 @@ struct inl_driver {
 	struct inl_param params[INL_PARAMS_MAX]; /* ends at a NULL name */
 	int (*open)(const struct inl_spec *spec, unsigned flags, struct inl_diag *diag, struct inl_dev **out);
 };
+
+/* Options of every device, whatever its driver; ends at a NULL name. */
+extern const struct inl_param inl_common_params[INL_COMMON_MAX];
 
 /* The driver of this name (len bytes), or NULL. */
 const struct inl_driver *inl_driver_find(const char *name, size_t len);
@@ -51,15 +59,19 @@ int inl_ram_open(const struct inl_spec *spec, unsigned flags, struct inl_diag *d
 int inl_slice_open(const struct inl_spec *spec, unsigned flags, struct inl_diag *diag, struct inl_dev **out);
 int inl_part_open(const struct inl_spec *spec, unsigned flags, struct inl_diag *diag, struct inl_dev **out);
 int inl_engine_open(const struct inl_spec *spec, unsigned flags, struct inl_diag *diag, struct inl_dev **out);
+int inl_linear_open(const struct inl_spec *spec, unsigned flags, struct inl_diag *diag, struct inl_dev **out);
+int inl_stripe_open(const struct inl_spec *spec, unsigned flags, struct inl_diag *diag, struct inl_dev **out);
+int inl_fault_open(const struct inl_spec *spec, unsigned flags, struct inl_diag *diag, struct inl_dev **out);
 
 /* ---- a parsed SPEC ----------------------------------------------------------------------------------------------- */
 
 struct inl_arg {
 	bool given;
 	unsigned column;       /* of the value, from 1 */
-	char *text;	       /* PATH, TEXT, NUMBER, SIZE: as written, without quotes */
-	uint64_t number;       /* NUMBER, SIZE */
+	char *text;	       /* PATH, TEXT, NUMBER, SIZE, SWITCH: as written, without quotes */
+	uint64_t number;       /* NUMBER, SIZE, SWITCH */
 	struct inl_spec *spec; /* SPEC */
+	struct inl_arg *next;  /* of a repeated parameter: the next, or NULL */
 };
 
 /* One device: a driver and its arguments, each at the index of its parameter. */
@@ -67,6 +79,7 @@ struct inl_spec {
 	const struct inl_driver *driver;
 	unsigned column;
 	struct inl_arg args[INL_PARAMS_MAX];
+	struct inl_arg common[INL_COMMON_MAX];
 };
 
 /*
@@ -83,7 +96,7 @@ void inl_spec_free(struct inl_spec *spec); /* NULL is fine */
 /* Bytes with or without a suffix: 512, 64K, 1MiB, 2GB. Returns 0; -EINVAL; -ERANGE (more than 64 bits). */
 int inl_spec_size(const char *text, size_t len, uint64_t *out);
 
-/* The argument of this name if it was given, else NULL. */
+/* The argument of this name if it was given, else NULL. Of a repeated parameter the first. */
 const struct inl_arg *inl_spec_arg(const struct inl_spec *spec, const char *name);
 
 /* Its number, or the default. */
@@ -93,6 +106,17 @@ uint64_t inl_spec_number(const struct inl_spec *spec, const char *name, uint64_t
 int inl_spec_open(const struct inl_spec *spec, unsigned flags, struct inl_diag *diag, struct inl_dev **out);
 int inl_spec_open_child(const struct inl_spec *spec, const char *name, unsigned flags, struct inl_diag *diag,
 			struct inl_dev **out);
+
+/*
+ * Open the devices of a repeated SPEC argument, in their order.
+ *
+ *   out    room for INL_DEV_MAX_CHILDREN; the caller's to close
+ *
+ * Returns: 0; the first error: then none is open.
+ */
+int inl_spec_open_children(const struct inl_spec *spec, const char *name, unsigned flags, struct inl_diag *diag,
+			   struct inl_dev **out, unsigned *n_out);
+void inl_close_children(struct inl_dev *const *children, unsigned n);
 
 /* inl_diag_set with "SPEC, column N: " before the text. */
 int inl_spec_error(struct inl_diag *diag, int err, unsigned column, const char *fmt, ...)
@@ -108,6 +132,24 @@ int inl_slice_new(const struct inl_dev_ops *ops, struct inl_dev *child, uint64_t
 		  const char *label, struct inl_dev **out);
 void inl_slice_submit(struct inl_dev *dev, struct inl_bio *bio);
 void inl_slice_close(struct inl_dev *dev);
+
+/* ---- stacks of several devices ----------------------------------------------------------------------------------- */
+
+/*
+ * Make a device of n children with an ops structure that has a map: the block size is the largest of theirs, it can be
+ * written if all of them can.
+ *
+ *   priv      freed with free() by inl_stack_close
+ *   unit_max  see struct inl_dev_params
+ *
+ * Returns: 0; -EINVAL; -ENOMEM. On failure priv and the children remain the caller's.
+ */
+int inl_stack_new(const struct inl_dev_ops *ops, void *priv, struct inl_dev *const *children, unsigned n, uint64_t size,
+		  uint32_t unit_max, const char *label, struct inl_dev **out);
+void inl_stack_close(struct inl_dev *dev);
+
+/* The largest block size of n devices. */
+uint32_t inl_stack_block_size(struct inl_dev *const *children, unsigned n);
 
 /* ---- partition tables -------------------------------------------------------------------------------------------- */
 

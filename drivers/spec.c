@@ -5,11 +5,13 @@
  *
  *	spec   = call | path                    a top-level path is taken whole, a nested one ends at ',' or ')'
  *	call   = NAME "(" [ arg { "," arg } ] ")"
- *	arg    = spec | value | OPTION [ "=" value ]
+ *	arg    = spec | value | OPTION [ "=" value ]	by position first, then options
  *	value  = bare | quoted                  bare: anything but , ( ) and double quotes
  *	quoted = '"' { any | '\"' | '\\' } '"'
  *
- * White space around arguments, names and '=' is ignored, within a bare value it is kept.
+ * White space around arguments, names and '=' is ignored, within a bare value it is kept. The last argument by position
+ * may be a repeated one: then what begins with the name of an option and '=' ends the repetition, and among devices so
+ * does any name and '=', lest a misspelt option become a path. Quotes make it a value again.
  */
 #include "drivers/drivers.h"
 #include <assert.h>
@@ -34,6 +36,7 @@ static const char *const kind_wanted[] = {
 	[INL_PARAM_TEXT] = "a value",
 	[INL_PARAM_NUMBER] = "a number",
 	[INL_PARAM_SIZE] = "a size such as 512, 64K or 1MiB",
+	[INL_PARAM_SWITCH] = "on or off",
 };
 
 int inl_spec_error(struct inl_diag *diag, int err, unsigned column, const char *fmt, ...)
@@ -199,6 +202,14 @@ static int parse_text(struct parser *p, enum inl_param_kind kind, struct inl_arg
 	return err;
 }
 
+static int parse_switch(const char *text, uint64_t *out)
+{
+	if (strcmp(text, "on") && strcmp(text, "off"))
+		return -EINVAL;
+	*out = !strcmp(text, "on");
+	return 0;
+}
+
 static int convert(struct parser *p, enum inl_param_kind kind, struct inl_arg *arg)
 {
 	int err;
@@ -207,6 +218,8 @@ static int convert(struct parser *p, enum inl_param_kind kind, struct inl_arg *a
 		err = parse_number(arg->text, &arg->number);
 	else if (kind == INL_PARAM_SIZE)
 		err = inl_spec_size(arg->text, strlen(arg->text), &arg->number);
+	else if (kind == INL_PARAM_SWITCH)
+		err = parse_switch(arg->text, &arg->number);
 	else
 		return 0;
 	if (err == -ERANGE)
@@ -243,47 +256,97 @@ static struct inl_spec *spec_new(const struct parser *p, const struct inl_driver
 	return spec;
 }
 
+static void arg_done(struct inl_arg *arg)
+{
+	struct inl_arg *next = arg->next, *after;
+
+	free(arg->text);
+	inl_spec_free(arg->spec);
+	for (; next; next = after) {
+		after = next->next;
+		free(next->text);
+		inl_spec_free(next->spec);
+		free(next);
+	}
+}
+
 void inl_spec_free(struct inl_spec *spec)
 {
 	if (!spec)
 		return;
-	for (unsigned i = 0; i < INL_PARAMS_MAX; i++) {
-		free(spec->args[i].text);
-		inl_spec_free(spec->args[i].spec);
-	}
+	for (unsigned i = 0; i < INL_PARAMS_MAX; i++)
+		arg_done(&spec->args[i]);
+	for (unsigned i = 0; i < INL_COMMON_MAX; i++)
+		arg_done(&spec->common[i]);
 	free(spec);
 }
 
-/* The first positional parameter without an argument, or NULL. */
+/* The first positional parameter that takes one more argument, or NULL. */
 static const struct inl_param *next_positional(const struct inl_spec *spec)
 {
 	const struct inl_param *params = spec->driver->params;
 
 	for (unsigned i = 0; params[i].name && !params[i].option; i++) {
-		if (!spec->args[i].given)
+		if (!spec->args[i].given || params[i].many)
 			return &params[i];
 	}
 	return NULL;
 }
 
-static const struct inl_param *find_option(const struct inl_driver *driver, const char *name, size_t len)
+/* Is it wrong to go on without an argument of this parameter? */
+static bool is_missing(const struct inl_spec *spec, const struct inl_param *param)
 {
-	for (const struct inl_param *param = driver->params; param->name; param++) {
+	return !spec->args[param - spec->driver->params].given && !param->may_lack;
+}
+
+static const struct inl_param *find_in(const struct inl_param *params, const char *name, size_t len)
+{
+	for (const struct inl_param *param = params; param->name; param++) {
 		if (param->option && strlen(param->name) == len && !memcmp(param->name, name, len))
 			return param;
 	}
 	return NULL;
 }
 
-/* Does OPTION= stand at the current place? */
-static bool at_option(const struct parser *p, const struct inl_driver *driver)
+/* The option of this name, of the driver or of all, and where its argument goes; or NULL. */
+static const struct inl_param *find_option(struct inl_spec *spec, const char *name, size_t len, struct inl_arg **arg)
+{
+	const struct inl_param *param = find_in(spec->driver->params, name, len);
+
+	if (param) {
+		*arg = &spec->args[param - spec->driver->params];
+		return param;
+	}
+	param = find_in(inl_common_params, name, len);
+	if (param)
+		*arg = &spec->common[param - inl_common_params];
+	return param;
+}
+
+/* Length of the NAME if NAME= stands at the current place, else 0. */
+static size_t assignment_len(const struct parser *p)
 {
 	struct parser ahead = *p;
 	size_t len = name_len(p);
 
 	ahead.at += len;
 	skip_space(&ahead);
-	return peek(&ahead) == '=' && find_option(driver, p->text + p->at, len);
+	return peek(&ahead) == '=' ? len : 0;
+}
+
+/* Does OPTION= stand at the current place? */
+static bool at_option(const struct parser *p, struct inl_spec *spec)
+{
+	size_t len = assignment_len(p);
+	struct inl_arg *arg;
+
+	return len && find_option(spec, p->text + p->at, len, &arg);
+}
+
+/* Does the repetition of this parameter end at the current place? */
+static bool at_end_of_many(const struct parser *p, struct inl_spec *spec, const struct inl_param *param)
+{
+	return param->kind == INL_PARAM_SPEC ? assignment_len(p) != 0 : at_option(p, spec);
 }
 
 static int parse_option(struct parser *p, struct inl_spec *spec)
@@ -291,16 +354,15 @@ static int parse_option(struct parser *p, struct inl_spec *spec)
 	const struct inl_driver *driver = spec->driver;
 	const char *name = p->text + p->at;
 	size_t len = name_len(p);
-	const struct inl_param *param = find_option(driver, name, len);
+	struct inl_arg *arg = NULL;
+	const struct inl_param *param = find_option(spec, name, len, &arg);
 	unsigned column = column_of(p, p->at);
-	struct inl_arg *arg;
 
 	if (!len)
 		return inl_spec_error(p->diag, -EINVAL, column, "expected an option: %s", driver->info.usage);
 	if (!param)
 		return inl_spec_error(p->diag, -EINVAL, column, "unknown option '%.*s': %s", len < 32 ? (int)len : 32,
 				      name, driver->info.usage);
-	arg = &spec->args[param - driver->params];
 	if (arg->given)
 		return inl_spec_error(p->diag, -EINVAL, column, "option '%s' given twice", param->name);
 	p->at += len;
@@ -318,27 +380,50 @@ static int parse_option(struct parser *p, struct inl_spec *spec)
 	return parse_value(p, param->kind, arg);
 }
 
-static int parse_arg(struct parser *p, struct inl_spec *spec)
+/* The argument of a positional parameter, or one more of them. */
+static int parse_positional(struct parser *p, struct inl_spec *spec, const struct inl_param *param)
 {
-	const struct inl_param *param = next_positional(spec);
+	struct inl_arg *arg = &spec->args[param - spec->driver->params];
+	unsigned n = 1;
 
-	if (!param)
-		return parse_option(p, spec);
-	if (at_option(p, spec->driver))
-		return inl_spec_error(p->diag, -EINVAL, column_of(p, p->at), "expected %s before the options: %s",
-				      kind_wanted[param->kind], spec->driver->info.usage);
-	return parse_value(p, param->kind, &spec->args[param - spec->driver->params]);
+	if (!arg->given)
+		return parse_value(p, param->kind, arg);
+	for (; arg->next; arg = arg->next)
+		n++;
+	if (++n > INL_REPEATS_MAX)
+		return inl_spec_error(p->diag, -EINVAL, column_of(p, p->at), "more than %d of them: %s", INL_REPEATS_MAX,
+				      spec->driver->info.usage);
+	arg->next = calloc(1, sizeof(*arg));
+	return arg->next ? parse_value(p, param->kind, arg->next) : no_memory(p);
+}
+
+/* in_options: an option was there, what follows can only be options. */
+static int parse_arg(struct parser *p, struct inl_spec *spec, bool *in_options)
+{
+	const struct inl_param *param = *in_options ? NULL : next_positional(spec);
+
+	if (param && is_missing(spec, param)) {
+		if (at_option(p, spec))
+			return inl_spec_error(p->diag, -EINVAL, column_of(p, p->at), "expected %s before the options: %s",
+					      kind_wanted[param->kind], spec->driver->info.usage);
+		return parse_positional(p, spec, param);
+	}
+	if (param && !at_end_of_many(p, spec, param))
+		return parse_positional(p, spec, param);
+	*in_options = true;
+	return parse_option(p, spec);
 }
 
 /* From behind '(' to behind ')'. */
 static int parse_args(struct parser *p, struct inl_spec *spec)
 {
 	const struct inl_param *missing;
+	bool in_options = false;
 	int err;
 
 	skip_space(p);
 	while (peek(p) != ')') {
-		err = parse_arg(p, spec);
+		err = parse_arg(p, spec, &in_options);
 		if (err)
 			return err;
 		skip_space(p);
@@ -352,7 +437,7 @@ static int parse_args(struct parser *p, struct inl_spec *spec)
 			return inl_spec_error(p->diag, -EINVAL, column_of(p, p->at), "expected an argument after ','");
 	}
 	missing = next_positional(spec);
-	if (missing)
+	if (missing && is_missing(spec, missing))
 		return inl_spec_error(p->diag, -EINVAL, column_of(p, p->at), "expected %s: %s",
 				      kind_wanted[missing->kind], spec->driver->info.usage);
 	p->at++;
@@ -458,15 +543,23 @@ int inl_spec_parse(const char *text, size_t len, struct inl_diag *diag, struct i
 
 /* ---- from the tree to devices ------------------------------------------------------------------------------------ */
 
+static const struct inl_arg *find_arg(const struct inl_param *params, const struct inl_arg *args, const char *name)
+{
+	for (unsigned i = 0; params[i].name; i++) {
+		if (!strcmp(params[i].name, name))
+			return &args[i];
+	}
+	return NULL;
+}
+
 const struct inl_arg *inl_spec_arg(const struct inl_spec *spec, const char *name)
 {
-	const struct inl_param *params = spec->driver->params;
-	unsigned i = 0;
+	const struct inl_arg *arg = find_arg(spec->driver->params, spec->args, name);
 
-	while (params[i].name && strcmp(params[i].name, name))
-		i++;
-	assert(params[i].name);
-	return spec->args[i].given ? &spec->args[i] : NULL;
+	if (!arg)
+		arg = find_arg(inl_common_params, spec->common, name);
+	assert(arg);
+	return arg->given ? arg : NULL;
 }
 
 uint64_t inl_spec_number(const struct inl_spec *spec, const char *name, uint64_t def)
@@ -476,15 +569,85 @@ uint64_t inl_spec_number(const struct inl_spec *spec, const char *name, uint64_t
 	return arg ? arg->number : def;
 }
 
+static int set_fallback(struct inl_dev *dev, const struct inl_arg *arg, struct inl_diag *diag)
+{
+	if (arg->number && !inl_dev_fallback(dev))
+		return inl_spec_error(diag, -EINVAL, arg->column, "a device below has fallback=off");
+	inl_dev_set_fallback(dev, arg->number);
+	return 0;
+}
+
+static int set_bounce(struct inl_dev *dev, const struct inl_arg *arg, struct inl_diag *diag)
+{
+	int err = arg->number > SIZE_MAX ? -EINVAL : inl_dev_set_bounce(dev, (size_t)arg->number);
+
+	if (err == -EINVAL)
+		return inl_spec_error(diag, err, arg->column, "bounce memory of %llu bytes: expected 64K to 1G",
+				      (unsigned long long)arg->number);
+	if (err)
+		return inl_spec_error(diag, err, arg->column, "no memory for %llu bytes of bounce memory",
+				      (unsigned long long)arg->number);
+	return 0;
+}
+
+/* The options that every device takes. */
+static int set_common(struct inl_dev *dev, const struct inl_spec *spec, struct inl_diag *diag)
+{
+	const struct inl_arg *fallback = inl_spec_arg(spec, "fallback"), *bounce = inl_spec_arg(spec, "bounce");
+	int err = 0;
+
+	if (fallback)
+		err = set_fallback(dev, fallback, diag);
+	if (!err && bounce)
+		err = set_bounce(dev, bounce, diag);
+	return err;
+}
+
 int inl_spec_open(const struct inl_spec *spec, unsigned flags, struct inl_diag *diag, struct inl_dev **out)
 {
-	return spec->driver->open(spec, flags, diag, out);
+	struct inl_dev *dev;
+	int err = spec->driver->open(spec, flags, diag, &dev);
+
+	if (err)
+		return err;
+	err = set_common(dev, spec, diag);
+	if (err) {
+		inl_dev_close(dev);
+		return err;
+	}
+	*out = dev;
+	return 0;
 }
 
 int inl_spec_open_child(const struct inl_spec *spec, const char *name, unsigned flags, struct inl_diag *diag,
 			struct inl_dev **out)
 {
 	return inl_spec_open(inl_spec_arg(spec, name)->spec, flags, diag, out);
+}
+
+void inl_close_children(struct inl_dev *const *children, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		inl_dev_close(children[i]);
+}
+
+int inl_spec_open_children(const struct inl_spec *spec, const char *name, unsigned flags, struct inl_diag *diag,
+			   struct inl_dev **out, unsigned *n_out)
+{
+	unsigned n = 0;
+	int err;
+
+	_Static_assert(INL_REPEATS_MAX <= INL_DEV_MAX_CHILDREN, "every device of a SPEC has room");
+	for (const struct inl_arg *arg = inl_spec_arg(spec, name); arg; arg = arg->next) {
+		err = inl_spec_open(arg->spec, flags, diag, &out[n]);
+		if (err) {
+			inl_close_children(out, n);
+			return err;
+		}
+		n++;
+	}
+	*n_out = n;
+	return 0;
 }
 
 /* A path that does not exist and looks like a call was most likely meant as one. */
@@ -505,14 +668,16 @@ int inl_dev_open(const char *text, unsigned flags, struct inl_diag *diag, struct
 	struct inl_spec *spec;
 	int err;
 
-	if (flags & ~(unsigned)INL_OPEN_WRITE)
+	if (flags & ~(unsigned)(INL_OPEN_WRITE | INL_OPEN_NO_FALLBACK))
 		return inl_diag_set(diag, -EINVAL, "unknown flags 0x%x", flags);
 	err = inl_spec_parse(text, strlen(text), diag, &spec);
 	if (err)
 		return err;
 	err = check_misspelt(text, diag);
 	if (!err)
-		err = inl_spec_open(spec, flags, diag, out);
+		err = inl_spec_open(spec, flags & INL_OPEN_WRITE, diag, out);
+	if (!err && flags & INL_OPEN_NO_FALLBACK)
+		inl_dev_set_fallback(*out, false);
 	inl_spec_free(spec);
 	return err;
 }

@@ -32,15 +32,44 @@ static const struct inl_driver drivers[] = {
 		inl_part_open,
 	},
 	{
-		{ "engine", "engine(SPEC [, slots=N, modes=NAME+NAME..., unit=N+N..., dun_bytes=N])",
+		{ "engine",
+		  "engine(SPEC [, slots=N, modes=NAME+NAME..., unit=N+N..., dun_bytes=N, keys=raw+wrapped, secret=PATH, "
+		  "threads=N, latency=TIME, faults=RULE+RULE...])",
 		  "emulated inline crypto hardware before a device; slots=0: the key goes with the request" },
 		{ { "device", INL_PARAM_SPEC },
 		  { "slots", INL_PARAM_NUMBER, true },
 		  { "modes", INL_PARAM_TEXT, true },
 		  { "unit", INL_PARAM_TEXT, true },
-		  { "dun_bytes", INL_PARAM_NUMBER, true } },
+		  { "dun_bytes", INL_PARAM_NUMBER, true },
+		  { "keys", INL_PARAM_TEXT, true },
+		  { "secret", INL_PARAM_PATH, true },
+		  { "threads", INL_PARAM_NUMBER, true },
+		  { "latency", INL_PARAM_TEXT, true },
+		  { "faults", INL_PARAM_TEXT, true } },
 		inl_engine_open,
 	},
+	{
+		{ "linear", "linear(SPEC, SPEC, ...)", "devices one after the other" },
+		{ { "device", INL_PARAM_SPEC, .many = true } },
+		inl_linear_open,
+	},
+	{
+		{ "stripe", "stripe(SPEC, SPEC, ... [, chunk=SIZE])", "RAID 0: chunks dealt out to devices in turn" },
+		{ { "device", INL_PARAM_SPEC, .many = true }, { "chunk", INL_PARAM_SIZE, true } },
+		inl_stripe_open,
+	},
+	{
+		{ "fault", "fault(SPEC [, RULE+RULE, ...])",
+		  "a device on which the Nth read, write or flush fails, waits, is torn or dropped, as RULEs say" },
+		{ { "device", INL_PARAM_SPEC },
+		  { "rule", INL_PARAM_TEXT, .many = true, .may_lack = true } },
+		inl_fault_open,
+	},
+};
+
+const struct inl_param inl_common_params[INL_COMMON_MAX] = {
+	{ "fallback", INL_PARAM_SWITCH, true },
+	{ "bounce", INL_PARAM_SIZE, true },
 };
 
 #define N_DRIVERS (sizeof(drivers) / sizeof(drivers[0]))

@@ -32,10 +32,12 @@ static void print_quoted(FILE *out, const char *text)
 
 static void print_spec(FILE *out, const struct inl_spec *spec, unsigned depth);
 
-static void print_arg(FILE *out, const struct inl_param *param, const struct inl_arg *arg, unsigned depth)
+static void print_value(FILE *out, const struct inl_param *param, const struct inl_arg *arg, unsigned depth)
 {
-	CHECK(arg->column >= 1);
+	CHECK(arg->given && arg->column >= 1);
 	CHECK((param->kind == INL_PARAM_SPEC) == (arg->spec != NULL));
+	CHECK((param->kind == INL_PARAM_SPEC || param->kind == INL_PARAM_FLAG) == (arg->text == NULL));
+	CHECK(param->kind != INL_PARAM_SWITCH || arg->number == !strcmp(arg->text, "on"));
 	if (param->option)
 		fprintf(out, "%s%s", param->name, param->kind == INL_PARAM_FLAG ? "" : "=");
 	if (param->kind == INL_PARAM_SPEC)
@@ -46,20 +48,31 @@ static void print_arg(FILE *out, const struct inl_param *param, const struct inl
 		print_quoted(out, arg->text);
 }
 
+/* Every argument of these parameters, a comma before each but the very first. */
+static void print_args(FILE *out, const struct inl_param *params, const struct inl_arg *args, bool *first, unsigned depth)
+{
+	for (unsigned i = 0; params[i].name; i++) {
+		unsigned n = 0;
+
+		CHECK(args[i].given || params[i].option || params[i].may_lack);
+		for (const struct inl_arg *arg = &args[i]; arg && args[i].given; arg = arg->next, n++) {
+			if (!*first)
+				fputc(',', out);
+			*first = false;
+			print_value(out, &params[i], arg, depth);
+		}
+		CHECK(n <= (params[i].many ? INL_REPEATS_MAX : 1));
+	}
+}
+
 static void print_spec(FILE *out, const struct inl_spec *spec, unsigned depth)
 {
-	const struct inl_param *params = spec->driver->params;
+	bool first = true;
 
 	CHECK(depth <= INL_SPEC_DEPTH_MAX);
 	fprintf(out, "%s(", spec->driver->info.name);
-	for (unsigned i = 0; params[i].name; i++) {
-		CHECK(spec->args[i].given || params[i].option);
-		if (!spec->args[i].given)
-			continue;
-		if (i)
-			fputc(',', out);
-		print_arg(out, &params[i], &spec->args[i], depth);
-	}
+	print_args(out, spec->driver->params, spec->args, &first, depth);
+	print_args(out, inl_common_params, spec->common, &first, depth);
 	fputc(')', out);
 }
 

@@ -134,12 +134,21 @@ def nokey(seeds):
                     seeds.add(len(part), part.encode())
 
 
+def rules(seeds):
+    for text in ("write@3=EIO", "read@*=EIO+delay=100us", "write@5=torn:512", "flush@2=drop", "bad=4096..8192", "reset@5",
+                 "program@3..7+evict@1", "latency=100us+io@4", "modes=AES-256-XTS+unit=512", "reset", "delay=100us..300us",
+                 "clear"):
+        seeds.add(text, text.encode())
+
+
 def spec(seeds):
     texts = ["disk.img", "file(disk.img, direct)", "ram(64M)", "ram(1M, block_size=4096)", 
              "slice(dump.bin, offset=1M, length=1G)", "part(disk.img, 2)", "engine(disk.img, slots=1)",
              "engine(part(slice(ram(8M), offset=512), 1), slots=0, dun_bytes=8)",
              "engine(ram(1M), modes=aes-256-xts+aes-128-cbc-essiv, unit=512+4096)", 'file("a, \\"b\\" (c)\\\\", direct)',
-             " slice ( a b.img , offset = 4 KiB ) ", "./part(1)"]
+             " slice ( a b.img , offset = 4 KiB ) ", "./part(1)",
+             'linear(a.img, file(b.img, direct), "c=d", fallback=on)', "stripe(ram(1M), ram(2M), chunk = 16K, bounce=1M)",
+             "fault(a.img, write@3=torn:512+read@*=EIO, delay=100us, flush@2=drop, fallback=off)"]
     for text in texts:
         seeds.add(text, text.encode())
 
@@ -214,7 +223,7 @@ def journal(seeds):
             sys.exit("no revoke block in the journal")
 
 
-MAKERS = {f.__name__: f for f in (context, dirblock, extent, symlink, xattr, nokey, spec, image, journal)}
+MAKERS = {f.__name__: f for f in (context, dirblock, extent, symlink, xattr, nokey, spec, rules, image, journal)}
 
 
 def main():

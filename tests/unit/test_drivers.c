@@ -242,25 +242,41 @@ static bool all_zero(const uint8_t *bytes, size_t len)
 
 /* ---- SPEC: parsing ----------------------------------------------------------------------------------------------- */
 
-static size_t dump(const struct inl_spec *spec, char *buf, size_t size)
+static size_t dump(const struct inl_spec *spec, char *buf, size_t size);
+
+static size_t dump_value(const struct inl_param *param, const struct inl_arg *arg, char *buf, size_t size)
 {
-	const struct inl_param *params = spec->driver->params;
-	size_t n = (size_t)snprintf(buf, size, "%s[", spec->driver->info.name);
+	if (arg->spec)
+		return dump(arg->spec, buf, size);
+	if (param->kind == INL_PARAM_NUMBER || param->kind == INL_PARAM_SIZE || param->kind == INL_PARAM_SWITCH)
+		return (size_t)snprintf(buf, size, "%llu", (unsigned long long)arg->number);
+	return (size_t)snprintf(buf, size, "%s", arg->text ? arg->text : "yes");
+}
+
+/* "name=value;": of a repeated parameter "name=value;value;". */
+static size_t dump_args(const struct inl_param *params, const struct inl_arg *args, char *buf, size_t size)
+{
+	size_t n = 0;
 
 	for (unsigned i = 0; params[i].name; i++) {
-		const struct inl_arg *arg = &spec->args[i];
-
-		if (!arg->given)
+		if (!args[i].given)
 			continue;
-		n += (size_t)snprintf(buf + n, size - n, "%s%s=", i ? ";" : "", params[i].name);
-		if (arg->spec)
-			n += dump(arg->spec, buf + n, size - n);
-		else if (params[i].kind == INL_PARAM_NUMBER || params[i].kind == INL_PARAM_SIZE)
-			n += (size_t)snprintf(buf + n, size - n, "%llu", (unsigned long long)arg->number);
-		else
-			n += (size_t)snprintf(buf + n, size - n, "%s", arg->text ? arg->text : "yes");
+		n += (size_t)snprintf(buf + n, size - n, "%s=", params[i].name);
+		for (const struct inl_arg *arg = &args[i]; arg; arg = arg->next) {
+			n += dump_value(&params[i], arg, buf + n, size - n);
+			n += (size_t)snprintf(buf + n, size - n, ";");
+		}
 	}
-	return n + (size_t)snprintf(buf + n, size - n, "]");
+	return n;
+}
+
+static size_t dump(const struct inl_spec *spec, char *buf, size_t size)
+{
+	size_t n = (size_t)snprintf(buf, size, "%s[", spec->driver->info.name);
+
+	n += dump_args(spec->driver->params, spec->args, buf + n, size - n);
+	n += dump_args(inl_common_params, spec->common, buf + n, size - n);
+	return n - 1 + (size_t)snprintf(buf + n - 1, size - n + 1, "]");
 }
 
 static void test_spec_parses(void **state)
@@ -294,6 +310,19 @@ static void test_spec_parses(void **state)
 		  "slice[device=part[device=ram[size=1099511627776];number=3];offset=18446742974197923840]" },
 		{ "engine(x, modes=aes-256-xts+adiantum, unit=512+4K, slots=1)",
 		  "engine[device=file[path=x];slots=1;modes=aes-256-xts+adiantum;unit=512+4K]" },
+		{ "linear(x)", "linear[device=file[path=x]]" },
+		{ "linear(a=b, ram(1M) , \"c=d\",e f=g)",
+		  "linear[device=file[path=a=b];ram[size=1048576];file[path=c=d];file[path=e f=g]]" },
+		{ "linear(stripe(x, y, chunk=4K), z, fallback = off)",
+		  "linear[device=stripe[device=file[path=x];file[path=y];chunk=4096];file[path=z];fallback=0]" },
+		{ "stripe(x, fallback=on, chunk=1M, bounce=64K)",
+		  "stripe[device=file[path=x];chunk=1048576;fallback=1;bounce=65536]" },
+		{ "fault(x)", "fault[device=file[path=x]]" },
+		{ "fault(x, bounce=1M)", "fault[device=file[path=x];bounce=1048576]" },
+		{ "fault(x, write@3=EIO+flush@*=drop, delay=100us, \"fallback=off\", fallback=off)",
+		  "fault[device=file[path=x];rule=write@3=EIO+flush@*=drop;delay=100us;fallback=off;fallback=0]" },
+		{ "file(x, bounce=1, direct)", "file[path=x;direct=yes;bounce=1]" },
+		{ "file(\"fallback=off\")", "file[path=fallback=off]" },
 	};
 	char tree[1024];
 
@@ -310,8 +339,10 @@ static void test_spec_parses(void **state)
 	inl_spec_free(NULL);
 }
 
-#define KNOWN       "(known: file, ram, slice, part, engine)"
+#define KNOWN       "(known: file, ram, slice, part, engine, linear, stripe, fault)"
 #define SLICE       "slice(SPEC [, offset=N, length=N])"
+#define LINEAR      "linear(SPEC, SPEC, ...)"
+#define STRIPE      "stripe(SPEC, SPEC, ... [, chunk=SIZE])"
 #define WANT_DEVICE "expected a device: a path or NAME(...)"
 #define WANT_SIZE   "expected a size such as 512, 64K or 1MiB"
 
@@ -364,6 +395,25 @@ static void test_spec_refuses(void **state)
 		{ "file(x\"y\")", 7, "'\"' within a value: put the value in double quotes" },
 		{ "file(a(b))", 7, "'(' within a value: put the value in double quotes" },
 		{ "engine(x, modes=)", 17, "expected a value" },
+		{ "linear()", 8, WANT_DEVICE ": " LINEAR },
+		{ "linear(fallback=on)", 8, WANT_DEVICE " before the options: " LINEAR },
+		{ "linear(x,)", 10, "expected an argument after ','" },
+		{ "linear(x, , y)", 11, WANT_DEVICE },
+		{ "linear(x, chunk=4K)", 11, "unknown option 'chunk': " LINEAR },
+		{ "linear(a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q)", 40, "more than 16 of them: " LINEAR },
+		{ "stripe(x, chnk=4K)", 11, "unknown option 'chnk': " STRIPE },
+		{ "stripe(x, chunk=4K, y)", 21, "unknown option 'y': " STRIPE },
+		{ "stripe(x, y, prt(z, 1))", 14, "unknown driver 'prt' " KNOWN },
+		{ "fault(write@1=EIO", 18, "expected ',' or ')'" },
+		{ "fault(x, )", 10, "expected an argument after ','" },
+		{ "fault(x, , y)", 10, "expected a value" },
+		{ "fault(x, fallback=off, write@1=EIO)", 24, "unknown option 'write': fault(SPEC [, RULE+RULE, ...])" },
+		{ "slice(x, fallback)", 18, "expected '=' and on or off after 'fallback'" },
+		{ "slice(x, fallback=)", 19, "expected on or off" },
+		{ "slice(x, fallback=yes)", 19, "expected on or off" },
+		{ "slice(x, fallback=on, fallback=on)", 23, "option 'fallback' given twice" },
+		{ "slice(x, bounce=many)", 17, WANT_SIZE },
+		{ "slice(fallback=on)", 7, WANT_DEVICE " before the options: " SLICE },
 	};
 
 	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -394,6 +444,7 @@ static char *nest(unsigned n)
 
 static void test_spec_limits(void **state)
 {
+	static const char wide[] = "linear(a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,linear(p,q))";
 	char *text = nest(15), *longest = malloc(65537);
 	struct inl_diag diag = { 0 };
 	struct inl_spec *spec;
@@ -419,6 +470,10 @@ static void test_spec_limits(void **state)
 	diag = (struct inl_diag){ 0 };
 	assert_int_equal(inl_spec_parse("ram(1M\0)", 8, &diag, &spec), -EINVAL);
 	assert_string_equal(diag.text, "SPEC, column 7: expected no NUL byte");
+	/* A tree may be as wide as it is deep. */
+	assert_int_equal(inl_spec_parse(wide, strlen(wide), NULL, &spec), 0);
+	inl_spec_free(spec);
+
 	/* The length counts, not a NUL behind it. */
 	assert_int_equal(inl_spec_parse("ram(1M)trash", 7, NULL, &spec), 0);
 	inl_spec_free(spec);
@@ -474,7 +529,7 @@ static void test_table(void **state)
 		assert_int_equal(info->usage[strlen(info->name)], '(');
 		assert_string_equal(inl_driver_find(info->name, strlen(info->name))->info.name, info->name);
 	}
-	assert_int_equal(n, 5);
+	assert_int_equal(n, 8);
 	assert_null(inl_driver_find("fil", 3));
 	assert_null(inl_driver_find("files", 5));
 }
@@ -496,6 +551,50 @@ static void test_open_misspelt(void **state)
 	assert_string_equal(inl_dev_driver(dev), "file");
 	inl_dev_close(dev);
 	assert_int_equal(chdir("/"), 0);
+}
+
+/* ---- options of every device ------------------------------------------------------------------------------------- */
+
+static void test_open_fallback(void **state)
+{
+	struct inl_dev *dev = open_dev("ram(1M)", 0);
+
+	assert_true(inl_dev_fallback(dev));
+	inl_dev_close(dev);
+	dev = open_dev("slice(ram(1M), fallback=off)", 0);
+	assert_false(inl_dev_fallback(dev));
+	assert_true(inl_dev_fallback(inl_dev_child(dev, 0)));
+	inl_dev_close(dev);
+	/* What is on top of it has none either, and cannot have it back. */
+	dev = open_dev("slice(ram(1M, fallback=off))", 0);
+	assert_false(inl_dev_fallback(dev));
+	inl_dev_close(dev);
+	refuses("slice(ram(1M, fallback=off), fallback=on)", 0, -EINVAL,
+		"SPEC, column 39: a device below has fallback=off");
+	dev = open_dev("slice(ram(1M, fallback=on), fallback=on)", 0);
+	assert_true(inl_dev_fallback(dev));
+	inl_dev_close(dev);
+
+	/* The flag means the topmost device, whatever the SPEC says. */
+	dev = open_dev("slice(ram(1M), fallback=on)", INL_OPEN_NO_FALLBACK | INL_OPEN_WRITE);
+	assert_false(inl_dev_fallback(dev));
+	assert_true(inl_dev_fallback(inl_dev_child(dev, 0)));
+	assert_true(inl_dev_writable(dev));
+	inl_dev_close(dev);
+	refuses("ram(1M)", INL_OPEN_NO_FALLBACK | 4, -EINVAL, "unknown flags 0x6");
+}
+
+static void test_open_bounce(void **state)
+{
+	struct inl_dev *dev = open_dev("ram(1M, bounce=64K)", INL_OPEN_WRITE);
+
+	inl_dev_close(dev);
+	inl_dev_close(open_dev("slice(ram(1M, bounce=100000), bounce=1G)", 0));
+	refuses("ram(1M, bounce=65535)", 0, -EINVAL,
+		"SPEC, column 16: bounce memory of 65535 bytes: expected 64K to 1G");
+	refuses("slice(ram(1M, bounce=1025M))", 0, -EINVAL,
+		"SPEC, column 22: bounce memory of 1074790400 bytes: expected 64K to 1G");
+	refuses("ram(1M, bounce=0)", 0, -EINVAL, "SPEC, column 16");
 }
 
 /* ---- ram --------------------------------------------------------------------------------------------------------- */
@@ -1962,6 +2061,8 @@ int main(void)
 		cmocka_unit_test(test_spec_sizes),
 		cmocka_unit_test(test_table),
 		cmocka_unit_test(test_open_misspelt),
+		cmocka_unit_test(test_open_fallback),
+		cmocka_unit_test(test_open_bounce),
 		cmocka_unit_test(test_ram),
 		cmocka_unit_test(test_ram_options),
 		cmocka_unit_test(test_file),

@@ -427,6 +427,50 @@ static void test_timers(void **state)
 	lab_free(&lab, dev);
 }
 
+static struct {
+	struct inl_queue *queue;
+	uint64_t until;
+	unsigned n_rounds;
+	bool stop;
+} greedy;
+
+static void submit_again(struct inl_bio *bio)
+{
+	greedy.n_rounds++;
+	if (!greedy.stop && inl_now_ns() < greedy.until)
+		assert_int_equal(inl_queue_submit(greedy.queue, bio), 0);
+}
+
+static void stop_greedy(struct inl_bio *bio)
+{
+	flow_done(bio);
+	greedy.stop = true;
+}
+
+/* A callback that submits for ever to what is done at once starves neither other bios nor the caller. */
+static void test_nobody_starves(void **state)
+{
+	struct inl_dev *dev;
+	uint64_t begin;
+
+	assert_int_equal(inl_dev_open("linear(ram(1M), fault(ram(1M), delay=1ms))", INL_OPEN_WRITE, NULL, &dev), 0);
+	assert_int_equal(inl_queue_new(dev, 2, &greedy.queue), 0);
+	greedy.until = inl_now_ns() + 20000000000;
+	prepare(0, INL_READ, 256, NULL, 0)->done = stop_greedy;
+	assert_int_equal(inl_queue_submit(greedy.queue, &flows[0].bio), 0);
+	prepare(1, INL_READ, 0, NULL, 0)->done = submit_again;
+	begin = inl_now_ns();
+	assert_int_equal(inl_queue_submit(greedy.queue, &flows[1].bio), 0);
+	assert_true(inl_now_ns() - begin < 10000000000);
+	while (inl_queue_n_busy(greedy.queue))
+		inl_queue_reap(greedy.queue, 1);
+	assert_true(greedy.stop && inl_now_ns() < greedy.until);
+	assert_true(greedy.n_rounds > 10);
+	check_done(1, 0);
+	inl_queue_free(greedy.queue);
+	inl_dev_close(dev);
+}
+
 /* ---- merging ------------------------------------------------------------------------------------------------------------ */
 
 static void submit_all(struct inl_queue *queue, unsigned n)
@@ -691,6 +735,7 @@ int main(void)
 		cmocka_unit_test(test_other_thread_refused),
 		cmocka_unit_test(test_waiting_in_callback),
 		cmocka_unit_test(test_timers),
+		cmocka_unit_test(test_nobody_starves),
 		cmocka_unit_test(test_merge_plain),
 		cmocka_unit_test(test_never_merged),
 		cmocka_unit_test(test_merged_error),
