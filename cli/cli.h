@@ -1,6 +1,6 @@
 /*
  * cli/cli.h: what the subcommands share: options, exit codes, messages, an open volume, sorted listings.
- * Not here: output formats (cli/text.h, cli/json.h); the parts of `get` (cli/get.h).
+ * Not here: output formats (cli/text.h, cli/json.h); the parts of `get` (cli/get.h) and of `bench` (cli/bench.h).
  * Read more: doc/inlay.1.
  */
 #ifndef INLAY_CLI_CLI_H
@@ -36,6 +36,24 @@ enum inl_opt {
 	INL_OPT_VERBOSE,
 	INL_OPT_V1,
 	INL_OPT_HEX, /* of keyid: the key on standard input is hex text */
+	INL_OPT_RW,
+	INL_OPT_READ,
+	INL_OPT_BS,
+	INL_OPT_DEPTH,
+	INL_OPT_THREADS,
+	INL_OPT_TIME,
+	INL_OPT_COUNT,
+	INL_OPT_PATTERN,
+	INL_OPT_SIZE,
+	INL_OPT_MADE_KEY, /* of bench: --key, but none or one that is made */
+	INL_OPT_UNIT,
+	INL_OPT_KEYS,
+	INL_OPT_ZIPF,
+	INL_OPT_PLUG,
+	INL_OPT_FLUSH,
+	INL_OPT_SEED,
+	INL_OPT_SAMPLE,
+	INL_OPT_OVERWRITE,
 	INL_OPT_HELP,
 	INL_OPT_MAX
 };
@@ -46,6 +64,7 @@ enum inl_opt {
 struct inl_cli {
 	const struct inl_cli_command *command;
 	bool given[INL_OPT_MAX];
+	const char *values[INL_OPT_MAX]; /* as written; of those that can be repeated the last; NULL: none */
 	struct {
 		const char *file;
 		bool hex;
@@ -65,7 +84,7 @@ struct inl_cli_command {
 	const char *usage;                                        /* the operands */
 	const char *summary;                                      /* one line */
 	const char *help;                                         /* more lines; may be "" */
-	uint8_t options[12];                                      /* of enum inl_opt, up to INL_OPT_END */
+	uint8_t options[24];                                      /* of enum inl_opt, up to INL_OPT_END */
 	int min_args, max_args;                                   /* operands; max -1: any number */
 	int (*run)(struct inl_cli *cli, int n_args, char **args); /* returns an exit code */
 };
@@ -78,6 +97,7 @@ int inl_cli_cat(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_get(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_keyid(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_device(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_bench(struct inl_cli *cli, int n_args, char **args);
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
 
@@ -101,6 +121,26 @@ const char *inl_cli_why(int err);
 
 /* The first of two exit codes that is not 0. */
 int inl_cli_worse(int a, int b);
+
+/* ---- values of options ------------------------------------------------------------------------------------------- */
+
+/* "--depth" */
+const char *inl_cli_option_name(enum inl_opt opt, char name[32]);
+
+/*
+ * The value of an option, min .. max; *out stays as it is where the option was not given.
+ *
+ *   number  decimal digits
+ *   size    bytes, written as in a SPEC: 512, 64K, 1MiB
+ *   real    digits, and a fraction after a point
+ *   word    one of words, which ends in NULL: its index
+ *
+ * Returns: 0 or an exit code; the message is printed.
+ */
+int inl_cli_number(const struct inl_cli *cli, enum inl_opt opt, uint64_t min, uint64_t max, uint64_t *out);
+int inl_cli_size(const struct inl_cli *cli, enum inl_opt opt, uint64_t min, uint64_t max, uint64_t *out);
+int inl_cli_real(const struct inl_cli *cli, enum inl_opt opt, double min, double max, double *out);
+int inl_cli_word(const struct inl_cli *cli, enum inl_opt opt, const char *const *words, unsigned *out);
 
 /* ---- keys -------------------------------------------------------------------------------------------------------- */
 
@@ -146,8 +186,21 @@ int inl_cli_device_error(const struct inl_cli *cli, const char *spec, int err, c
 /* Close what is open and free the keys; prints the counters if they were asked for. */
 void inl_cli_close(struct inl_cli *cli);
 
-/* Print the counters of a device and of those below it. */
+/* Print the counters of a device and of those below it, one line each. */
 void inl_cli_counters(FILE *out, const struct inl_dev *dev);
+
+/* The counters of a device and of those below it as they are now, for the two below; free() it. */
+struct inl_counters *inl_cli_counters_take(const struct inl_dev *dev);
+
+/*
+ * Print what a stack has counted since then as a tree; describe it as JSON, with the counters since then.
+ *
+ *   since   of the same stack; NULL: since it was opened
+ */
+struct inl_json;
+void inl_cli_counters_tree(const struct inl_dev *dev, const struct inl_counters *since);
+void inl_cli_json_device(struct inl_json *json, const char *key, const struct inl_dev *dev,
+			 const struct inl_counters *since);
 
 /* Directories that were entered already: a damaged volume may have loops. One bit per inode, paged in on demand. */
 struct inl_seen {

@@ -1,5 +1,5 @@
 /*
- * cli/device.c: `inlay device`: a stack of devices, from the top down; the counters of one.
+ * cli/device.c: `inlay device`: a stack of devices as a tree; the counters of one.
  * Not here: the drivers and their SPEC language (the library).
  * Read more: doc/inlay.1, "DEVICES".
  */
@@ -19,7 +19,8 @@ static const struct {
 	ROW(reads), ROW(writes), ROW(flushes), ROW(bytes_read), ROW(bytes_written),
 	ROW(fallback_units_decrypted), ROW(fallback_units_encrypted), ROW(engine_units_decrypted),
 	ROW(engine_units_encrypted), ROW(slot_hits), ROW(slot_programs), ROW(slot_waits), ROW(slot_evictions),
-	ROW(bounce_waits), ROW(keys_started), ROW(keys_evicted), ROW(errors),
+	ROW(slot_program_failures), ROW(slot_evict_failures), ROW(resets), ROW(bounce_waits), ROW(splits), ROW(merges),
+	ROW(keys_started), ROW(keys_evicted), ROW(errors),
 #undef ROW
 };
 
@@ -33,23 +34,67 @@ static uint64_t counter(const struct inl_counters *counters, size_t i)
 	return value;
 }
 
-/* Those that are not zero, on one line. */
-static void put_counters(FILE *out, const struct inl_dev *dev)
+/*
+ * The counters of a device, less what they were before. The array goes along with a walk from the top down: *since is
+ * moved to the next device; NULL: since the device was opened.
+ */
+static void take(const struct inl_dev *dev, const struct inl_counters **since, struct inl_counters *out)
 {
-	struct inl_counters counters = { 0 };
+	inl_dev_counters(dev, out);
+	if (!*since)
+		return;
+	for (size_t i = 0; i < N_COUNTERS; i++) {
+		uint64_t value = counter(out, i) - counter(*since, i);
+
+		memcpy((char *)out + counter_rows[i].offset, &value, sizeof(value));
+	}
+	++*since;
+}
+
+static size_t count_devices(const struct inl_dev *dev)
+{
+	const struct inl_dev *child;
+	size_t n = 1;
+
+	for (unsigned i = 0; (child = inl_dev_child(dev, i)); i++)
+		n += count_devices(child);
+	return n;
+}
+
+static struct inl_counters *take_all(const struct inl_dev *dev, struct inl_counters *out)
+{
+	const struct inl_dev *child;
+
+	inl_dev_counters(dev, out++);
+	for (unsigned i = 0; (child = inl_dev_child(dev, i)); i++)
+		out = take_all(child, out);
+	return out;
+}
+
+struct inl_counters *inl_cli_counters_take(const struct inl_dev *dev)
+{
+	struct inl_counters *all = inl_cli_alloc(count_devices(dev) * sizeof(*all));
+
+	take_all(dev, all);
+	return all;
+}
+
+/* Those that are not zero, on one line. */
+static void put_counters(FILE *out, const struct inl_counters *counters)
+{
 	bool any = false;
 
-	inl_dev_counters(dev, &counters);
 	for (size_t i = 0; i < N_COUNTERS; i++) {
-		if (counter(&counters, i))
-			fprintf(out, "%s%s %" PRIu64, any ? ", " : "", counter_rows[i].name, counter(&counters, i));
-		any |= counter(&counters, i) != 0;
+		if (counter(counters, i))
+			fprintf(out, "%s%s %" PRIu64, any ? ", " : "", counter_rows[i].name, counter(counters, i));
+		any |= counter(counters, i) != 0;
 	}
 	fputs(any ? "\n" : "all zero\n", out);
 }
 
 static void counters_below(FILE *out, const struct inl_dev *dev, unsigned depth)
 {
+	struct inl_counters counters = { 0 };
 	const struct inl_dev *child;
 
 	fprintf(out, "%*s%s", (int)depth * 2, "", inl_dev_driver(dev));
@@ -59,7 +104,8 @@ static void counters_below(FILE *out, const struct inl_dev *dev, unsigned depth)
 		fputs(")", out);
 	}
 	fputs(": ", out);
-	put_counters(out, dev);
+	inl_dev_counters(dev, &counters);
+	put_counters(out, &counters);
 	for (unsigned i = 0; (child = inl_dev_child(dev, i)); i++)
 		counters_below(out, child, depth + 1);
 }
@@ -67,6 +113,61 @@ static void counters_below(FILE *out, const struct inl_dev *dev, unsigned depth)
 void inl_cli_counters(FILE *out, const struct inl_dev *dev)
 {
 	counters_below(out, dev, 0);
+}
+
+/* ---- the drawing ------------------------------------------------------------------------------------------------- */
+
+/* Where in the tree a device hangs; NULL: at the top. */
+struct branch {
+	const struct branch *up;
+	bool more; /* another child follows */
+};
+
+static void put_bars(const struct branch *branch)
+{
+	if (!branch)
+		return;
+	put_bars(branch->up);
+	fputs(branch->more ? "\xe2\x94\x82   " : "    ", stdout);
+}
+
+static void put_name(const struct branch *branch, const struct inl_dev *dev)
+{
+	if (branch) {
+		put_bars(branch->up);
+		fputs(branch->more ? "\xe2\x94\x9c\xe2\x94\x80\xe2\x94\x80 "
+				   : "\xe2\x94\x94\xe2\x94\x80\xe2\x94\x80 ", stdout);
+	}
+	fputs(inl_dev_driver(dev), stdout);
+	if (inl_dev_label(dev)[0]) {
+		fputs(": ", stdout);
+		inl_text_name(inl_dev_label(dev), strlen(inl_dev_label(dev)));
+	}
+	putchar('\n');
+}
+
+/* The start of a line about a device: bars, and what the line is about. */
+static void put_field(const struct branch *branch, const struct inl_dev *dev, const char *name)
+{
+	put_bars(branch);
+	fputs(inl_dev_child(dev, 0) ? "\xe2\x94\x82 " : "  ", stdout);
+	printf("%-14s", name);
+}
+
+typedef void put_fields_fn(const struct branch *branch, const struct inl_dev *dev, const struct inl_counters **since);
+
+static void put_tree(const struct branch *branch, const struct inl_dev *dev, put_fields_fn *put_fields,
+		     const struct inl_counters **since)
+{
+	const struct inl_dev *child;
+
+	put_name(branch, dev);
+	put_fields(branch, dev, since);
+	for (unsigned i = 0; (child = inl_dev_child(dev, i)); i++) {
+		struct branch below = { branch, inl_dev_child(dev, i + 1) };
+
+		put_tree(&below, child, put_fields, since);
+	}
 }
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
@@ -84,33 +185,35 @@ static const char *key_types(uint32_t types)
 	return "none";
 }
 
-static void print_caps(const struct inl_dev *dev, int indent)
+static void put_caps(const struct branch *branch, const struct inl_dev *dev)
 {
-	struct inl_caps now, *caps = &now;
+	struct inl_caps caps = { 0 };
 	char sizes[128];
 	bool any = false;
 
-	inl_dev_caps(dev, &now);
+	inl_dev_caps(dev, &caps);
 	for (int mode = 1; mode < INL_BLK_MODE_MAX; mode++) {
-		if (!caps->modes[mode])
+		if (!caps.modes[mode])
 			continue;
-		inl_text_sizes(caps->modes[mode], sizes, sizeof(sizes));
-		printf("%*s%s%s, data units of %s bytes\n", indent, "", any ? "              " : "engine does   ",
-		       inl_blk_mode_name((enum inl_blk_mode)mode), sizes);
+		inl_text_sizes(caps.modes[mode], sizes, sizeof(sizes));
+		put_field(branch, dev, any ? "" : "engine does");
+		printf("%s, data units of %s bytes\n", inl_blk_mode_name((enum inl_blk_mode)mode), sizes);
 		any = true;
 	}
-	if (!any)
-		printf("%*sengine does   nothing: the software fallback encrypts and decrypts\n", indent, "");
+	put_field(branch, dev, any ? "" : "engine does");
+	if (any)
+		printf("DUNs of up to %" PRIu32 " bytes, keys: %s\n", caps.max_dun_bytes, key_types(caps.key_types));
 	else
-		printf("%*s              DUNs of up to %" PRIu32 " bytes, keys: %s\n", indent, "", caps->max_dun_bytes,
-		       key_types(caps->key_types));
+		puts("nothing");
+	put_field(branch, dev, "fallback");
+	puts(inl_dev_fallback(dev) ? "yes" : "no: keys that no engine serves are refused");
 }
 
-static void print_slots(const struct inl_dev *dev, int indent)
+static void put_slots(const struct branch *branch, const struct inl_dev *dev)
 {
 	int n = inl_dev_n_slots(dev);
 
-	printf("%*skey slots     ", indent, "");
+	put_field(branch, dev, "key slots");
 	if (n < 0)
 		puts("none: no engine of its own");
 	else if (!n)
@@ -119,28 +222,31 @@ static void print_slots(const struct inl_dev *dev, int indent)
 		printf("%d\n", n);
 }
 
-static void print_device(const struct inl_dev *dev, unsigned depth)
+static void put_counter_field(const struct branch *branch, const struct inl_dev *dev, const struct inl_counters **since)
 {
-	int indent = (int)depth * 4;
-	const struct inl_dev *child;
+	struct inl_counters counters = { 0 };
+
+	take(dev, since, &counters);
+	put_field(branch, dev, "counters");
+	put_counters(stdout, &counters);
+}
+
+static void put_fields(const struct branch *branch, const struct inl_dev *dev, const struct inl_counters **since)
+{
 	char size[16];
 
-	printf("%*s%s", indent, "", inl_dev_driver(dev));
-	if (inl_dev_label(dev)[0]) {
-		printf(": ");
-		inl_text_name(inl_dev_label(dev), strlen(inl_dev_label(dev)));
-	}
-	putchar('\n');
-	indent += 2;
-	printf("%*ssize          %" PRIu64 " bytes (%s)\n", indent, "", inl_dev_size(dev),
-	       inl_text_size(inl_dev_size(dev), size));
-	printf("%*sblock size    %" PRIu32 "\n", indent, "", inl_dev_block_size(dev));
-	print_slots(dev, indent);
-	print_caps(dev, indent);
-	printf("%*scounters      ", indent, "");
-	put_counters(stdout, dev);
-	for (unsigned i = 0; (child = inl_dev_child(dev, i)); i++)
-		print_device(child, depth + 1);
+	put_field(branch, dev, "size");
+	printf("%" PRIu64 " bytes (%s)\n", inl_dev_size(dev), inl_text_size(inl_dev_size(dev), size));
+	put_field(branch, dev, "block size");
+	printf("%" PRIu32 "\n", inl_dev_block_size(dev));
+	put_slots(branch, dev);
+	put_caps(branch, dev);
+	put_counter_field(branch, dev, since);
+}
+
+void inl_cli_counters_tree(const struct inl_dev *dev, const struct inl_counters *since)
+{
+	put_tree(NULL, dev, put_counter_field, &since);
 }
 
 static void print_drivers(void)
@@ -177,32 +283,46 @@ static void json_caps(struct inl_json *json, const struct inl_caps *caps)
 	inl_json_close(json, '}');
 }
 
-static void json_device(struct inl_json *json, const char *key, const struct inl_dev *dev)
+static void json_counters(struct inl_json *json, const struct inl_dev *dev, const struct inl_counters **since)
 {
 	struct inl_counters counters = { 0 };
+
+	take(dev, since, &counters);
+	inl_json_open(json, "counters", '{');
+	for (size_t i = 0; i < N_COUNTERS; i++)
+		inl_json_u64(json, counter_rows[i].name, counter(&counters, i));
+	inl_json_close(json, '}');
+}
+
+static void json_device(struct inl_json *json, const char *key, const struct inl_dev *dev,
+			const struct inl_counters **since)
+{
+	struct inl_caps caps = { 0 };
 	const struct inl_dev *child;
-	struct inl_caps caps;
 
 	inl_dev_caps(dev, &caps);
-	inl_dev_counters(dev, &counters);
 	inl_json_open(json, key, '{');
 	inl_json_text(json, "driver", inl_dev_driver(dev));
 	inl_json_name(json, "label", inl_dev_label(dev), strlen(inl_dev_label(dev)));
 	inl_json_u64(json, "size", inl_dev_size(dev));
 	inl_json_u64(json, "block_size", inl_dev_block_size(dev));
 	inl_json_bool(json, "writable", inl_dev_writable(dev));
+	inl_json_bool(json, "fallback", inl_dev_fallback(dev));
 	inl_json_bool(json, "engine", inl_dev_n_slots(dev) >= 0);
 	inl_json_u64(json, "slots", inl_dev_n_slots(dev) < 0 ? 0 : (uint64_t)inl_dev_n_slots(dev));
 	json_caps(json, &caps);
-	inl_json_open(json, "counters", '{');
-	for (size_t i = 0; i < N_COUNTERS; i++)
-		inl_json_u64(json, counter_rows[i].name, counter(&counters, i));
-	inl_json_close(json, '}');
+	json_counters(json, dev, since);
 	inl_json_open(json, "children", '[');
 	for (unsigned i = 0; (child = inl_dev_child(dev, i)); i++)
-		json_device(json, NULL, child);
+		json_device(json, NULL, child, since);
 	inl_json_close(json, ']');
 	inl_json_close(json, '}');
+}
+
+void inl_cli_json_device(struct inl_json *json, const char *key, const struct inl_dev *dev,
+			 const struct inl_counters *since)
+{
+	json_device(json, key, dev, &since);
 }
 
 static void json_drivers(void)
@@ -225,6 +345,7 @@ static void json_drivers(void)
 
 int inl_cli_device(struct inl_cli *cli, int n_args, char **args)
 {
+	const struct inl_counters *since = NULL;
 	bool json = cli->given[INL_OPT_JSON];
 	struct inl_diag diag = { 0 };
 	struct inl_json writer = { 0 };
@@ -238,8 +359,8 @@ int inl_cli_device(struct inl_cli *cli, int n_args, char **args)
 	if (err)
 		return inl_cli_device_error(cli, args[0], err, &diag, INL_EXIT_FAILED);
 	if (json)
-		json_device(&writer, NULL, cli->dev);
+		json_device(&writer, NULL, cli->dev, &since);
 	else
-		print_device(cli->dev, 0);
+		put_tree(NULL, cli->dev, put_fields, &since);
 	return 0;
 }

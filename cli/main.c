@@ -11,28 +11,46 @@
 
 struct option_row {
 	enum inl_opt opt;
-	char letter;	  /* or 0 */
-	const char *name; /* the long one, or NULL */
-	bool has_file;
+	char letter;	   /* or 0 */
+	const char *name;  /* the long one, or NULL */
+	const char *value; /* what help calls its value, or NULL: it has none */
 	const char *help;
 };
 
 static const struct option_row option_rows[] = {
-	{ INL_OPT_LONG, 'l', NULL, false, "mode, links, owner, group, size, time, name; E: encrypted, EL: and locked" },
-	{ INL_OPT_RECURSIVE, 'R', NULL, false, "the directories below too" },
-	{ INL_OPT_ALL, 'a', NULL, false, "names that begin with a dot too" },
-	{ INL_OPT_ONE, '1', NULL, false, "one name per line, as always" },
-	{ INL_OPT_DIRECTORY, 'd', NULL, false, "directories themselves, not what is in them" },
-	{ INL_OPT_KEY, 0, "key", true, "a master key, raw bytes; -: standard input; repeatable" },
-	{ INL_OPT_KEY_HEX, 0, "key-hex", true, "a master key, hex text; -: standard input; repeatable" },
-	{ INL_OPT_JSON, 0, "json", false, "print JSON" },
-	{ INL_OPT_COUNTERS, 0, "counters", false, "at the end, print what the devices did to standard error" },
-	{ INL_OPT_KEEP_GOING, 0, "keep-going", false, "skip and report what cannot be read (exit status 5)" },
-	{ INL_OPT_QUIET, 'q', "quiet", false, "no progress" },
-	{ INL_OPT_VERBOSE, 'v', "verbose", false, "print what is exported" },
-	{ INL_OPT_V1, 0, "v1", false, "the descriptor of version 1 policies" },
-	{ INL_OPT_HEX, 0, "key-hex", false, "the key on standard input is hex text" },
-	{ INL_OPT_HELP, 'h', "help", false, "print this" },
+	{ INL_OPT_LONG, 'l', NULL, NULL, "mode, links, owner, group, size, time, name; E: encrypted, EL: and locked" },
+	{ INL_OPT_RECURSIVE, 'R', NULL, NULL, "the directories below too" },
+	{ INL_OPT_ALL, 'a', NULL, NULL, "names that begin with a dot too" },
+	{ INL_OPT_ONE, '1', NULL, NULL, "one name per line, as always" },
+	{ INL_OPT_DIRECTORY, 'd', NULL, NULL, "directories themselves, not what is in them" },
+	{ INL_OPT_KEY, 0, "key", "FILE", "a master key, raw bytes; -: standard input; repeatable" },
+	{ INL_OPT_KEY_HEX, 0, "key-hex", "FILE", "a master key, hex text; -: standard input; repeatable" },
+	{ INL_OPT_JSON, 0, "json", NULL, "print JSON" },
+	{ INL_OPT_COUNTERS, 0, "counters", NULL, "at the end, print what the devices did to standard error" },
+	{ INL_OPT_KEEP_GOING, 0, "keep-going", NULL, "skip and report what cannot be read (exit status 5)" },
+	{ INL_OPT_QUIET, 'q', "quiet", NULL, "no progress" },
+	{ INL_OPT_VERBOSE, 'v', "verbose", NULL, "print what is exported" },
+	{ INL_OPT_V1, 0, "v1", NULL, "the descriptor of version 1 policies" },
+	{ INL_OPT_HEX, 0, "key-hex", NULL, "the key on standard input is hex text" },
+	{ INL_OPT_RW, 0, "rw", "WORD", "read (default), write or mix" },
+	{ INL_OPT_READ, 0, "read", "PERCENT", "of mix: how many are reads (50)" },
+	{ INL_OPT_BS, 0, "bs", "SIZE", "of one I/O (4K)" },
+	{ INL_OPT_DEPTH, 0, "depth", "N", "I/Os under way, for each thread (32)" },
+	{ INL_OPT_THREADS, 0, "threads", "N", "threads, each with a queue and a part of the range (1)" },
+	{ INL_OPT_TIME, 0, "time", "SECONDS", "end after this time (2)" },
+	{ INL_OPT_COUNT, 0, "count", "N", "end after so many I/Os, and not after 2 seconds" },
+	{ INL_OPT_PATTERN, 0, "pattern", "WORD", "random (default) or sequential" },
+	{ INL_OPT_SIZE, 0, "size", "SIZE", "of the range that is used, from the start (all)" },
+	{ INL_OPT_MADE_KEY, 0, "key", "WORD", "none (default), or raw: encrypted with keys made at random" },
+	{ INL_OPT_UNIT, 0, "unit", "SIZE", "data unit of the keys (4K, or the block size if I/Os are not made of 4K)" },
+	{ INL_OPT_KEYS, 0, "keys", "N", "number of keys, used at random (1)" },
+	{ INL_OPT_ZIPF, 0, "zipf", "THETA", "... the n-th in proportion to 1/n^THETA (0: all alike)" },
+	{ INL_OPT_PLUG, 0, "plug", "N", "submit so many together, so that they can be merged (0: one by one)" },
+	{ INL_OPT_FLUSH, 0, "flush", "N", "a flush after every N writes of a thread (0: none)" },
+	{ INL_OPT_SEED, 0, "seed", "N", "of places and choices (1)" },
+	{ INL_OPT_SAMPLE, 0, "sample", "N", "measure the time of every N-th I/O (1; 0: of none)" },
+	{ INL_OPT_OVERWRITE, 0, "overwrite", NULL, "yes, write to a device that is not memory: its content is lost" },
+	{ INL_OPT_HELP, 'h', "help", NULL, "print this" },
 };
 
 #define N_OPTION_ROWS (sizeof(option_rows) / sizeof(option_rows[0]))
@@ -83,6 +101,15 @@ static const struct inl_cli_command commands[] = {
 		{ INL_OPT_JSON }, 0, 1, inl_cli_device,
 	},
 	{
+		"bench", "block SPEC", "measure a stack of devices",
+		"Without --rw nothing is written. Memory (ram) is filled with noise first, up to 1 GiB of each device.\n"
+		"SIZE is in bytes or has K, M, G or T after it.\n",
+		{ INL_OPT_RW, INL_OPT_READ, INL_OPT_BS, INL_OPT_DEPTH, INL_OPT_THREADS, INL_OPT_TIME, INL_OPT_COUNT,
+		  INL_OPT_PATTERN, INL_OPT_SIZE, INL_OPT_MADE_KEY, INL_OPT_UNIT, INL_OPT_KEYS, INL_OPT_ZIPF, INL_OPT_PLUG,
+		  INL_OPT_FLUSH, INL_OPT_SEED, INL_OPT_SAMPLE, INL_OPT_OVERWRITE, INL_OPT_JSON },
+		2, 2, inl_cli_bench,
+	},
+	{
 		"help", "[COMMAND]", "print help", "",
 		{ INL_OPT_END }, 0, 1, run_help,
 	},
@@ -123,11 +150,11 @@ static bool takes(const struct inl_cli_command *command, enum inl_opt opt)
 
 static void print_option(const struct option_row *row)
 {
-	char text[32];
+	char text[40];
 
-	snprintf(text, sizeof(text), "%c%c%s%s%s%s", row->letter ? '-' : ' ', row->letter ? row->letter : ' ',
+	snprintf(text, sizeof(text), "%c%c%s%s%s%s%s", row->letter ? '-' : ' ', row->letter ? row->letter : ' ',
 		 row->letter && row->name ? ", " : row->name ? "  " : "", row->name ? "--" : "",
-		 row->name ? row->name : "", row->has_file ? " FILE" : "");
+		 row->name ? row->name : "", row->value ? " " : "", row->value ? row->value : "");
 	printf("  %-20s  %s\n", text, row->help);
 }
 
@@ -183,10 +210,30 @@ static void build_parser(const struct inl_cli_command *command, struct parser *p
 			continue;
 		if (row->letter)
 			parser->letters[n_letters++] = row->letter;
+		if (row->letter && row->value)
+			parser->letters[n_letters++] = ':';
 		if (row->name)
 			parser->names[n_names++] =
-				(struct option){ row->name, row->has_file, NULL, 256 + (int)row->opt };
+				(struct option){ row->name, row->value != NULL, NULL, 256 + (int)row->opt };
 	}
+}
+
+/* The row of an option that a command takes; NULL: it is not in the table. */
+static const struct option_row *row_of(enum inl_opt opt)
+{
+	for (size_t i = 0; i < N_OPTION_ROWS; i++) {
+		if (option_rows[i].opt == opt)
+			return &option_rows[i];
+	}
+	return NULL;
+}
+
+const char *inl_cli_option_name(enum inl_opt opt, char name[32])
+{
+	const struct option_row *row = row_of(opt);
+
+	snprintf(name, 32, "--%s", row && row->name ? row->name : "?");
+	return name;
 }
 
 static enum inl_opt opt_of(const struct inl_cli_command *command, int c)
@@ -203,9 +250,13 @@ static int usage_error(struct inl_cli *cli, int c, char **argv)
 {
 	const char *word = argv[optind - 1];
 	char letter[] = { '-', (char)optopt, '\0' };
+	const struct option_row *row;
 
-	if (c == ':')
-		return inl_cli_fail(cli, INL_EXIT_USAGE, word, "a file name must follow");
+	if (c == ':') {
+		row = row_of(opt_of(cli->command, optopt));
+		return inl_cli_fail(cli, INL_EXIT_USAGE, word, "%s must follow",
+				    row && strcmp(row->value, "FILE") ? row->value : "a file name");
+	}
 	if (optopt > 0 && optopt < 256)
 		word = letter;
 	return inl_cli_fail(cli, INL_EXIT_USAGE, word, "%s; see: inlay help %s",
@@ -215,6 +266,7 @@ static int usage_error(struct inl_cli *cli, int c, char **argv)
 static int take_option(struct inl_cli *cli, enum inl_opt opt)
 {
 	cli->given[opt] = true;
+	cli->values[opt] = optarg;
 	if (opt != INL_OPT_KEY && opt != INL_OPT_KEY_HEX)
 		return 0;
 	for (unsigned i = 0; i < cli->n_key_files; i++) {

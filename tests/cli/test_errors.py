@@ -690,7 +690,7 @@ def bare():
 @tap.test
 def help_texts():
     """--help, help COMMAND and --version: exit 0, on standard output"""
-    for verb in ("info", "ls", "tree", "stat", "cat", "get", "keyid", "device"):
+    for verb in ("info", "ls", "tree", "stat", "cat", "get", "keyid", "device", "bench"):
         result = cli.good(verb, "--help")
         tap.contains(result.out, verb.encode())
         tap.equal(cli.good("help", verb).out, result.out)

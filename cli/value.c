@@ -1,0 +1,116 @@
+/*
+ * cli/value.c: values of options: numbers, sizes, words.
+ * Not here: which options there are (cli/main.c).
+ * Read more: cli/cli.h.
+ */
+#include "cli/cli.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Digits at *text, which is moved behind them; false: there are none, or they are more than 64 bits. */
+static bool take_digits(const char **text, uint64_t *out)
+{
+	const char *p = *text;
+	uint64_t value = 0;
+
+	for (; *p >= '0' && *p <= '9'; p++) {
+		if (__builtin_mul_overflow(value, 10, &value) ||
+		    __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value))
+			return false;
+	}
+	if (p == *text)
+		return false;
+	*text = p;
+	*out = value;
+	return true;
+}
+
+/* The power of two that a suffix stands for, as in a SPEC; -1: it is none. */
+static int suffix_bits(const char *suffix)
+{
+	static const char letters[] = "KMGT";
+	const char *letter = suffix[0] ? strchr(letters, suffix[0]) : NULL;
+
+	if (!letter)
+		return !suffix[0] || !strcmp(suffix, "B") ? 0 : -1;
+	if (suffix[1] && strcmp(suffix + 1, "B") && strcmp(suffix + 1, "iB"))
+		return -1;
+	return 10 * ((int)(letter - letters) + 1);
+}
+
+static int refuse_range(const struct inl_cli *cli, enum inl_opt opt, const char *what, uint64_t min, uint64_t max)
+{
+	char name[32];
+
+	return inl_cli_fail(cli, INL_EXIT_USAGE, inl_cli_option_name(opt, name),
+			    "'%s': expected %s from %" PRIu64 " to %" PRIu64, cli->values[opt], what, min, max);
+}
+
+int inl_cli_number(const struct inl_cli *cli, enum inl_opt opt, uint64_t min, uint64_t max, uint64_t *out)
+{
+	const char *text = cli->values[opt];
+	uint64_t value;
+
+	if (!text)
+		return 0;
+	if (!take_digits(&text, &value) || *text || value < min || value > max)
+		return refuse_range(cli, opt, "a number", min, max);
+	*out = value;
+	return 0;
+}
+
+int inl_cli_size(const struct inl_cli *cli, enum inl_opt opt, uint64_t min, uint64_t max, uint64_t *out)
+{
+	const char *text = cli->values[opt];
+	uint64_t value;
+	int bits;
+
+	if (!text)
+		return 0;
+	if (!take_digits(&text, &value))
+		return refuse_range(cli, opt, "a size", min, max);
+	bits = suffix_bits(text);
+	if (bits < 0 || value > UINT64_MAX >> bits || value << bits < min || value << bits > max)
+		return refuse_range(cli, opt, "a size", min, max);
+	*out = value << bits;
+	return 0;
+}
+
+int inl_cli_real(const struct inl_cli *cli, enum inl_opt opt, double min, double max, double *out)
+{
+	const char *text = cli->values[opt];
+	char name[32], *end;
+	double value;
+
+	if (!text)
+		return 0;
+	value = strtod(text, &end);
+	/* No sign, no "inf", no "0x": what strtod takes and people do not write. */
+	if (text[strspn(text, "0123456789.")] || end == text || *end || !isfinite(value) || value < min || value > max)
+		return inl_cli_fail(cli, INL_EXIT_USAGE, inl_cli_option_name(opt, name),
+				    "'%s': expected a number from %g to %g", text, min, max);
+	*out = value;
+	return 0;
+}
+
+int inl_cli_word(const struct inl_cli *cli, enum inl_opt opt, const char *const *words, unsigned *out)
+{
+	const char *text = cli->values[opt];
+	char name[32], known[128] = "";
+	size_t used = 0;
+
+	if (!text)
+		return 0;
+	for (unsigned i = 0; words[i]; i++) {
+		if (!strcmp(words[i], text)) {
+			*out = i;
+			return 0;
+		}
+		if (used < sizeof(known))
+			used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s",
+						 !i ? "" : words[i + 1] ? ", " : " or ", words[i]);
+	}
+	return inl_cli_fail(cli, INL_EXIT_USAGE, inl_cli_option_name(opt, name), "'%s': expected %s", text, known);
+}
