@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The programs in examples/ do what they say, on the golden volume of `make run`; so does the demonstration itself.
+"""The programs in examples/ do what they say, on the golden volume of `make run` or on devices; so does the demonstration.
 
 Not here: the command `inlay` (tests/cli/).
 Read more: examples/.
@@ -8,6 +8,8 @@ import hashlib
 import json
 import lzma
 import os
+import re
+import struct
 import subprocess
 import sys
 
@@ -17,7 +19,9 @@ import tap  # noqa: E402
 
 TOP = os.path.dirname(os.path.dirname(HERE))
 GOLDEN = os.path.join(TOP, "tests", "golden")
-READ_FILE = os.path.join(os.environ["INLAY_BUILD"], "examples", "read-file")
+READ_FILE, QUEUE_DEPTH, DRIVER, ENGINE_RESET = (os.path.join(os.environ["INLAY_BUILD"], "examples", name) for name in (
+    "read-file", "queue-depth", "driver", "engine-reset"))
+BLOCK = 4096
 ALICE, BOB = (os.path.join(GOLDEN, f"demo-{who}.key") for who in ("alice", "bob"))
 
 
@@ -71,9 +75,98 @@ def usage():
     tap.contains(done.stderr.decode(), "usage:")
 
 
+def zeros(n_blocks):
+    path = tap.fresh("disk.img")
+    with open(path, "wb") as f:
+        f.truncate(n_blocks * BLOCK)
+    return path
+
+
+@tap.test
+def queue_depth():
+    """queue-depth writes and reads back every block, on whatever device, and the medium holds none of it in the clear"""
+    for spec in ("{}", "file({})", "engine({}, slots=1)", "engine({}, slots=1, threads=2)", "engine({}, slots=0)",
+                 "fault({}, delay=50us)", "file({}, bounce=64K)"):
+        n_blocks = 777
+        path = zeros(n_blocks + 3)
+        done = run(QUEUE_DEPTH, spec.format(path), str(n_blocks))
+        tap.equal(done.returncode, 0, f"{spec}: {done.stderr!r}")
+        tap.equal(done.stdout, b"777 blocks written and read back, 32 at a time, 0 wrong\n", spec)
+        with open(path, "rb") as f:
+            medium = f.read()
+        for n in range(n_blocks):
+            block = medium[n * BLOCK:(n + 1) * BLOCK]
+            if len({block[i:i + 16] for i in range(0, BLOCK, 16)}) != BLOCK // 16:
+                tap.fail(f"{spec}: block {n} repeats itself, as its plaintext does")
+            if n and struct.pack("<Q", n) in block:
+                tap.fail(f"{spec}: block {n} holds its number")
+        tap.equal(medium[n_blocks * BLOCK:], bytes(3 * BLOCK), f"{spec}: behind what was to be written")
+        os.unlink(path)
+
+
+@tap.test
+def queue_depth_errors():
+    """queue-depth ends with one line and status 1 when the device is missing, too small, or fails; and with its usage"""
+    path = zeros(100)
+    # The first 32 blocks are one write: what fails once is tried again in parts, so the error has to come later, or twice.
+    for spec, count, text in ((path + ".none", "1", "No such file"), (path, "101", "No space left"),
+                              (f"fault({path}, write@*=EIO)", "100", "write block 0: Input/output error"),
+                              (f"fault({path}, write@9=ENOSPC)", "100", "No space left"),
+                              (f"fault({path}, read@40=EIO)", "100", "read block"),
+                              (f"fault({path}, flush@1=EIO)", "100", "flush: Input/output error"),
+                              (f"engine({path}, faults=program@*)", "10", "write block")):
+        done = run(QUEUE_DEPTH, spec, count)
+        tap.equal(done.returncode, 1, f"{spec}: {done.stderr!r}")
+        tap.equal(done.stdout, b"", spec)
+        tap.equal(done.stderr.count(b"\n"), 1, f"{done.stderr!r}")
+        tap.contains(done.stderr.decode(), "queue-depth: ", text)
+    for argv in ((), (path,), (path, "0"), (path, "-1"), (path, "1x"), (path, "1", "2")):
+        done = run(QUEUE_DEPTH, *argv)
+        tap.equal(done.returncode, 2, repr(argv))
+        tap.contains(done.stderr.decode(), "usage:")
+
+
+@tap.test
+def driver():
+    """driver: its device gives back what was written, saw only ciphertext, and refuses a damaged block"""
+    done = run(DRIVER)
+    tap.equal(done.returncode, 0, repr(done.stderr))
+    tap.equal(done.stdout.decode().splitlines(), ["with key: Never hands out a damaged block.", "without:  (ciphertext)",
+                                                  "damaged:  " + os.strerror(74)])
+
+
+@tap.test
+def driver_is_small():
+    """driver.c has fewer than 150 lines and needs inlay/driver.h alone"""
+    with open(os.path.join(TOP, "examples", "driver.c"), encoding="ascii") as f:
+        text = f.read()
+    if text.count("\n") >= 150:
+        tap.fail(f"{text.count(chr(10))} lines")
+    tap.equal(re.findall(r"#include <(inlay/[^>]+)>", text), ["inlay/driver.h"])
+
+
+@tap.test
+def engine_reset():
+    """engine-reset: every block of two keys over one slot survives every reset"""
+    for spec in ((), ("engine(ram(16M), slots=1, threads=3, latency=20us)",),
+                 ("fault(engine(fault(ram(16M), delay=20us), slots=2, threads=1))",)):
+        done = run(ENGINE_RESET, *spec)
+        tap.equal(done.returncode, 0, f"{spec}: {done.stderr!r}")
+        m = re.fullmatch(rb"2048 blocks, 2 keys, slots: (\d), resets: (\d+), programs: (\d+), wrong: 0, errors: 0\n",
+                         done.stdout)
+        if not m:
+            tap.fail(f"{spec}: {done.stdout!r}")
+        slots, resets, programs = map(int, m.groups())
+        if resets < 8 or programs < 2 or (slots == 1 and programs < resets):
+            tap.fail(f"{spec}: {done.stdout!r}")
+    done = run(ENGINE_RESET, "ram(16M)")
+    tap.equal((done.returncode, done.stdout), (1, b""))
+    tap.contains(done.stderr.decode(), "no engine")
+
+
 @tap.test
 def built_outside():
-    """An example builds against an installed library with pkg-config alone"""
+    """Every example builds against an installed library with pkg-config alone"""
     root = tap.fresh_dir("root")
     subprocess.run(["meson", "install", "-C", os.environ["INLAY_BUILD"], "--destdir", root, "--quiet", "--no-rebuild"],
                    check=True, stdout=subprocess.DEVNULL)
@@ -82,11 +175,16 @@ def built_outside():
     env = {**os.environ, "PKG_CONFIG_PATH": found[0], "PKG_CONFIG_SYSROOT_DIR": root}
     flags = subprocess.run(["pkg-config", "--cflags", "--libs", "inlay"], env=env, capture_output=True, text=True,
                            check=True).stdout.split()
-    program = tap.fresh("read-file")
-    subprocess.run(["gcc", os.path.join(TOP, "examples", "read-file.c"), "-o", program, *flags], check=True)
-    library = os.path.dirname(found[0])
-    done = subprocess.run([program, image(), ALICE, "/alice/poem.txt"], env={**os.environ, "LD_LIBRARY_PATH": library},
-                          capture_output=True, check=False)
+    programs = {}
+    for name in sorted(os.listdir(os.path.join(TOP, "examples"))):
+        if name.endswith(".c"):
+            programs[name] = tap.fresh(name[:-2])
+            subprocess.run(["gcc", os.path.join(TOP, "examples", name), "-o", programs[name], *flags], check=True)
+    env = {**os.environ, "LD_LIBRARY_PATH": os.path.dirname(found[0])}
+    for name, argv in (("queue-depth.c", ("ram(1M)", "100")), ("driver.c", ()), ("engine-reset.c", ())):
+        subprocess.run([programs[name], *argv], env=env, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run([programs["read-file.c"], image(), ALICE, "/alice/poem.txt"], env=env, capture_output=True,
+                          check=False)
     tap.equal(done.returncode, 0, repr(done.stderr))
     tap.equal(done.stdout, run(READ_FILE, image(), ALICE, "/alice/poem.txt").stdout)
 
