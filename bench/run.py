@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # bench/run.py: how fast, in how little memory: each row beside its reference, measured in turns, in the same run.
-# Not here: checks of correctness (tests/); figures of other machines.
+# Not here: the rows about the block layer (bench/block.py); checks of correctness (tests/); figures of other machines.
 # Read more: HACKING.md, "Speed".
 """Print a table of speeds and of memory, or the rows whose name contains one of the words.
 
-Volumes are written by the kernel, which takes root and a loop device; without them those rows say so. Everything lies in
-memory (/dev/shm, or the folder in BENCH_DIR): about 4 GiB are needed. Ratios are medians over pairs of runs.
+Volumes are written by the kernel, which takes root and a loop device; without them those rows say so, as do rows whose
+reference is not installed. Everything lies in memory (/dev/shm, or the folder in BENCH_DIR): about 4 GiB are needed;
+but what is about a disk lies in the build folder (or BENCH_DISK): 512 MiB. Ratios are medians over pairs of runs.
 """
 import argparse
 import os
@@ -17,23 +18,20 @@ import tempfile
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, "tests", "lib"))
 sys.dont_write_bytecode = True
+import block  # noqa: E402
 import koracle  # noqa: E402
+from block import Unable  # noqa: E402
 
-BUILD = os.path.join(TOP, "build")
-INLAY = os.path.join(BUILD, "cli", "inlay")
-MEASURE = os.path.join(BUILD, "bench", "measure")
 KEY = bytes(range(1, 65))
 GIB = 1 << 30
 MIB = 1 << 20
-
-
-class Unable(Exception):
-    """This machine cannot run the row."""
+WIDTH = 64  # columns, of what a row is about
 
 
 class Bench:
-    def __init__(self, work, pairs):
-        self.work, self.pairs = work, pairs
+    def __init__(self, build, work, disk, pairs):
+        self.build, self.work, self.disk, self.pairs = build, work, disk, pairs
+        self.inlay = os.path.join(build, "cli", "inlay")
         self.key = self.path("key")
         self.mounts, self.missed, self.has_kernel = [], 0, None
         with open(self.key, "wb") as f:
@@ -42,12 +40,24 @@ class Bench:
     def path(self, name):
         return os.path.join(self.work, name)
 
+    def disk_path(self, name):
+        return os.path.join(self.disk, name)
+
+    def program(self, name):
+        return os.path.join(self.build, "bench", name)
+
+    def noise(self, path, size):
+        """A file of random bytes, on the medium."""
+        pieces(path, size)
+        with open(path, "rb") as f:
+            os.fsync(f.fileno())
+
     # ---- measuring
 
     def measure(self, *argv):
         """Seconds and peak memory in bytes."""
         result = self.path("result")
-        subprocess.run([MEASURE, result, *argv], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([self.program("measure"), result, *argv], check=True, stdout=subprocess.DEVNULL)
         with open(result, encoding="ascii") as f:
             seconds, kilobytes, status = f.read().split()
         if status != "0":
@@ -103,10 +113,13 @@ class Bench:
     def row(self, what, ours, reference, value, target="", met=True):
         self.missed += not met
         verdict = "" if not target else "met" if met else "MISSED"
-        print(f"{what:54} {ours:>12} {reference:>12} {value:>7} {target:>9}  {verdict}".rstrip(), flush=True)
+        print(f"{what:{WIDTH}} {ours:>12} {reference:>12} {value:>7} {target:>11}  {verdict}".rstrip(), flush=True)
 
     def ratio(self, what, ours, reference, ratio, target=None):
         self.row(what, ours, reference, f"{ratio:.2f}", *([f">= {target:.2f}", ratio >= target] if target else []))
+
+    def least(self, what, shown, value, least, least_shown):
+        self.row(what, shown, "-", f"{value / least:.2f}", f">= {least_shown}", value >= least)
 
     def limit(self, what, value, unit, limit):
         self.row(what, f"{value:.0f} {unit}", "-", "-", f"< {limit} {unit}", value < limit)
@@ -150,7 +163,7 @@ def big_tree(tree):
 
 def bench_xts(bench):
     """xts: AES-256-XTS in cache, one thread: ours beside OpenSSL with a prepared key."""
-    out = subprocess.run([os.path.join(BUILD, "bench", "xts")], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run([bench.program("xts")], check=True, capture_output=True, text=True).stdout
     for line in out.splitlines():
         unit, openssl, cipher, block = line.split()
         for what, value in (("cipher", cipher), ("keyed read of ram(1M)", block)):
@@ -166,7 +179,7 @@ def bench_cat(bench):
     pieces(plain, GIB)
     for what, spec in (("fallback", image), ("engine, 1 slot", f"engine({image}, slots=1)")):
         ours, reference, ratio = bench.duel(
-            lambda: bench.measure(INLAY, "cat", "--key", bench.key, spec + ":/tree/big")[0],
+            lambda: bench.measure(bench.inlay, "cat", "--key", bench.key, spec + ":/tree/big")[0],
             lambda: bench.measure("cat", plain)[0])
         bench.ratio(f"cat: 1 GiB, {what} / cat of a plain file", f"{GIB / ours / 1e9:.2f} GB/s",
                     f"{GIB / reference / 1e9:.2f} GB/s", ratio, 0.33)
@@ -188,7 +201,7 @@ def bench_export(bench):
     plain = bench.volume("plain", 256 * MIB, False, small_files, "-N", "30000")
     mounted = bench.mount(plain, bench.path("plain.mnt"))
     ours, reference, ratio = bench.duel(
-        lambda: export(bench, INLAY, "get", "--quiet", "--key", bench.key, image + ":/tree")[0],
+        lambda: export(bench, bench.inlay, "get", "--quiet", "--key", bench.key, image + ":/tree")[0],
         lambda: export(bench, "cp", "-a", os.path.join(mounted, "tree"))[0])
     n_files = len(os.listdir(bench.path("out")))
     if n_files != 20000:
@@ -203,7 +216,7 @@ def bench_memory(bench):
     bench.needs_kernel()
     made = []
     image = bench.volume("tree", 768 * MIB, True, lambda tree: made.append(big_tree(tree)), "-N", "110000")
-    seconds, peak = export(bench, INLAY, "get", "--quiet", "--key", bench.key, image + ":/tree")
+    seconds, peak = export(bench, bench.inlay, "get", "--quiet", "--key", bench.key, image + ":/tree")
     found = sum(len(files) for _, _, files in os.walk(bench.path("out")))
     if found != made[0]:
         raise RuntimeError(f"{made[0]} files were made, {found} exported")
@@ -217,17 +230,20 @@ def bench_open(bench):
         f.truncate(1 << 40)
     subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-O", "encrypt", "-E",
                     "lazy_itable_init=1,lazy_journal_init=1,nodiscard", image], check=True)
-    runs = [bench.measure(INLAY, "ls", image + ":/") for _ in range(bench.pairs)]
+    runs = [bench.measure(bench.inlay, "ls", image + ":/") for _ in range(bench.pairs)]
     bench.limit("open: ls of 1 TiB, time", statistics.median(s for s, _ in runs) * 1000, "ms", 100)
     bench.limit("open: ls of 1 TiB, memory", max(peak for _, peak in runs) / MIB, "MiB", 64)
 
 
-ROWS = {"xts": bench_xts, "open": bench_open, "cat": bench_cat, "export": bench_export, "memory": bench_memory}
+ROWS = {"xts": bench_xts, "open": bench_open, "cat": bench_cat, "export": bench_export, "memory": bench_memory,
+        **block.ROWS}
 
 
-def workplace():
-    folder = os.environ.get("BENCH_DIR", "/dev/shm" if os.path.isdir("/dev/shm") else None)
-    return tempfile.TemporaryDirectory(prefix="inlay-bench-", dir=folder)
+def workplaces(build):
+    """In memory, and on a disk."""
+    memory = os.environ.get("BENCH_DIR", "/dev/shm" if os.path.isdir("/dev/shm") else None)
+    return (tempfile.TemporaryDirectory(prefix="inlay-bench-", dir=folder)
+            for folder in (memory, os.environ.get("BENCH_DISK", build)))
 
 
 def main():
@@ -235,11 +251,15 @@ def main():
     parser.add_argument("words", nargs="*", help="of: " + " ".join(ROWS))
     parser.add_argument("--pairs", type=int, default=7, help="measured runs of each side (7)")
     parser.add_argument("--check", action="store_true", help="exit status 1 if a target is missed")
+    parser.add_argument("--build", metavar="FOLDER", help="measure what is built there (build, which is brought up to date)")
     o = parser.parse_args()
-    subprocess.run([os.path.join(TOP, "tools", "run-tests"), "--build", "gcc"], check=True)
-    print(f"{'':54} {'inlay':>12} {'reference':>12} {'ratio':>7} {'target':>9}")
-    with workplace() as work:
-        bench = Bench(work, o.pairs)
+    build = os.path.abspath(o.build or os.path.join(TOP, "build"))
+    if not o.build:
+        subprocess.run([os.path.join(TOP, "tools", "run-tests"), "--build", "gcc"], check=True)
+    print(f"{'':{WIDTH}} {'inlay':>12} {'reference':>12} {'ratio':>7} {'target':>11}")
+    memory, disk = workplaces(build)
+    with memory as work, disk as on_disk:
+        bench = Bench(build, work, on_disk, o.pairs)
         try:
             for name, run in ROWS.items():
                 if o.words and not any(word in name for word in o.words):
@@ -248,6 +268,9 @@ def main():
                     run(bench)
                 except Unable as why:
                     print(f"{name}: not measured: {why}", flush=True)
+                except (RuntimeError, subprocess.CalledProcessError) as why:
+                    print(f"{name}: FAILED: {why}", flush=True)
+                    bench.missed += 1
         finally:
             bench.close()
             subprocess.run(["rm", "-rf", bench.path("out")], check=False)
