@@ -211,8 +211,13 @@ def luks_volume(bench):
     image, word = bench.path("luks"), bench.path("luks-passphrase")
     with open(word, "w", encoding="ascii") as f:
         f.write("bench")
-    subprocess.run(["qemu-img", "create", "-q", "-f", "luks", "--object", f"secret,id=word,file={word}", "-o",
-                    "key-secret=word,iter-time=10", image, "256M"], check=True)
+    create = ["qemu-img", "create", "-q", "-f", "luks", "--object", f"secret,id=word,file={word}", "-o",
+              "key-secret=word,iter-time=10", image, "256M"]
+    for _ in range(4):  # it measures the processor first, and gives up where that is busy with other things
+        if subprocess.run(create, stderr=subprocess.DEVNULL, check=False).returncode == 0:
+            break
+    else:
+        subprocess.run(create, check=True)
     with open(image, "r+b") as f:
         f.seek(os.path.getsize(image) - 256 * MIB)
         for _ in range(256):
