@@ -121,8 +121,8 @@ static inline void inl_count(_Atomic uint64_t (*counters)[INL_COUNTER_CELLS], si
 		atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + n, memory_order_relaxed);
 }
 
-/* Do everything that has collected. */
-void inl_turn_run(struct inl_thread *thread);
+/* Do everything that has collected. Returns how much it was. */
+unsigned inl_turn_run(struct inl_thread *thread);
 
 static inline bool inl_turn_begin(struct inl_thread *thread)
 {
@@ -159,14 +159,15 @@ void inl_todo(struct inl_bio *bio, enum inl_todo todo);
 /* The same before anything else that this thread has to do; from within a turn of the bio's own thread only. */
 void inl_todo_first(struct inl_bio *bio, enum inl_todo todo);
 
-/* Do what there is to do without waiting; or else wait until there was something. Returns how much it was. */
+/*
+ * Do what there is to do, what was plugged too, without waiting; or else wait until there was something. Returns how much it
+ * was: whoever waits for more than that looks whether it has come, and waits again.
+ */
 unsigned inl_thread_poll(struct inl_thread *thread);
 void inl_thread_wait(struct inl_thread *thread);
 
 /* A pipe to be woken by, for a thread that will wait for descriptors. Returns 0; -EMFILE. */
 int inl_thread_need_pipe(struct inl_thread *thread);
-
-bool inl_thread_unplug(struct inl_thread *thread); /* was any queue plugged? */
 
 /* For timed waits whose deadlines are inl_now_ns. */
 void inl_cond_init(pthread_cond_t *cond);
@@ -248,6 +249,7 @@ struct inl_key_use *inl_use_handle(const struct inl_use *use);
 struct inl_use *inl_use_find(const struct inl_key_use *handle);
 struct inl_use *inl_use_hold(const struct inl_key_use *handle);
 void inl_use_release(struct inl_use *use);
+bool inl_use_spare_wanted(const struct inl_thread *thread);
 void inl_use_return_spare(struct inl_thread *thread);
 
 /* Nobody can hold it from now on. False: it was evicted, or is being. */
@@ -282,6 +284,7 @@ bool inl_dev_map(struct inl_dev *dev, uint64_t pos, uint64_t len, struct inl_dev
 void inl_pieces_start(struct inl_pieces *pieces, struct inl_bio *owner);
 void inl_pieces_go(struct inl_bio *owner);
 void inl_piece_crossed(struct inl_bio *piece, int status);
+bool inl_piece_spare_wanted(const struct inl_thread *thread);
 void inl_piece_return_spare(struct inl_thread *thread);
 
 /* ---- cross.c ---- */

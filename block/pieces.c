@@ -297,6 +297,11 @@ static void free_piece(struct inl_piece *piece)
 	wake(bio);
 }
 
+bool inl_piece_spare_wanted(const struct inl_thread *thread)
+{
+	return thread->spare && atomic_load_explicit(&thread->spare->pieces->wanted, memory_order_relaxed);
+}
+
 void inl_piece_return_spare(struct inl_thread *thread)
 {
 	struct inl_piece *piece = thread->spare;

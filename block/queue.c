@@ -265,7 +265,6 @@ unsigned inl_queue_reap(struct inl_queue *queue, unsigned min)
 
 	if (queue->thread != inl_thread_self || queue->thread->running)
 		return 0;
-	inl_queue_unplug(queue);
 	inl_thread_poll(queue->thread);
 	while (queue->n_busy && queue->n_done - before < min)
 		inl_thread_wait(queue->thread);

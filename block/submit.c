@@ -250,7 +250,8 @@ void inl_submit_torn(struct inl_dev *child, struct inl_bio *bio, uint64_t pos, u
 	}
 	if (!bio->state.full_len)
 		bio->state.full_len = bio->len;
-	bio->state.torn = status;
+	if (!bio->state.torn)
+		bio->state.torn = status; /* the first tear is the caller's error, whatever is torn below */
 	bio->len = len;
 	inl_submit_below(child, bio, pos);
 }

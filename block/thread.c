@@ -117,17 +117,6 @@ bool inl_thread_has_work(const struct inl_thread *thread)
 	return false;
 }
 
-bool inl_thread_unplug(struct inl_thread *thread)
-{
-	bool any = false;
-
-	for (struct inl_queue *queue = thread->queues; queue; queue = queue->next) {
-		any |= queue->plugged;
-		inl_queue_unplug(queue);
-	}
-	return any;
-}
-
 /* ---- turns ------------------------------------------------------------------------------------------------------- */
 
 static void flush_queues(struct inl_thread *thread)
@@ -144,7 +133,7 @@ static unsigned take_events(struct inl_thread *thread);
  * Callbacks may submit for ever, to a device that is done at once: every now and then the others have their turn too,
  * and at last the caller, with the rest left for the next call.
  */
-void inl_turn_run(struct inl_thread *thread)
+unsigned inl_turn_run(struct inl_thread *thread)
 {
 	struct inl_bio *bio;
 	unsigned n = 0;
@@ -152,16 +141,22 @@ void inl_turn_run(struct inl_thread *thread)
 	do {
 		while (n < TURN_MAX && (bio = inl_bio_list_pop(&thread->turn))) {
 			inl_bio_dispatch(bio);
+			if (inl_piece_spare_wanted(thread))
+				inl_piece_return_spare(thread);
+			if (inl_use_spare_wanted(thread))
+				inl_use_return_spare(thread);
 			if (++n % TURN_SHARE == 0) {
 				flush_queues(thread);
 				take_events(thread);
 			}
 		}
 		flush_queues(thread);
-		inl_use_return_spare(thread);
+		/* In this order: once its uses are let go of, a device may be closed, and its pieces with it. */
 		inl_piece_return_spare(thread);
+		inl_use_return_spare(thread);
 	} while (thread->turn.head && n < TURN_MAX);
 	thread->running = false;
+	return n;
 }
 
 static void wake(struct inl_thread *thread)
@@ -304,10 +299,14 @@ static unsigned take_events(struct inl_thread *thread)
 unsigned inl_thread_poll(struct inl_thread *thread)
 {
 	bool first = inl_turn_begin(thread);
-	unsigned n = (thread->turn.head != NULL) + take_events(thread);
+	unsigned n = 0;
 
-	inl_turn_end(thread, first);
-	return n;
+	for (struct inl_queue *queue = thread->queues; queue; queue = queue->next) {
+		n += queue->plugged;
+		inl_queue_unplug(queue);
+	}
+	n += take_events(thread);
+	return first ? n + inl_turn_run(thread) : n;
 }
 
 static struct timespec timespec_of(uint64_t ns)
@@ -382,8 +381,7 @@ static void sleep_until_woken(struct inl_thread *thread)
 
 void inl_thread_wait(struct inl_thread *thread)
 {
-	/* What was plugged may be all that the caller waits for, and done by now. */
-	while (!inl_thread_unplug(thread) && !inl_thread_poll(thread)) {
+	while (!inl_thread_poll(thread)) {
 		if (!due_soon(thread))
 			sleep_until_woken(thread);
 	}

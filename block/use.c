@@ -63,12 +63,14 @@ struct inl_use *inl_use_new(void)
 	return use;
 }
 
-/* The place becomes the next generation's. */
+/* The place becomes the next generation's; after the last one nobody's, so that no handle ever comes back. */
 void inl_use_free(struct inl_use *use)
 {
 	uint64_t gen = ((atomic_load(&use->busy) >> GEN_SHIFT) + 1) & GEN_MASK;
 
-	atomic_store(&use->busy, (gen ? gen : 1) << GEN_SHIFT | EVICTING);
+	if (!gen)
+		return;
+	atomic_store(&use->busy, gen << GEN_SHIFT | EVICTING);
 	pthread_mutex_lock(&table.lock);
 	use->next_free = table.free;
 	table.free = use;
@@ -167,6 +169,12 @@ void inl_use_release(struct inl_use *use)
 	}
 }
 
+bool inl_use_spare_wanted(const struct inl_thread *thread)
+{
+	return thread->n_spare_uses &&
+	       atomic_load_explicit(&thread->spare_use->busy, memory_order_relaxed) & EVICTING;
+}
+
 void inl_use_return_spare(struct inl_thread *thread)
 {
 	unsigned n = thread->n_spare_uses;
@@ -211,7 +219,7 @@ void inl_use_drain(struct inl_use *use)
 		bool mine = thread && inl_thread_has_work(thread);
 		struct timespec until;
 
-		if (mine && (inl_thread_unplug(thread) || inl_thread_poll(thread)))
+		if (mine && inl_thread_poll(thread))
 			continue;
 		until = in_a_millisecond();
 		pthread_mutex_lock(&dev->idle_lock);

@@ -61,6 +61,8 @@ struct engine {
 	pthread_mutex_t lock; /* all below but the keys */
 	struct inl_cross_job *waiting, *waiting_tail;
 	struct request *free;
+	unsigned n_inside;   /* threads in pump() */
+	pthread_cond_t outside; /* it became 0: for close, since a bio can be over before pump() is */
 	bool recovering;     /* from a reset: nothing is rung */
 	uint64_t programmed; /* the generation of the chip in which every slot holds what it should */
 	uint64_t target;     /* what programmed will be after this recovery */
@@ -152,6 +154,9 @@ static void pump(struct engine *engine)
 
 	if (outer == engine)
 		return;
+	pthread_mutex_lock(&engine->lock);
+	engine->n_inside++;
+	pthread_mutex_unlock(&engine->lock);
 	pumping = engine;
 	while ((request = next_request(engine))) {
 		struct inl_cross_job *job = request->job;
@@ -164,6 +169,10 @@ static void pump(struct engine *engine)
 		}
 	}
 	pumping = outer;
+	pthread_mutex_lock(&engine->lock);
+	if (!--engine->n_inside)
+		pthread_cond_broadcast(&engine->outside);
+	pthread_mutex_unlock(&engine->lock);
 }
 
 static void take_job(struct inl_dev *dev, struct inl_cross_job *job)
@@ -377,8 +386,13 @@ static void engine_free(struct engine *engine)
 {
 	if (!engine)
 		return;
+	pthread_mutex_lock(&engine->lock);
+	while (engine->n_inside)
+		pthread_cond_wait(&engine->outside, &engine->lock);
+	pthread_mutex_unlock(&engine->lock);
 	inl_chip_free(engine->chip); /* first: its threads may still be about to turn away from the last job */
 	inl_cross_free(engine->cross);
+	pthread_cond_destroy(&engine->outside);
 	pthread_mutex_destroy(&engine->control_lock);
 	pthread_mutex_destroy(&engine->lock);
 	free(engine);
@@ -801,6 +815,7 @@ static struct engine *engine_alloc(const struct options *options)
 
 	if (!engine)
 		return NULL;
+	pthread_cond_init(&engine->outside, NULL);
 	pthread_mutex_init(&engine->control_lock, NULL);
 	pthread_mutex_init(&engine->lock, NULL);
 	engine->n_slots = options->n_slots;

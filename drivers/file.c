@@ -83,7 +83,13 @@ static void end_all(struct inl_bio_list *list, int status)
 		inl_bio_end(bio, status);
 }
 
-/* The turn ends, with 0 or the error of the call. After an error nobody needs it any more. */
+/* Errors of a durable write that say something of the call, and nothing of data that may be lost. */
+static bool of_the_call(int status)
+{
+	return status == -EFAULT || status == -EFBIG || status == -EINVAL || status == -EPERM || status == -ENOMEM;
+}
+
+/* The turn ends, with 0 or the error of the call. After an error that stays nobody needs it any more. */
 static void sync_leave(struct inl_file_sync *sync, int status)
 {
 	struct inl_bio_list sharing, failed = { 0 };
@@ -92,7 +98,7 @@ static void sync_leave(struct inl_file_sync *sync, int status)
 	pthread_mutex_lock(&sync->lock);
 	sharing = sync->sharing;
 	sync->sharing = (struct inl_bio_list){ 0 };
-	if (status) {
+	if (status && !of_the_call(status)) {
 		sync->err = status;
 		failed = sync->waiting;
 		sync->waiting = (struct inl_bio_list){ 0 };

@@ -317,7 +317,10 @@ enum inl_open_flags {
  */
 INL_API int inl_dev_open(const char *spec, unsigned flags, struct inl_diag *diag, struct inl_dev **out);
 
-/* Close a device and those below it that it owns. All uses must be evicted, all queues freed. NULL is fine. */
+/*
+ * Close a device and those below it that it owns. All uses must be evicted, all queues freed, and no call on it be under
+ * way, callbacks included. NULL is fine.
+ */
 INL_API void inl_dev_close(struct inl_dev *dev);
 
 INL_API uint64_t inl_dev_size(const struct inl_dev *dev);	/* bytes */
