@@ -9,6 +9,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 /* The flushes of a queue share a call that began after they came. */
 static void test_flushes_share(void **state)
@@ -302,6 +303,31 @@ static void test_lost_writes(void **state)
 	free(buf);
 }
 
+/* A durable write that fails for its own reasons has lost nothing: flushes go on. */
+static void test_error_of_the_call(void **state)
+{
+	const char *path = inl_path_of("too-large");
+	struct rlimit before, limit;
+	static uint8_t block[4096];
+	struct iovec seg = { block, sizeof(block) };
+	struct inl_dev *dev;
+	struct inl_bio bio;
+
+	close(inl_make_file(path, NULL, IMAGE_LEN));
+	dev = inl_open_dev(path, INL_OPEN_WRITE);
+	CHECK(getrlimit(RLIMIT_FSIZE, &before) == 0);
+	limit = (struct rlimit){ 8192, before.rlim_max };
+	signal(SIGXFSZ, SIG_IGN);
+	CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+	inl_bio_init_plain(&bio, INL_WRITE, 16384, &seg, 1);
+	bio.flags = INL_BIO_FUA;
+	CHECK(inl_submit_wait(dev, &bio) == -EFBIG);
+	CHECK(setrlimit(RLIMIT_FSIZE, &before) == 0);
+	CHECK(inl_dev_flush(dev) == 0);
+	CHECK(inl_submit_wait(dev, &bio) == 0);
+	inl_dev_close(dev);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -312,6 +338,7 @@ int main(void)
 		cmocka_unit_test(test_fua),
 		cmocka_unit_test(test_failed_flush),
 		cmocka_unit_test(test_lost_writes),
+		cmocka_unit_test(test_error_of_the_call),
 	};
 
 	return cmocka_run_group_tests(tests, inl_rig_set_up, inl_rig_tear_down);

@@ -760,6 +760,24 @@ static void tear(struct inl_dev *dev, struct inl_bio *bio)
 
 static const struct inl_dev_ops tear_ops = { .name = "tear", .submit = tear, .close = lab_close };
 
+static void tear_and_tell(struct inl_dev *dev, struct inl_bio *bio)
+{
+	inl_submit_torn(inl_dev_child(dev, 0), bio, bio->state.pos, 2 * BLOCK, -EIO);
+}
+
+static const struct inl_dev_ops tell_ops = { .name = "tell", .submit = tear_and_tell, .close = lab_close };
+
+/* A tear that nobody is to hear of hid the error of another one above it. */
+static void test_torn_twice(void **state)
+{
+	struct inl_dev *lab = make_lab(), *dev = make_over(&tell_ops, make_over(&tear_ops, lab));
+	static uint8_t buf[UNIT];
+
+	assert_int_equal(inl_dev_write(dev, 0, buf, UNIT), -EIO);
+	assert_int_equal(lab_of(lab)->n_arrived, 1);
+	inl_dev_close(dev);
+}
+
 /* A torn write that is to look whole left the bio as short as its torn part, also for whoever submitted it again. */
 static void test_torn_and_no_error(void **state)
 {
@@ -977,6 +995,7 @@ int main(void)
 		EDGE(test_engine_unlike_its_child),
 		EDGE(test_maps_of_nonsense),
 		EDGE(test_torn_and_no_error),
+		EDGE(test_torn_twice),
 		EDGE(test_lengths_that_overflow),
 		EDGE(test_read_only_below),
 		EDGE(test_read_only_engine_below),

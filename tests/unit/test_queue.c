@@ -3,6 +3,7 @@
  * Not here: slots and bounce memory (test_block.c), many threads (test_threads.c), the drivers.
  * Read more: inlay/block.h, "queues". The device under test is written here, on inlay/driver.h alone.
  */
+#include "block/own.h" /* for the generations of handles alone */
 #include <errno.h>
 #include <inlay/driver.h>
 #include <pthread.h>
@@ -471,6 +472,36 @@ static void test_nobody_starves(void **state)
 	inl_dev_close(dev);
 }
 
+static void plug_and_submit_again(struct inl_bio *bio)
+{
+	inl_queue_plug(greedy.queue);
+	submit_again(bio);
+}
+
+/* Nor does a callback that leaves its queue plugged each time. */
+static void test_plugged_for_ever(void **state)
+{
+	struct inl_queue *other;
+	struct inl_dev *dev;
+
+	assert_int_equal(inl_dev_open("linear(ram(1M), fault(ram(1M), delay=1ms))", INL_OPEN_WRITE, NULL, &dev), 0);
+	assert_int_equal(inl_queue_new(dev, 1, &greedy.queue), 0);
+	assert_int_equal(inl_queue_new(dev, 1, &other), 0);
+	greedy.stop = false;
+	greedy.n_rounds = 0;
+	greedy.until = inl_now_ns() + 20000000000;
+	prepare(0, INL_READ, 256, NULL, 0)->done = stop_greedy;
+	assert_int_equal(inl_queue_submit(other, &flows[0].bio), 0);
+	prepare(1, INL_READ, 0, NULL, 0)->done = plug_and_submit_again;
+	assert_int_equal(inl_queue_submit(greedy.queue, &flows[1].bio), 0);
+	assert_int_equal(inl_queue_reap(other, 1), 1);
+	assert_true(greedy.stop && inl_now_ns() < greedy.until);
+	inl_queue_free(other);
+	inl_queue_free(greedy.queue);
+	check_done(1, 0);
+	inl_dev_close(dev);
+}
+
 /* ---- merging ------------------------------------------------------------------------------------------------------------ */
 
 static void submit_all(struct inl_queue *queue, unsigned n)
@@ -643,6 +674,29 @@ static void test_stale_handles(void **state)
 	lab_free(&lab, dev);
 }
 
+/* After its last generation a place in the table is given up: a handle never comes back. */
+static void test_last_generation(void **state)
+{
+	struct lab lab;
+	struct inl_dev *dev = lab_new(&lab, 1);
+	struct inl_key_use *handle = start_key(dev, 1, 8), *last, *next;
+	struct inl_use *place = inl_use_find(handle);
+
+	assert_non_null(place);
+	atomic_store(&place->busy, UINT64_C(0xffffffff) << 32);
+	assert_null(inl_use_find(handle));
+	last = inl_use_handle(place);
+	assert_int_equal(inl_key_evict(last), 0);
+	for (unsigned i = 0; i < 600; i++) {
+		next = start_key(dev, 1, 8);
+		assert_ptr_not_equal(inl_use_find(next), place);
+		assert_ptr_not_equal(next, last);
+		assert_int_equal(inl_key_evict(next), 0);
+	}
+	assert_int_equal(inl_key_evict(last), -ENOKEY);
+	lab_free(&lab, dev);
+}
+
 /* ---- capabilities that change, resets ------------------------------------------------------------------------------------ */
 
 static void below(struct inl_dev *dev, struct inl_bio *bio)
@@ -736,11 +790,13 @@ int main(void)
 		cmocka_unit_test(test_waiting_in_callback),
 		cmocka_unit_test(test_timers),
 		cmocka_unit_test(test_nobody_starves),
+		cmocka_unit_test(test_plugged_for_ever),
 		cmocka_unit_test(test_merge_plain),
 		cmocka_unit_test(test_never_merged),
 		cmocka_unit_test(test_merged_error),
 		cmocka_unit_test(test_evict_unplugs),
 		cmocka_unit_test(test_stale_handles),
+		cmocka_unit_test(test_last_generation),
 		cmocka_unit_test(test_live_caps),
 		cmocka_unit_test(test_reprogram),
 	};
