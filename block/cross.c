@@ -43,7 +43,6 @@ int inl_cross_new(struct inl_dev *dev, struct inl_dev *lower, inl_crypt_fn *cryp
 
 static void crypt_in_software(struct inl_dev *dev, struct inl_cross_job *job)
 {
-	(void)dev;
 	inl_cross_done(job, inl_cross_job_run(job, job->bio->state.use->cipher));
 }
 

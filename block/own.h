@@ -106,8 +106,8 @@ struct inl_thread {
 /* The calling thread's; NULL: out of memory. */
 struct inl_thread *inl_thread_get(void);
 
-/* The calling thread's if it has one. */
-extern _Thread_local struct inl_thread *inl_thread_self;
+/* The calling thread's if it has one. Looked at several times per bio: not by a call into the dynamic linker each time. */
+extern _Thread_local struct inl_thread *inl_thread_self __attribute__((tls_model("initial-exec")));
 
 static inline void inl_count(_Atomic uint64_t (*counters)[INL_COUNTER_CELLS], size_t i, uint64_t n)
 {
@@ -124,6 +124,7 @@ static inline void inl_count(_Atomic uint64_t (*counters)[INL_COUNTER_CELLS], si
 /* Do everything that has collected. Returns how much it was. */
 unsigned inl_turn_run(struct inl_thread *thread);
 
+/* Between these two, what the thread has to do collects; the outermost end does it all. */
 static inline bool inl_turn_begin(struct inl_thread *thread)
 {
 	bool first = !thread->running;
@@ -139,10 +140,6 @@ static inline void inl_turn_end(struct inl_thread *thread, bool first)
 }
 
 #define INL_COUNT(dev, field, n) inl_count((dev)->counters, offsetof(struct inl_counters, field) / sizeof(uint64_t), (n))
-
-/* Between these two, what the thread has to do collects; the outermost end does it all. */
-bool inl_turn_begin(struct inl_thread *thread);
-void inl_turn_end(struct inl_thread *thread, bool first);
 
 /* What a bio's thread is to do with it when its turn comes. */
 enum inl_todo {
@@ -274,7 +271,7 @@ int inl_slots_evict(struct inl_slots *slots, struct inl_use *use);
 
 /*
  * Doing a bio piece by piece, with a fixed number of pieces. Those of dev->split go to children as the driver's map says;
- * those of dev->bounce have memory of their own for the payload.
+ * those of dev->bounce and dev->align have memory of their own for the payload.
  */
 int inl_pieces_new(struct inl_dev *dev, size_t bounce_len, struct inl_pieces **out);
 void inl_pieces_free(struct inl_pieces *pieces);

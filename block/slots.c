@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 struct slot {
-	struct inl_use *use;  /* NULL: holds no key */
+	struct inl_use *use;	  /* NULL: holds no key */
 	unsigned refs;		  /* bios that use it now; 0: on the idle list */
 	struct slot *prev, *next; /* idle list */
 	struct slot *hash_next;
@@ -33,7 +33,6 @@ struct inl_slots {
 	unsigned n_slots;
 	struct slot slots[];
 };
-
 
 static struct slot **bucket(struct inl_slots *slots, const struct inl_use *use)
 {

@@ -41,7 +41,6 @@ static void take_part(struct work *work)
 
 static void *worker(void *arg)
 {
-	(void)arg;
 	pthread_mutex_lock(&pool.lock);
 	for (;;) {
 		struct work *work = pool.works;

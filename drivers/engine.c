@@ -364,7 +364,6 @@ static int key_check(struct inl_dev *dev, const struct inl_key *key, void **priv
 	size_t len;
 	int err;
 
-	(void)priv;
 	if (inl_key_config(key)->type != INL_KEY_HW_WRAPPED)
 		return 0;
 	if (inl_key_config(key)->mode != INL_BLK_MODE_AES_256_XTS)
