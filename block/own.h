@@ -9,11 +9,11 @@
 #ifndef INLAY_BLOCK_OWN_H
 #define INLAY_BLOCK_OWN_H
 
+#include "base/clock.h"
 #include "crypto/cipher.h"
 #include <inlay/driver.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 
 #define INL_N_COUNTERS	  (sizeof(struct inl_counters) / sizeof(uint64_t))
 #define INL_COUNTER_CELLS ((INL_N_COUNTERS + 7) / 8 * 8 + 8) /* cells of two shards never share a cache line */
@@ -165,9 +165,6 @@ void inl_thread_wait(struct inl_thread *thread);
 
 /* A pipe to be woken by, for a thread that will wait for descriptors. Returns 0; -EMFILE. */
 int inl_thread_need_pipe(struct inl_thread *thread);
-
-/* For timed waits whose deadlines are inl_now_ns. */
-void inl_cond_init(pthread_cond_t *cond);
 
 /* Has this thread bios under way on queues of its own, so that waiting for others must reap? */
 bool inl_thread_has_work(const struct inl_thread *thread);

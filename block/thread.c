@@ -46,16 +46,6 @@ static void global_init(void)
 	global.ok = pthread_key_create(&global.key, thread_done) == 0;
 }
 
-void inl_cond_init(pthread_cond_t *cond)
-{
-	pthread_condattr_t attr;
-
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(cond, &attr);
-	pthread_condattr_destroy(&attr);
-}
-
 static struct inl_thread *thread_new(void)
 {
 	struct inl_thread *thread = calloc(1, sizeof(*thread));
@@ -221,14 +211,6 @@ void inl_bio_again(struct inl_bio *bio)
 
 /* ---- timers ------------------------------------------------------------------------------------------------------ */
 
-uint64_t inl_now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 void inl_bio_again_at(struct inl_bio *bio, uint64_t ns)
 {
 	struct inl_bio **at = &bio->state.thread->later;
@@ -309,11 +291,6 @@ unsigned inl_thread_poll(struct inl_thread *thread)
 	return first ? n + inl_turn_run(thread) : n;
 }
 
-static struct timespec timespec_of(uint64_t ns)
-{
-	return (struct timespec){ (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
-}
-
 /* Until a descriptor is readable, somebody writes to the pipe, or the first timer is due. */
 static void sleep_on_fds(struct inl_thread *thread)
 {
@@ -330,7 +307,7 @@ static void sleep_on_fds(struct inl_thread *thread)
 	if (thread->later) {
 		uint64_t now = inl_now_ns(), due = thread->later->state.again_at - SPIN_NS;
 
-		wait = timespec_of(due > now ? due - now : 0);
+		wait = inl_timespec_of(due > now ? due - now : 0);
 		timeout = &wait;
 	}
 	ppoll(fds, n, timeout, NULL);
@@ -345,7 +322,7 @@ static void sleep_on_cond(struct inl_thread *thread)
 	struct timespec until = { 0 };
 
 	if (thread->later)
-		until = timespec_of(thread->later->state.again_at - SPIN_NS);
+		until = inl_timespec_of(thread->later->state.again_at - SPIN_NS);
 	pthread_mutex_lock(&thread->lock);
 	while (!thread->woken) {
 		if (!thread->later)

@@ -202,13 +202,6 @@ static bool is_busy(struct inl_use *use)
 	return atomic_load_explicit(&use->busy, memory_order_acquire) & COUNT;
 }
 
-static struct timespec in_a_millisecond(void)
-{
-	uint64_t ns = inl_now_ns() + 1000000;
-
-	return (struct timespec){ (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
-}
-
 /* A thread with bios of its own looks after them once per millisecond. */
 void inl_use_drain(struct inl_use *use)
 {
@@ -221,7 +214,7 @@ void inl_use_drain(struct inl_use *use)
 
 		if (mine && inl_thread_poll(thread))
 			continue;
-		until = in_a_millisecond();
+		until = inl_timespec_of(inl_now_ns() + 1000000);
 		pthread_mutex_lock(&dev->idle_lock);
 		if (is_busy(use) && mine)
 			pthread_cond_timedwait(&dev->idle, &dev->idle_lock, &until);

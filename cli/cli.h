@@ -122,6 +122,17 @@ const char *inl_cli_why(int err);
 /* The first of two exit codes that is not 0. */
 int inl_cli_worse(int a, int b);
 
+/* ---- signals ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * From now on SIGHUP, SIGINT and SIGTERM are only noted. System calls are not restarted: a write that hangs ends too. Who
+ * started us ignoring a signal goes on doing so.
+ *
+ *   once   the second signal ends the process as usual
+ */
+void inl_cli_catch_signals(bool once);
+bool inl_cli_interrupted(void);
+
 /* ---- values of options ------------------------------------------------------------------------------------------- */
 
 /* "--depth" */

@@ -19,7 +19,7 @@ static int write_at(struct inl_get *get, int fd, uint64_t offset, size_t len)
 	while (len) {
 		ssize_t n = pwrite(fd, from, len, (off_t)offset);
 
-		if (n < 0 && errno == EINTR && !inl_get_interrupted())
+		if (n < 0 && errno == EINTR && !inl_cli_interrupted())
 			continue;
 		if (n < 0)
 			return inl_get_failed(get, INL_DESTINATION, -errno);
@@ -76,7 +76,7 @@ static int salvage(struct inl_get *get, struct inl_inode *inode, uint64_t offset
 			add_bad(get, offset, n), err = 0;
 		if (err)
 			return err;
-		if (inl_get_interrupted())
+		if (inl_cli_interrupted())
 			return -EINTR;
 		offset += n;
 		len -= n;
@@ -96,7 +96,7 @@ static int copy_run(struct inl_get *get, struct inl_inode *inode, uint64_t offse
 			err = salvage(get, inode, offset, n, fd);
 		if (err)
 			return err;
-		if (inl_get_interrupted())
+		if (inl_cli_interrupted())
 			return -EINTR;
 		inl_report_progress(get);
 		offset += n;
@@ -164,7 +164,7 @@ int inl_get_copy(struct inl_get *get, struct inl_inode *inode, uint64_t size, in
 			extent.len = min_u64(map_step(get, offset, bad_from), size - offset);
 			add_bad(get, offset, extent.len);
 			offset += extent.len;
-			if (inl_get_interrupted())
+			if (inl_cli_interrupted())
 				return -EINTR;
 			continue;
 		}

@@ -7,37 +7,10 @@
 #include "cli/text.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-/* ---- signals ----------------------------------------------------------------------------------------------------- */
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-	interrupted = 1;
-}
-
-bool inl_get_interrupted(void)
-{
-	return interrupted;
-}
-
-/* System calls are not restarted: a write that hangs ends too. Who started us ignoring a signal goes on doing so. */
-static void catch_signals(void)
-{
-	static const int numbers[] = { SIGHUP, SIGINT, SIGTERM };
-	struct sigaction old, action = { .sa_handler = on_signal };
-
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-		if (!sigaction(numbers[i], NULL, &old) && old.sa_handler != SIG_IGN)
-			sigaction(numbers[i], &action, NULL);
-	}
-}
 
 /* ---- paths, messages --------------------------------------------------------------------------------------------- */
 
@@ -101,7 +74,7 @@ int inl_get_trouble(struct inl_get *get, int err)
 	char *where;
 	int code = 0;
 
-	if (interrupted)
+	if (inl_cli_interrupted())
 		return INL_EXIT_INTERRUPTED;
 	where = inl_get_where(get, get->side);
 	if (!is_hopeless(get, err) && (get->keep_going || get->side == INL_REFUSED)) {
@@ -365,7 +338,7 @@ static int prepare(struct inl_get *get)
 		return inl_cli_error(get->cli, get->cli->image, err, NULL);
 	umask(0);
 	note_images(get, get->cli->dev);
-	catch_signals();
+	inl_cli_catch_signals(false);
 	inl_report_start(get);
 	report_damage(get, &info);
 	return 0;

@@ -145,8 +145,6 @@ struct inl_get {
 	bool incomplete;   /* what is being placed lacks contents or attributes: only with keep_going */
 };
 
-bool inl_get_interrupted(void);
-
 /* Remember who failed, for inl_get_trouble. Returns err. */
 int inl_get_failed(struct inl_get *get, enum inl_side side, int err);
 

@@ -6,7 +6,6 @@
 #include "cli/bench.h"
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,33 +56,7 @@ struct worker {
 
 /* ---- the end ----------------------------------------------------------------------------------------------------- */
 
-static atomic_bool stopped, interrupted;
-
-static void on_signal(int number)
-{
-	atomic_store(&interrupted, true);
-	atomic_store(&stopped, true);
-}
-
-/* The second signal ends the process as usual. Who started us ignoring a signal goes on doing so. */
-static void catch_signals(void)
-{
-	static const int numbers[] = { SIGHUP, SIGINT, SIGTERM };
-	struct sigaction old, action = { .sa_handler = on_signal, .sa_flags = SA_RESETHAND };
-
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-		if (!sigaction(numbers[i], NULL, &old) && old.sa_handler != SIG_IGN)
-			sigaction(numbers[i], &action, NULL);
-	}
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
+static atomic_bool stopped; /* time is up, or something keeps the load from going on */
 
 /* ---- chance ------------------------------------------------------------------------------------------------------ */
 
@@ -157,7 +130,7 @@ static uint64_t choose_place(struct worker *w)
 static void note_error(struct worker *w, const struct io *io)
 {
 	if (!w->result.n_errors++) {
-		w->result.first_error.when = now_ns();
+		w->result.first_error.when = inl_now_ns();
 		w->result.first_error.kind = io->kind;
 		w->result.first_error.offset = io->bio.offset;
 		w->result.first_error.err = io->bio.status;
@@ -166,7 +139,7 @@ static void note_error(struct worker *w, const struct io *io)
 
 static bool over(const struct worker *w)
 {
-	return !w->left || atomic_load_explicit(&stopped, memory_order_relaxed);
+	return !w->left || atomic_load_explicit(&stopped, memory_order_relaxed) || inl_cli_interrupted();
 }
 
 static int start_one(struct worker *w);
@@ -183,7 +156,7 @@ static void done(struct inl_bio *bio)
 		w->result.kinds[io->kind].n++;
 		w->result.kinds[io->kind].bytes += bio->len;
 		if (io->started)
-			inl_times_add(&w->result.kinds[io->kind].times, now_ns() - io->started);
+			inl_times_add(&w->result.kinds[io->kind].times, inl_now_ns() - io->started);
 	}
 	w->idle[w->n_idle++] = io;
 	if (!w->load->plan->plug && !w->err && !over(w))
@@ -212,7 +185,7 @@ static uint64_t start_time(struct worker *w)
 	if (!w->to_sample || --w->to_sample)
 		return 0;
 	w->to_sample = w->load->plan->sample;
-	return now_ns();
+	return inl_now_ns();
 }
 
 static int start_one(struct worker *w)
@@ -315,7 +288,7 @@ static void *work(void *arg)
 		atomic_store(&stopped, true);
 	while (w->queue && inl_queue_n_busy(w->queue))
 		inl_queue_reap(w->queue, inl_queue_n_busy(w->queue));
-	w->ended = now_ns();
+	w->ended = inl_now_ns();
 	w->err = err;
 	clean_up(w);
 	pthread_mutex_lock(&load->lock);
@@ -356,7 +329,7 @@ static int make_workers(struct load *load)
 /* Let all go, and wait for their end; when time is up they are told to stop. Returns when they started, ns. */
 static uint64_t run_workers(struct load *load)
 {
-	uint64_t start = now_ns(), end = start + (uint64_t)(load->plan->seconds * 1e9);
+	uint64_t start = inl_now_ns(), end = start + (uint64_t)(load->plan->seconds * 1e9);
 	struct timespec until = { (time_t)(end / 1000000000), (long)(end % 1000000000) };
 	int err = 0;
 
@@ -411,7 +384,7 @@ static int run(struct load *load, struct inl_bench_result *result)
 	result->elapsed = end > start ? end - start : 1;
 	result->user = ns_of(&after.ru_utime) - ns_of(&before.ru_utime);
 	result->system = ns_of(&after.ru_stime) - ns_of(&before.ru_stime);
-	result->interrupted = atomic_load(&interrupted);
+	result->interrupted = inl_cli_interrupted();
 	return err;
 }
 
@@ -429,7 +402,7 @@ int inl_bench_load(struct inl_dev *dev, const struct inl_bench_plan *plan, struc
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&load.change, &attr);
-	catch_signals();
+	inl_cli_catch_signals(true);
 	err = run(&load, result);
 	pthread_condattr_destroy(&attr);
 	pthread_cond_destroy(&load.change);

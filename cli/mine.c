@@ -72,7 +72,7 @@ static bool is_earlier(struct inl_get *get, const char *name, const struct stat 
 
 		if (!got || inl_dir_tell(cursor) >= end)
 			break;
-		found = inl_get_interrupted() || get->n_looks++ >= LOOKS_MAX ||
+		found = inl_cli_interrupted() || get->n_looks++ >= LOOKS_MAX ||
 			(got > 0 && became(get, &earlier, name, st));
 	}
 	inl_dir_close(cursor);

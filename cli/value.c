@@ -9,37 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Digits at *text, which is moved behind them; false: there are none, or they are more than 64 bits. */
-static bool take_digits(const char **text, uint64_t *out)
-{
-	const char *p = *text;
-	uint64_t value = 0;
-
-	for (; *p >= '0' && *p <= '9'; p++) {
-		if (__builtin_mul_overflow(value, 10, &value) ||
-		    __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value))
-			return false;
-	}
-	if (p == *text)
-		return false;
-	*text = p;
-	*out = value;
-	return true;
-}
-
-/* The power of two that a suffix stands for, as in a SPEC; -1: it is none. */
-static int suffix_bits(const char *suffix)
-{
-	static const char letters[] = "KMGT";
-	const char *letter = suffix[0] ? strchr(letters, suffix[0]) : NULL;
-
-	if (!letter)
-		return !suffix[0] || !strcmp(suffix, "B") ? 0 : -1;
-	if (suffix[1] && strcmp(suffix + 1, "B") && strcmp(suffix + 1, "iB"))
-		return -1;
-	return 10 * ((int)(letter - letters) + 1);
-}
-
 static int refuse_range(const struct inl_cli *cli, enum inl_opt opt, const char *what, uint64_t min, uint64_t max)
 {
 	char name[32];
@@ -55,7 +24,7 @@ int inl_cli_number(const struct inl_cli *cli, enum inl_opt opt, uint64_t min, ui
 
 	if (!text)
 		return 0;
-	if (!take_digits(&text, &value) || *text || value < min || value > max)
+	if (inl_number_parse(text, strlen(text), &value) || value < min || value > max)
 		return refuse_range(cli, opt, "a number", min, max);
 	*out = value;
 	return 0;
@@ -65,16 +34,12 @@ int inl_cli_size(const struct inl_cli *cli, enum inl_opt opt, uint64_t min, uint
 {
 	const char *text = cli->values[opt];
 	uint64_t value;
-	int bits;
 
 	if (!text)
 		return 0;
-	if (!take_digits(&text, &value))
+	if (inl_size_parse(text, strlen(text), &value) || value < min || value > max)
 		return refuse_range(cli, opt, "a size", min, max);
-	bits = suffix_bits(text);
-	if (bits < 0 || value > UINT64_MAX >> bits || value << bits < min || value << bits > max)
-		return refuse_range(cli, opt, "a size", min, max);
-	*out = value << bits;
+	*out = value;
 	return 0;
 }
 

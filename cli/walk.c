@@ -288,7 +288,7 @@ int inl_get_walk(struct inl_get *get, struct inl_inode *dir, int fd)
 	if (err)
 		return inl_get_trouble(get, err);
 	while (!code && get->n_frames) {
-		code = inl_get_interrupted() ? INL_EXIT_INTERRUPTED : step(get);
+		code = inl_cli_interrupted() ? INL_EXIT_INTERRUPTED : step(get);
 		inl_report_progress(get);
 	}
 	while (get->n_frames)

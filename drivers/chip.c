@@ -8,11 +8,13 @@
  */
 #include "drivers/chip.h"
 #include "base/secret.h"
+#include "base/clock.h"
 #include "crypto/cipher.h"
 #include "crypto/wrap.h"
 #include "drivers/faults.h"
 
 #include <errno.h>
+#include <inlay/driver.h> /* inl_dun_add */
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -20,7 +22,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
-#include <time.h>
 
 _Static_assert(INL_CHIP_BLOB_LEN == INL_WRAP_BLOB && INL_CHIP_SECRET_LEN == INL_WRAP_KEY &&
 		       INL_CHIP_SW_SECRET == INL_WRAP_SW_SECRET,
@@ -60,14 +61,6 @@ struct inl_chip {
 	pthread_t threads[INL_CHIP_THREADS_MAX];
 	struct inl_chip_key *slots[]; /* NULL: empty */
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 /* ---- keys -------------------------------------------------------------------------------------------------------- */
 
@@ -235,15 +228,6 @@ enum inl_chip_status inl_chip_write_slot(struct inl_chip *chip, unsigned slot, c
 
 /* ---- requests ---------------------------------------------------------------------------------------------------- */
 
-/* dun += n, modulo 2^256. */
-static void dun_add(uint64_t dun[4], uint64_t n)
-{
-	for (unsigned i = 0; i < 4 && n; i++) {
-		dun[i] += n;
-		n = dun[i] < n; /* the carry */
-	}
-}
-
 static bool dun_fits(const uint64_t dun[4], uint32_t bytes)
 {
 	for (unsigned i = bytes / 8; i < 4; i++) {
@@ -262,7 +246,7 @@ static bool request_valid(const struct inl_chip_request *request, uint32_t dun_b
 	if (!request->unit || !request->len || request->len % request->unit)
 		return false;
 	memcpy(last, request->dun, sizeof(last));
-	dun_add(last, request->len / request->unit - 1);
+	inl_dun_add(last, request->len / request->unit - 1);
 	return dun_fits(request->dun, dun_bytes) && dun_fits(last, dun_bytes);
 }
 
@@ -303,7 +287,7 @@ static enum inl_chip_status work(const struct inl_chip_request *request, const s
 
 		if (err || !n)
 			return INL_CHIP_IO;
-		dun_add(dun, n);
+		inl_dun_add(dun, n);
 		at += len;
 	}
 	return INL_CHIP_OK;
@@ -347,7 +331,7 @@ void inl_chip_ring(struct inl_chip *chip, struct inl_chip_request *request)
 	uint64_t latency = atomic_load_explicit(&chip->latency, memory_order_relaxed);
 
 	request->next = NULL;
-	request->due = latency ? now_ns() + latency : 0;
+	request->due = latency ? inl_now_ns() + latency : 0;
 	request->fail = fails(chip, WORD_IO);
 	if (fails(chip, WORD_RESET))
 		do_reset(chip, request);
@@ -396,9 +380,8 @@ static struct inl_chip_request *take(struct inl_chip *chip)
 		pthread_cond_wait(&chip->work, &chip->lock);
 		return NULL;
 	}
-	if (request->due > now_ns()) {
-		until = (struct timespec){ .tv_sec = (time_t)(request->due / 1000000000),
-					   .tv_nsec = (long)(request->due % 1000000000) };
+	if (request->due > inl_now_ns()) {
+		until = inl_timespec_of(request->due);
 		pthread_cond_timedwait(&chip->work, &chip->lock, &until);
 		return NULL;
 	}
@@ -488,17 +471,6 @@ static struct secrets *secrets_new(const uint8_t *long_term)
 	return secrets;
 }
 
-static void init_locks(struct inl_chip *chip)
-{
-	pthread_condattr_t attr;
-
-	pthread_mutex_init(&chip->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&chip->work, &attr);
-	pthread_condattr_destroy(&attr);
-}
-
 int inl_chip_new(const struct inl_chip_setup *setup, struct inl_chip **out)
 {
 	struct inl_chip *chip;
@@ -509,7 +481,8 @@ int inl_chip_new(const struct inl_chip_setup *setup, struct inl_chip **out)
 	chip = calloc(1, sizeof(*chip) + setup->n_slots * sizeof(chip->slots[0]));
 	if (!chip)
 		return -ENOMEM;
-	init_locks(chip);
+	pthread_mutex_init(&chip->lock, NULL);
+	inl_cond_init(&chip->work);
 	chip->n_slots = setup->n_slots;
 	chip->queued = setup->n_threads != 0;
 	chip->on_reset = setup->on_reset;

@@ -93,9 +93,6 @@ struct inl_spec {
 int inl_spec_parse(const char *text, size_t len, struct inl_diag *diag, struct inl_spec **out);
 void inl_spec_free(struct inl_spec *spec); /* NULL is fine */
 
-/* Bytes with or without a suffix: 512, 64K, 1MiB, 2GB. Returns 0; -EINVAL; -ERANGE (more than 64 bits). */
-int inl_spec_size(const char *text, size_t len, uint64_t *out);
-
 /* The argument of this name if it was given, else NULL. Of a repeated parameter the first. */
 const struct inl_arg *inl_spec_arg(const struct inl_spec *spec, const char *name);
 

@@ -484,7 +484,7 @@ static int parse_units(const char *text, struct choice *choice, struct inl_diag 
 		size_t len = next_piece(&list);
 		uint64_t unit;
 
-		if (inl_spec_size(piece, len, &unit) || unit < INL_UNIT_SIZE_MIN || unit > INL_UNIT_SIZE_MAX ||
+		if (inl_size_parse(piece, len, &unit) || unit < INL_UNIT_SIZE_MIN || unit > INL_UNIT_SIZE_MAX ||
 		    (unit & (unit - 1)))
 			return inl_diag_set(diag, -EINVAL, "unit '%.*s': expected powers of two, %d to %d, joined by '+'",
 					    len < 32 ? (int)len : 32, piece, INL_UNIT_SIZE_MIN, INL_UNIT_SIZE_MAX);
@@ -497,7 +497,7 @@ static int parse_dun_bytes(const char *text, struct choice *choice, struct inl_d
 {
 	uint64_t bytes;
 
-	if (inl_spec_size(text, strlen(text), &bytes) || bytes < 1 || bytes > INL_DUN_BYTES_MAX)
+	if (inl_size_parse(text, strlen(text), &bytes) || bytes < 1 || bytes > INL_DUN_BYTES_MAX)
 		return inl_diag_set(diag, -EINVAL, "dun_bytes %.32s: expected 1 to %d", text, INL_DUN_BYTES_MAX);
 	choice->dun_bytes = (uint32_t)bytes;
 	return 0;

@@ -82,7 +82,7 @@ static const char *after(const char *text, const char *prefix)
 
 static int parse_one(const char *text, size_t len, bool is_time, uint64_t *out)
 {
-	return is_time ? inl_time_parse(text, len, out) : inl_spec_size(text, len, out);
+	return is_time ? inl_time_parse(text, len, out) : inl_size_parse(text, len, out);
 }
 
 /* A..B; out[0] <= out[1]. */
@@ -121,7 +121,7 @@ static int parse_action(struct inl_fault_rule *rule)
 	text = rule->what == WORD_WRITE ? after(rule->value, "torn:") : NULL;
 	if (text) {
 		rule->action = TORN;
-		return inl_spec_size(text, strlen(text), &rule->number[0]);
+		return inl_size_parse(text, strlen(text), &rule->number[0]);
 	}
 	if (rule->what != WORD_READ && !strcmp(rule->value, "drop")) {
 		rule->action = DROP;

@@ -36,24 +36,6 @@ static bool cut(struct span text, char end, struct span *before, struct span *re
 	return true;
 }
 
-/* Digits only. */
-static int parse_count(struct span text, uint64_t *out)
-{
-	uint64_t value = 0;
-
-	if (!text.len)
-		return -EINVAL;
-	for (size_t i = 0; i < text.len; i++) {
-		if (text.at[i] < '0' || text.at[i] > '9')
-			return -EINVAL;
-		if (__builtin_mul_overflow(value, (uint64_t)10, &value) ||
-		    __builtin_add_overflow(value, (uint64_t)(text.at[i] - '0'), &value))
-			return -ERANGE;
-	}
-	*out = value;
-	return 0;
-}
-
 int inl_time_parse(const char *text, size_t len, uint64_t *ns)
 {
 	static const struct {
@@ -66,7 +48,7 @@ int inl_time_parse(const char *text, size_t len, uint64_t *ns)
 
 	while (n_digits < len && text[n_digits] >= '0' && text[n_digits] <= '9')
 		n_digits++;
-	err = parse_count((struct span){ text, n_digits }, &value);
+	err = inl_number_parse(text, n_digits, &value);
 	if (err)
 		return err;
 	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
@@ -96,7 +78,8 @@ static int parse_events(struct span text, struct inl_fault_rule *rule)
 		last = (struct span){ last.at + 1, last.len - 1 };
 	else
 		return -EINVAL;
-	if (parse_count(first, &rule->first) || parse_count(last, &rule->last) || !rule->first ||
+	if (inl_number_parse(first.at, first.len, &rule->first) ||
+	    inl_number_parse(last.at, last.len, &rule->last) || !rule->first ||
 	    rule->last < rule->first)
 		return -EINVAL;
 	return 0;

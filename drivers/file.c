@@ -354,7 +354,6 @@ void inl_file_run(struct inl_file_io *io)
 {
 	while (io->step > INL_FILE_END)
 		inl_file_next(io, inl_file_call(io, 0));
-	inl_file_end(io);
 }
 
 static const struct inl_dev_ops ops;
@@ -372,6 +371,7 @@ static void submit(struct inl_dev *dev, struct inl_bio *bio)
 	}
 	inl_file_begin(&io, file, bio);
 	inl_file_run(&io);
+	inl_file_end(&io);
 }
 
 /* ---- open, close ------------------------------------------------------------------------------------------------- */

@@ -71,11 +71,11 @@ ssize_t inl_file_call(const struct inl_file_io *io, int rwf);
 /* The call has returned this: decide on the next step. */
 void inl_file_next(struct inl_file_io *io, ssize_t ret);
 
+/* All remaining steps, here and now. */
+void inl_file_run(struct inl_file_io *io);
+
 /* After the last step: pass on the turn and end the bio. *io may be used for another bio as soon as this one ends. */
 void inl_file_end(const struct inl_file_io *io);
-
-/* All remaining steps, here and now, and the end. */
-void inl_file_run(struct inl_file_io *io);
 
 /* ---- uring.c ----------------------------------------------------------------------------------------------------- */
 

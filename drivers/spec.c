@@ -109,45 +109,6 @@ static size_t call_len(const struct parser *p)
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
 
-int inl_spec_size(const char *text, size_t len, uint64_t *out)
-{
-	static const char prefixes[] = "KMGT";
-	const char *prefix;
-	uint64_t value = 0;
-	size_t i = 0;
-
-	for (; i < len && text[i] >= '0' && text[i] <= '9'; i++) {
-		if (__builtin_mul_overflow(value, (uint64_t)10, &value) ||
-		    __builtin_add_overflow(value, (uint64_t)(text[i] - '0'), &value))
-			return -ERANGE;
-	}
-	if (!i)
-		return -EINVAL;
-	prefix = i < len ? memchr(prefixes, text[i], sizeof(prefixes) - 1) : NULL;
-	if (prefix) {
-		if (__builtin_mul_overflow(value, UINT64_C(1) << (10 * (prefix - prefixes + 1)), &value))
-			return -ERANGE;
-		i++;
-		if (len - i == 2 && text[i] == 'i')
-			i++;
-	}
-	if (i < len && text[i] == 'B')
-		i++;
-	if (i != len)
-		return -EINVAL;
-	*out = value;
-	return 0;
-}
-
-static int parse_number(const char *text, uint64_t *out)
-{
-	size_t len = strlen(text);
-
-	if (strspn(text, "0123456789") != len)
-		return -EINVAL;
-	return inl_spec_size(text, len, out);
-}
-
 static int parse_quoted(struct parser *p, char **out)
 {
 	size_t start = p->at++, n = 0;
@@ -215,9 +176,9 @@ static int convert(struct parser *p, enum inl_param_kind kind, struct inl_arg *a
 	int err;
 
 	if (kind == INL_PARAM_NUMBER)
-		err = parse_number(arg->text, &arg->number);
+		err = inl_number_parse(arg->text, strlen(arg->text), &arg->number);
 	else if (kind == INL_PARAM_SIZE)
-		err = inl_spec_size(arg->text, strlen(arg->text), &arg->number);
+		err = inl_size_parse(arg->text, strlen(arg->text), &arg->number);
 	else if (kind == INL_PARAM_SWITCH)
 		err = parse_switch(arg->text, &arg->number);
 	else

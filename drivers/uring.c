@@ -61,6 +61,13 @@ static bool kernel_is_busy(struct uring *uring)
 	return uring->n_pending > n_prepared;
 }
 
+/* Do the rest of a bio without the ring. */
+static void finish_without(struct uring *uring, struct request *req)
+{
+	inl_file_run(&req->io);
+	end(uring, req);
+}
+
 /* The kernel takes nothing, and nothing of ours will change that: do what is prepared without it. */
 static bool take_back(struct uring *uring)
 {
@@ -75,9 +82,7 @@ static bool take_back(struct uring *uring)
 		io_uring_prep_nop(sqe);
 		io_uring_sqe_set_data(sqe, NULL);
 		uring->n_pending--;
-		while (req->io.step > INL_FILE_END)
-			inl_file_next(&req->io, inl_file_call(&req->io, 0));
-		end(uring, req);
+		finish_without(uring, req);
 		any = true;
 	}
 	return any;
@@ -126,9 +131,7 @@ static void prepare(struct uring *uring, struct request *req)
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
 
 	if (!sqe) { /* only what was taken back fills it, and the kernel still takes nothing */
-		while (req->io.step > INL_FILE_END)
-			inl_file_next(&req->io, inl_file_call(&req->io, 0));
-		end(uring, req);
+		finish_without(uring, req);
 		return;
 	}
 	fill_in(sqe, &req->io);

@@ -66,6 +66,19 @@ INL_API void inl_wipe(void *bytes, size_t len);
 /* Compare len bytes in time that depends on len only. */
 INL_API bool inl_equal_ct(const void *a, const void *b, size_t len);
 
+/*
+ * A number: decimal digits. A size in bytes: digits, with or without a binary suffix: 512, 64K, 1MiB, 2GB.
+ *
+ *   text   len bytes; need not end in NUL
+ *
+ * Returns: 0; -EINVAL; -ERANGE (more than 64 bits).
+ */
+INL_API int inl_number_parse(const char *text, size_t len, uint64_t *out);
+INL_API int inl_size_parse(const char *text, size_t len, uint64_t *out);
+
+/* Nanoseconds of CLOCK_MONOTONIC. */
+INL_API uint64_t inl_now_ns(void);
+
 #ifdef __cplusplus
 }
 #endif

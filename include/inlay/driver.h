@@ -159,11 +159,10 @@ INL_API void inl_submit_below(struct inl_dev *child, struct inl_bio *bio, uint64
  */
 INL_API void inl_submit_torn(struct inl_dev *child, struct inl_bio *bio, uint64_t pos, uint64_t len, int status);
 
-/* Call submit with this bio again: when its thread comes to it (from any thread), or not before ns of CLOCK_MONOTONIC
+/* Call submit with this bio again: when its thread comes to it (from any thread), or not before this time of inl_now_ns
    (from the bio's own thread only). */
 INL_API void inl_bio_again(struct inl_bio *bio);
 INL_API void inl_bio_again_at(struct inl_bio *bio, uint64_t ns);
-INL_API uint64_t inl_now_ns(void); /* CLOCK_MONOTONIC */
 
 /* For the driver to remember where it is with this bio: 0 when the bio arrives at its device. */
 INL_API unsigned *inl_bio_stage(struct inl_bio *bio);

@@ -577,6 +577,44 @@ static void test_endian(void **state)
 	assert_int_equal(_Alignof(struct le64), 1);
 }
 
+static void test_numbers(void **state)
+{
+	static const struct {
+		const char *text;
+		int err, size_err;
+		uint64_t value;
+	} rows[] = {
+		{ "0", 0, 0, 0 },
+		{ "007", 0, 0, 7 },
+		{ "18446744073709551615", 0, 0, UINT64_MAX },
+		{ "18446744073709551616", -ERANGE, -ERANGE, 1 },
+		{ "99999999999999999999x", -EINVAL, -ERANGE, 1 },
+		{ "", -EINVAL, -EINVAL, 1 },
+		{ "-1", -EINVAL, -EINVAL, 1 },
+		{ "+1", -EINVAL, -EINVAL, 1 },
+		{ " 1", -EINVAL, -EINVAL, 1 },
+		{ "1 ", -EINVAL, -EINVAL, 1 },
+		{ "0x10", -EINVAL, -EINVAL, 1 },
+		{ "1.5", -EINVAL, -EINVAL, 1 },
+	};
+	uint64_t value = 1;
+
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		uint64_t number = 1, size = 1;
+
+		assert_int_equal(inl_number_parse(rows[i].text, strlen(rows[i].text), &number), rows[i].err);
+		assert_int_equal(inl_size_parse(rows[i].text, strlen(rows[i].text), &size), rows[i].size_err);
+		assert_int_equal(number, rows[i].value); /* untouched on failure */
+		assert_int_equal(size, rows[i].value);
+	}
+	/* A suffix is a size's, and nothing behind len is looked at. */
+	assert_int_equal(inl_number_parse("4K", 2, &value), -EINVAL);
+	assert_int_equal(inl_number_parse("4K", 1, &value), 0);
+	assert_int_equal(value, 4);
+	assert_int_equal(inl_size_parse("4K", 2, &value), 0);
+	assert_int_equal(value, 4096);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -592,6 +630,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_crc32c),
 		cmocka_unit_test(test_crc32),
 		cmocka_unit_test(test_endian),
+		cmocka_unit_test(test_numbers),
 	};
 
 	if (argc == 2)

@@ -513,7 +513,7 @@ static void test_spec_sizes(void **state)
 	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		uint64_t value = 0;
 
-		if (inl_spec_size(rows[i].text, strlen(rows[i].text), &value) != rows[i].err || value != rows[i].value)
+		if (inl_size_parse(rows[i].text, strlen(rows[i].text), &value) != rows[i].err || value != rows[i].value)
 			fail_msg("%s: %llu", rows[i].text, (unsigned long long)value);
 	}
 }
