@@ -3,6 +3,7 @@
  * Not here: what is summed, with which seed (ext4/, drivers/).
  * Read more: Kounavis and Berry, "A Systematic Approach to Building High Performance Software-Based CRC Generators".
  */
+#include "base/cpu.h"
 #include "base/crc.h"
 #include "base/endian.h"
 
@@ -73,7 +74,7 @@ static uint32_t crc32c_by_table(uint32_t crc, const uint8_t *data, size_t len)
 #ifdef __x86_64__
 static bool has_sse42(void)
 {
-	return __builtin_cpu_supports("sse4.2");
+	return inl_cpu_features() & INL_CPU_SSE42;
 }
 
 __attribute__((target("sse4.2"))) static uint32_t crc32c_by_sse42(uint32_t crc, const uint8_t *data, size_t len)

@@ -6,12 +6,11 @@
  * Tweaks are elements of GF(2^128), little endian, modulo x^128 + x^7 + x^2 + x + 1: the 0x87 below. A vector holds those
  * of four neighbouring blocks. All arithmetic is data-independent in time.
  */
+#include "base/cpu.h"
 #include "crypto/own.h"
 
 #if defined(__x86_64__)
-#include <cpuid.h>
 #include <immintrin.h>
-#include <pthread.h>
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,vaes,vpclmulqdq,aes,sse4.1")))
 #define INLINE TARGET __attribute__((always_inline)) static inline
@@ -30,34 +29,11 @@ struct schedule {
 	__m128i tweak[ROUNDS + 1];
 };
 
-static bool cpu_has_it(void)
-{
-	enum { OSXSAVE = 1 << 27, AES = 1 << 25 };			     /* leaf 1, ecx */
-	const unsigned avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;   /* leaf 7, ebx: F, DQ, BW, VL */
-	const unsigned vector_aes = 1u << 9 | 1u << 10;			     /* leaf 7, ecx: VAES, VPCLMULQDQ */
-	unsigned a, b, c, d, low, high;
-
-	if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (OSXSAVE | AES)) != (OSXSAVE | AES))
-		return false;
-	__asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-	if ((low & 0xe6) != 0xe6) /* the system saves xmm, ymm, mask and zmm registers */
-		return false;
-	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & avx512) == avx512 && (c & vector_aes) == vector_aes;
-}
-
-static pthread_once_t asked = PTHREAD_ONCE_INIT;
-static bool answer;
-
-static void ask(void)
-{
-	answer = cpu_has_it();
-}
-
-/* Asked once: in a virtual machine cpuid costs as much as encrypting a file. */
 static bool supported(void)
 {
-	pthread_once(&asked, ask);
-	return answer;
+	const unsigned needs = INL_CPU_AESNI | INL_CPU_VAES | INL_CPU_AVX512;
+
+	return (inl_cpu_features() & needs) == needs;
 }
 
 /* ---- key expansion: FIPS 197, 5.2, for 256 bits ------------------------------------------------------------------- */

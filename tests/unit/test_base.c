@@ -3,6 +3,7 @@
  * Not here: cryptography (test_crypto.c).
  * Read more: HACKING.md, "Tests"; tests/vectors/SOURCES.
  */
+#include "base/cpu.h"
 #include "base/crc.h"
 #include "base/endian.h"
 #include "base/secret.h"
@@ -615,6 +616,52 @@ static void test_numbers(void **state)
 	assert_int_equal(value, 4096);
 }
 
+/* Whether the kernel lists a feature of the first CPU. */
+static bool kernel_lists(const char *word)
+{
+	FILE *f = fopen("/proc/cpuinfo", "r");
+	size_t room = 0, len = strlen(word);
+	char *line = NULL;
+	bool found = false;
+
+	assert_non_null(f);
+	while (!found && getline(&line, &room, f) > 0) {
+		if (strncmp(line, "flags", 5) && strncmp(line, "Features", 8))
+			continue;
+		for (const char *at = line; !found && (at = strstr(at, word)); at += len)
+			found = at[-1] == ' ' && (at[len] == ' ' || at[len] == '\n');
+		break;
+	}
+	free(line);
+	fclose(f);
+	return found;
+}
+
+static void test_cpu(void **state)
+{
+#if defined(__x86_64__)
+	static const char *const words[][4] = {
+		{ "sse4_2" }, { "aes" }, { "pclmulqdq" }, { "avx2" }, { "vaes", "vpclmulqdq" },
+		{ "avx512f", "avx512bw", "avx512dq", "avx512vl" },
+	};
+
+	for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		bool all = true;
+
+		for (unsigned k = 0; k < 4 && words[i][k]; k++)
+			all = all && kernel_lists(words[i][k]);
+		assert_int_equal(!!(inl_cpu_features() & 1u << i), all);
+	}
+#else
+	(void)kernel_lists;
+#endif
+	assert_string_equal(inl_cpu_feature_name(INL_CPU_VAES), "vaes");
+	assert_string_equal(inl_cpu_feature_name(INL_CPU_ARM_CRC32), "crc32");
+	assert_null(inl_cpu_feature_name(0));
+	assert_null(inl_cpu_feature_name(1u << 30));
+	assert_null(inl_cpu_feature_name(INL_CPU_VAES | INL_CPU_AVX2));
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -627,6 +674,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_equal_ct),
 		cmocka_unit_test(test_diag),
 		cmocka_unit_test(test_version),
+		cmocka_unit_test(test_cpu),
 		cmocka_unit_test(test_crc32c),
 		cmocka_unit_test(test_crc32),
 		cmocka_unit_test(test_endian),
