@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "crypto/cipher.h"
+#include <inlay/cipher.h>
 
 #define ROUND_BYTES ((size_t)16 << 20) /* between two looks at the clock */
 
@@ -46,7 +46,7 @@ int main(int argc, char **argv)
 		key[i] = (uint8_t)(i + 1);
 	buf = aligned_alloc(4096, (len + 4095) & ~(size_t)4095);
 	bounce = aligned_alloc(4096, (len + 4095) & ~(size_t)4095);
-	if (!buf || !bounce || inl_cipher_new(INL_CIPHER_AES_256_XTS, key, &cipher))
+	if (!buf || !bounce || inl_cipher_new(INL_CIPHER_AES_256_XTS, NULL, key, &cipher))
 		return 1;
 	memset(buf, 0x5a, len);
 	memset(bounce, 0xa5, len);

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "crypto/cipher.h"
+#include <inlay/cipher.h>
 
 #define BUF_LEN (256 * 1024) /* stays in the second-level cache */
 #define ROUNDS	9
@@ -103,7 +103,7 @@ static void bench_init(struct bench *b, size_t unit)
 	if (!b->buf || !b->evp || EVP_DecryptInit_ex2(b->evp, EVP_aes_256_xts(), bytes, NULL, NULL) != 1)
 		die("EVP_DecryptInit_ex2");
 	memset(b->buf, 0x5a, BUF_LEN);
-	if (inl_cipher_new(INL_CIPHER_AES_256_XTS, bytes, &b->cipher) || inl_key_new(&cfg, bytes, sizeof(bytes), &key) ||
+	if (inl_cipher_new(INL_CIPHER_AES_256_XTS, NULL, bytes, &b->cipher) || inl_key_new(&cfg, bytes, sizeof(bytes), &key) ||
 	    inl_dev_open("ram(1M)", INL_OPEN_WRITE, NULL, &b->dev) || inl_key_start(b->dev, key, &b->use))
 		die("set-up");
 	inl_key_put(key);

@@ -75,7 +75,7 @@ int inl_cross_cipher_new(const struct inl_key *key, struct inl_cipher **out)
 {
 	if (key->cfg.type != INL_KEY_RAW)
 		return -EOPNOTSUPP;
-	return inl_cipher_new(cipher_ids[key->cfg.mode], key->bytes, out);
+	return inl_cipher_new(cipher_ids[key->cfg.mode], NULL, key->bytes, out);
 }
 
 void inl_cross_cipher_free(struct inl_cipher *cipher)

@@ -10,7 +10,7 @@
 #define INLAY_BLOCK_OWN_H
 
 #include "base/clock.h"
-#include "crypto/cipher.h"
+#include <inlay/cipher.h>
 #include <inlay/driver.h>
 #include <pthread.h>
 #include <stdatomic.h>

@@ -83,20 +83,31 @@ static bool cts_decrypt(struct inl_schedule *schedule, const uint8_t *iv, uint8_
 	return true;
 }
 
-const struct inl_mode inl_mode_aes_256_cts = {
-	.prepare = cts_256_prepare,
-	.encrypt = cts_encrypt,
-	.decrypt = cts_decrypt,
-	.needs = INL_EVP_AES_256_CBC,
-	.unit_step = 1,
+static const struct inl_evp_mode cts_256 = { INL_EVP_AES_256_CBC, cts_256_prepare, cts_encrypt, cts_decrypt };
+static const struct inl_evp_mode cts_128 = { INL_EVP_AES_128_CBC, cts_128_prepare, cts_encrypt, cts_decrypt };
+
+const struct inl_impl inl_evp_aes_256_cts = {
+	.name = "openssl",
+	.may_fail = true,
+	.state_size = INL_LANES_SIZE,
+	.code = &cts_256,
+	.offered = inl_lanes_offered,
+	.init = inl_lanes_init,
+	.done = inl_lanes_done,
+	.crypt = inl_lanes_crypt,
+	.steal = inl_lanes_crypt,
 };
 
-const struct inl_mode inl_mode_aes_128_cts = {
-	.prepare = cts_128_prepare,
-	.encrypt = cts_encrypt,
-	.decrypt = cts_decrypt,
-	.needs = INL_EVP_AES_128_CBC,
-	.unit_step = 1,
+const struct inl_impl inl_evp_aes_128_cts = {
+	.name = "openssl",
+	.may_fail = true,
+	.state_size = INL_LANES_SIZE,
+	.code = &cts_128,
+	.offered = inl_lanes_offered,
+	.init = inl_lanes_init,
+	.done = inl_lanes_done,
+	.crypt = inl_lanes_crypt,
+	.steal = inl_lanes_crypt,
 };
 
 /* ---- ESSIV ------------------------------------------------------------------------------------------------------- */
@@ -119,10 +130,15 @@ static bool essiv_crypt(struct inl_schedule *schedule, const uint8_t *iv, uint8_
 	return inl_evp_update(schedule->iv, salted, iv, B) && inl_evp_unit(schedule->data, salted, dst, src, len);
 }
 
-const struct inl_mode inl_mode_aes_128_cbc_essiv = {
-	.prepare = essiv_prepare,
-	.encrypt = essiv_crypt,
-	.decrypt = essiv_crypt,
-	.needs = INL_EVP_AES_128_CBC,
-	.unit_step = B,
+static const struct inl_evp_mode essiv = { INL_EVP_AES_128_CBC, essiv_prepare, essiv_crypt, essiv_crypt };
+
+const struct inl_impl inl_evp_aes_128_cbc_essiv = {
+	.name = "openssl",
+	.may_fail = true,
+	.state_size = INL_LANES_SIZE,
+	.code = &essiv,
+	.offered = inl_lanes_offered,
+	.init = inl_lanes_init,
+	.done = inl_lanes_done,
+	.crypt = inl_lanes_crypt,
 };

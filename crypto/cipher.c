@@ -1,250 +1,263 @@
 /*
- * crypto/cipher.c: the table of ciphers, and the frame around every mode: data units, DUNs, schedules per thread.
- * Not here: the modes themselves (xts.c, cbc.c).
+ * crypto/cipher.c: the table of ciphers and of their implementations, and the frame around all of them.
+ * Not here: the implementations (xts_*.c, evp_xts.c, cbc.c), their known answers (known.c).
  * Read more: HACKING.md, "Adding a cipher".
  */
-#include "crypto/cipher.h"
-#include "base/endian.h"
+#include "base/cpu.h"
+#include "base/secret.h"
 #include "crypto/own.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdatomic.h>
-#include <stdlib.h>
-#include <string.h>
 
-#define UNIT_MIN 16
-#define UNIT_MAX 65536
+static bool halves_equal_256(const uint8_t *key)
+{
+	return inl_equal_ct(key, key + 32, 32);
+}
 
-static const struct {
-	struct inl_cipher_info info;
-	const struct inl_mode *mode;	/* NULL: not available */
-	const struct inl_cpu_mode *cpu; /* preferred where the CPU has it; may be NULL */
-} ciphers[INL_CIPHER_MAX] = {
-	[INL_CIPHER_AES_256_XTS] = { { "AES-256-XTS", 64, 16, 32, true }, &inl_mode_aes_256_xts, &inl_xts_vaes },
-	[INL_CIPHER_AES_128_CBC_ESSIV] = { { "AES-128-CBC-ESSIV", 16, 16, 16, true }, &inl_mode_aes_128_cbc_essiv, NULL },
-	[INL_CIPHER_AES_256_CTS] = { { "AES-256-CBC-CTS", 32, 16, 32, true }, &inl_mode_aes_256_cts, NULL },
-	[INL_CIPHER_AES_128_CTS] = { { "AES-128-CBC-CTS", 16, 16, 16, true }, &inl_mode_aes_128_cts, NULL },
-	[INL_CIPHER_ADIANTUM] = { { "Adiantum", 32, 32, 32, false }, NULL, NULL },
-	[INL_CIPHER_AES_256_HCTR2] = { { "AES-256-HCTR2", 32, 32, 32, false }, NULL, NULL },
-	[INL_CIPHER_SM4_XTS] = { { "SM4-XTS", 32, 16, 16, false }, NULL, NULL },
-	[INL_CIPHER_SM4_CTS] = { { "SM4-CBC-CTS", 16, 16, 16, false }, NULL, NULL },
-};
+static bool halves_equal_128(const uint8_t *key)
+{
+	return inl_equal_ct(key, key + 16, 16);
+}
+
+#define XTS_IMPLS &inl_xts_vaes_avx512, &inl_xts_vaes_avx2, &inl_xts_aesni, &inl_xts_arm, &inl_xts_portable
 
 /*
- * Schedules for one direction. A thread takes the idle one, or, if another thread has it, a spare one, which is made
- * when there is none: never more than there were threads at once. None is made before the direction is first used,
- * since most files are only read or only written.
+ * With equal halves the tweak of block 0 of XTS can be cancelled; Linux and FIPS 140 refuse such keys as well.
+ *
+ * The portable code stands before OpenSSL's, which looks tables up on CPUs that it has no better code for.
  */
-struct lane {
-	_Atomic(struct inl_schedule *) idle;
-	struct inl_schedule *spares; /* under the cipher's lock */
+static const struct inl_cipher_row rows[INL_CIPHER_MAX] = {
+	[INL_CIPHER_AES_256_XTS] = { { "AES-256-XTS", 64, 16, 32, 16, true }, halves_equal_256,
+				     { XTS_IMPLS, &inl_evp_aes_256_xts } },
+	[INL_CIPHER_AES_128_XTS] = { { "AES-128-XTS", 32, 16, 16, 16, true }, halves_equal_128,
+				     { XTS_IMPLS, &inl_evp_aes_128_xts } },
+	[INL_CIPHER_AES_128_CBC_ESSIV] = { { "AES-128-CBC-ESSIV", 16, 16, 16, 16, true }, NULL,
+					   { &inl_evp_aes_128_cbc_essiv } },
+	[INL_CIPHER_AES_256_CTS] = { { "AES-256-CBC-CTS", 32, 16, 32, 1, true }, NULL, { &inl_evp_aes_256_cts } },
+	[INL_CIPHER_AES_128_CTS] = { { "AES-128-CBC-CTS", 16, 16, 16, 1, true }, NULL, { &inl_evp_aes_128_cts } },
+	[INL_CIPHER_ADIANTUM] = { { "Adiantum", 32, 32, 32, 1, false } },
+	[INL_CIPHER_AES_256_HCTR2] = { { "AES-256-HCTR2", 32, 32, 32, 1, false } },
+	[INL_CIPHER_SM4_XTS] = { { "SM4-XTS", 32, 16, 16, 16, false } },
+	[INL_CIPHER_SM4_CTS] = { { "SM4-CBC-CTS", 16, 16, 16, 1, false } },
 };
 
+/* Who has given the known answers, or has not: 0: nobody asked. Two threads may ask at once; they hear the same. */
+enum verdict { UNTESTED, GOOD, BAD };
+static atomic_uchar verdicts[INL_CIPHER_MAX][INL_IMPLS_MAX];
+
+/* All of it is secret memory, since the schedule is a part of it. */
 struct inl_cipher {
-	const struct inl_mode *mode;
-	const struct inl_cpu_mode *cpu; /* NULL: by OpenSSL */
-	void *secret;			/* secret memory: the key (OpenSSL), or the schedule */
-	struct lane decrypt, encrypt;
-	pthread_mutex_t lock;
+	const struct inl_impl *impl;
+	unsigned unit_step;
+	uint8_t state[] __attribute__((aligned(64)));
 };
+
+/* ---- ciphers and their implementations --------------------------------------------------------------------------- */
 
 const struct inl_cipher_info *inl_cipher_info(enum inl_cipher_id id)
 {
-	return (unsigned)id < INL_CIPHER_MAX && ciphers[id].info.name ? &ciphers[id].info : NULL;
+	return (unsigned)id < INL_CIPHER_MAX && rows[id].info.name ? &rows[id].info : NULL;
 }
 
-/* ---- schedules --------------------------------------------------------------------------------------------------- */
-
-static void schedule_free(struct inl_schedule *schedule)
+static const struct inl_cipher_row *row_of(enum inl_cipher_id id)
 {
-	if (!schedule)
-		return;
-	EVP_CIPHER_CTX_free(schedule->data);
-	EVP_CIPHER_CTX_free(schedule->iv);
-	free(schedule);
+	const struct inl_cipher_info *info = inl_cipher_info(id);
+
+	return info && info->available ? &rows[id] : NULL;
 }
 
-static struct inl_schedule *schedule_new(const struct inl_cipher *cipher, bool encrypt)
+/* The first feature that is lacking; NULL: none. What this build cannot have lacks what it needs. */
+static const char *lacks(const struct inl_impl *impl)
 {
-	struct inl_schedule *schedule = calloc(1, sizeof(*schedule));
+	unsigned missing = impl->crypt ? impl->needs & ~inl_cpu_features() : impl->needs;
 
-	if (schedule && cipher->mode->prepare(schedule, cipher->secret, encrypt))
-		return schedule;
-	schedule_free(schedule);
-	return NULL;
+	if (missing)
+		return inl_cpu_feature_name((enum inl_cpu_feature)(missing & -missing));
+	return impl->offered && !impl->offered(impl) ? "a provider of this algorithm" : NULL;
 }
 
-static struct inl_schedule *schedule_get(struct inl_cipher *cipher, struct lane *lane)
+/* Another architecture's implementations are not worth mentioning. */
+static bool is_here(const struct inl_impl *impl)
 {
-	struct inl_schedule *schedule = atomic_exchange_explicit(&lane->idle, NULL, memory_order_acquire);
-
-	if (schedule)
-		return schedule;
-	pthread_mutex_lock(&cipher->lock);
-	schedule = lane->spares;
-	if (schedule)
-		lane->spares = schedule->next;
-	pthread_mutex_unlock(&cipher->lock);
-	return schedule ? schedule : schedule_new(cipher, lane == &cipher->encrypt);
+	return impl->crypt;
 }
 
-static void schedule_put(struct inl_cipher *cipher, struct lane *lane, struct inl_schedule *schedule)
+bool inl_cipher_impl(enum inl_cipher_id id, unsigned i, struct inl_cipher_impl *out)
 {
-	struct inl_schedule *none = NULL;
+	const struct inl_cipher_row *row = row_of(id);
 
-	if (atomic_compare_exchange_strong_explicit(&lane->idle, &none, schedule, memory_order_release,
-						    memory_order_relaxed))
-		return;
-	pthread_mutex_lock(&cipher->lock);
-	schedule->next = lane->spares;
-	lane->spares = schedule;
-	pthread_mutex_unlock(&cipher->lock);
-}
-
-static void lane_done(struct lane *lane)
-{
-	schedule_free(atomic_load(&lane->idle));
-	while (lane->spares) {
-		struct inl_schedule *next = lane->spares->next;
-
-		schedule_free(lane->spares);
-		lane->spares = next;
+	for (unsigned k = 0; row && k < INL_IMPLS_MAX && row->impls[k]; k++) {
+		if (!is_here(row->impls[k]) || i--)
+			continue;
+		*out = (struct inl_cipher_impl){ row->impls[k]->name, lacks(row->impls[k]) };
+		return true;
 	}
+	return false;
 }
 
-/* ---- ciphers ----------------------------------------------------------------------------------------------------- */
-
-/* Implementation i: ours if the CPU has it, then OpenSSL's. Sets *cpu to NULL for the latter. */
-static bool choose(enum inl_cipher_id id, unsigned i, const struct inl_cpu_mode **cpu)
+/* Its index; -1: there is none. */
+static int find(const struct inl_cipher_row *row, const char *name)
 {
-	const struct inl_cpu_mode *own = ciphers[id].cpu;
-
-	*cpu = own && own->supported() ? own : NULL;
-	if (*cpu && i == 1)
-		*cpu = NULL;
-	else if (i)
-		return false;
-	return *cpu || inl_evp_cipher(ciphers[id].mode->needs);
+	for (int i = 0; i < INL_IMPLS_MAX && row->impls[i]; i++)
+		if ((!name || !strcmp(row->impls[i]->name, name)) && is_here(row->impls[i]) && !lacks(row->impls[i]))
+			return i;
+	return -1;
 }
 
-const char *inl_cipher_impl(enum inl_cipher_id id, unsigned i)
-{
-	const struct inl_cipher_info *info = inl_cipher_info(id);
-	const struct inl_cpu_mode *cpu;
+/* ---- known answers ------------------------------------------------------------------------------------------------ */
 
-	if (!info || !info->available || !choose(id, i, &cpu))
-		return NULL;
-	return cpu ? cpu->name : "openssl";
+/* 0, or why not. What could not be asked is asked again next time. */
+static int check_trusted(enum inl_cipher_id id, int i)
+{
+	atomic_uchar *verdict = &verdicts[id][i];
+	unsigned char known = atomic_load_explicit(verdict, memory_order_acquire);
+	int err;
+
+	if (known != UNTESTED)
+		return known == GOOD ? 0 : -ENOTRECOVERABLE;
+	err = inl_known_answers(id, rows[id].impls[i]);
+	if (!err || err == -ENOTRECOVERABLE)
+		atomic_store_explicit(verdict, err ? BAD : GOOD, memory_order_release);
+	return err;
 }
 
-int inl_cipher_new_impl(enum inl_cipher_id id, unsigned i, const uint8_t *key, struct inl_cipher **out)
+static int explain(const struct inl_cipher_row *row, int i, int err, struct inl_diag *diag)
 {
-	const struct inl_cipher_info *info = inl_cipher_info(id);
-	const struct inl_cpu_mode *cpu;
+	const char *cipher = row->info.name, *impl = row->impls[i]->name;
+
+	if (err != -ENOTRECOVERABLE)
+		return inl_diag_set(diag, err, "%s (%s) cannot be tested: %s", cipher, impl,
+				    err == -ENOMEM ? "no memory for secrets left" : "the crypto library failed");
+	return inl_diag_set(diag, err, "%s (%s) computes wrong answers on this machine", cipher, impl);
+}
+
+int inl_cipher_self_test(const char *name, struct inl_diag *diag)
+{
+	bool found = false;
+
+	for (unsigned id = 1; id < INL_CIPHER_MAX; id++) {
+		const struct inl_cipher_row *row = row_of((enum inl_cipher_id)id);
+		int i = row ? find(row, name) : -1, err = i < 0 ? 0 : check_trusted((enum inl_cipher_id)id, i);
+
+		if (err)
+			return explain(row, i, err, diag);
+		found |= i >= 0;
+	}
+	return found ? 0 : inl_diag_set(diag, -ENOENT, "no cipher has an implementation named %s here", name ? name : "any");
+}
+
+/* ---- keys --------------------------------------------------------------------------------------------------------- */
+
+int inl_cipher_new(enum inl_cipher_id id, const char *name, const uint8_t *key, struct inl_cipher **out)
+{
+	const struct inl_cipher_row *row = row_of(id);
+	const struct inl_impl *impl;
 	struct inl_cipher *cipher;
+	int i, err;
 
-	if (!info || !info->available)
+	if (!row)
 		return -ENOPKG;
-	if (!choose(id, i, &cpu))
-		return i ? -ENOENT : -ENOPKG;
-	if (ciphers[id].mode->weak_key && ciphers[id].mode->weak_key(key))
+	i = find(row, name);
+	if (i < 0)
+		return name ? -ENOENT : -ENOPKG;
+	if (row->weak_key && row->weak_key(key))
 		return -EINVAL;
-	cipher = calloc(1, sizeof(*cipher));
+	err = check_trusted(id, i);
+	if (err)
+		return err;
+	impl = row->impls[i];
+	cipher = inl_secret_alloc(sizeof(*cipher) + impl->state_size);
 	if (!cipher)
 		return -ENOMEM;
-	pthread_mutex_init(&cipher->lock, NULL);
-	cipher->mode = ciphers[id].mode;
-	cipher->cpu = cpu;
-	cipher->secret = inl_secret_alloc(cpu ? cpu->schedule_size : info->key_size);
-	if (!cipher->secret) {
-		inl_cipher_free(cipher);
-		return -ENOMEM;
+	err = impl->init(impl, cipher->state, key, row->info.key_size);
+	if (err) {
+		inl_secret_free(cipher);
+		return err;
 	}
-	if (cpu)
-		cpu->prepare(cipher->secret, key);
-	else
-		memcpy(cipher->secret, key, info->key_size);
+	cipher->impl = impl;
+	cipher->unit_step = row->info.unit_step;
 	*out = cipher;
 	return 0;
-}
-
-int inl_cipher_new(enum inl_cipher_id id, const uint8_t *key, struct inl_cipher **out)
-{
-	return inl_cipher_new_impl(id, 0, key, out);
 }
 
 void inl_cipher_free(struct inl_cipher *cipher)
 {
 	if (!cipher)
 		return;
-	lane_done(&cipher->decrypt);
-	lane_done(&cipher->encrypt);
-	inl_secret_free(cipher->secret);
-	pthread_mutex_destroy(&cipher->lock);
-	free(cipher);
+	if (cipher->impl->done)
+		cipher->impl->done(cipher->state);
+	inl_secret_free(cipher);
 }
 
-/* ---- data units -------------------------------------------------------------------------------------------------- */
-
-static void dun_to_iv(const uint64_t dun[4], uint8_t iv[INL_IV_MAX])
+bool inl_cipher_never_fails(const struct inl_cipher *cipher)
 {
-	for (int limb = 0; limb < 4; limb++)
-		inl_store_le64(iv + 8 * limb, dun[limb]);
+	return !cipher->impl->may_fail;
 }
 
-static void dun_increment(uint64_t dun[4])
+/* ---- data units --------------------------------------------------------------------------------------------------- */
+
+static bool length_valid(size_t len, unsigned step)
 {
-	for (int limb = 0; limb < 4; limb++)
-		if (++dun[limb])
-			return;
+	return len >= INL_CIPHER_UNIT_MIN && len <= INL_CIPHER_UNIT_MAX && len % step == 0;
 }
 
-static int crypt_units(struct inl_cipher *cipher, struct lane *lane, const uint64_t first[4], size_t n, size_t unit_len,
-		       uint8_t *dst, const uint8_t *src)
+/* Callers see a cipher as constant: what an implementation keeps for its threads does not change what it computes. */
+static int crypt(const struct inl_cipher *cipher, const uint64_t dun[4], size_t unit_len,
+		 const struct inl_cipher_span *spans, size_t n_spans, bool encrypt)
 {
-	bool (*crypt)(struct inl_schedule *, const uint8_t *, uint8_t *, const uint8_t *, size_t) =
-		lane == &cipher->encrypt ? cipher->mode->encrypt : cipher->mode->decrypt;
-	uint64_t dun[4] = { first[0], first[1], first[2], first[3] };
-	struct inl_schedule *schedule;
-	uint8_t iv[INL_IV_MAX];
-	bool ok;
+	const struct inl_units units = { { dun[0], dun[1], dun[2], dun[3] }, unit_len, spans, n_spans, NULL };
 
-	if (unit_len < UNIT_MIN || unit_len > UNIT_MAX || unit_len % cipher->mode->unit_step)
+	if (!length_valid(unit_len, cipher->unit_step))
 		return -EINVAL;
-	if (cipher->cpu) {
-		(lane == &cipher->encrypt ? cipher->cpu->encrypt : cipher->cpu->decrypt)(cipher->secret, first, n, unit_len,
-											 dst, src);
-		return 0;
-	}
-	schedule = schedule_get(cipher, lane);
-	ok = schedule;
-	for (size_t i = 0; ok && i < n; i++, dun_increment(dun)) {
-		dun_to_iv(dun, iv);
-		ok = crypt(schedule, iv, dst + i * unit_len, src + i * unit_len, unit_len);
-	}
-	if (!ok) {
-		schedule_free(schedule);
-		inl_wipe(dst, n * unit_len);
-		return -EIO;
-	}
-	schedule_put(cipher, lane, schedule);
-	return 0;
+	return cipher->impl->crypt(cipher->impl, ((struct inl_cipher *)cipher)->state, &units, encrypt);
 }
 
-/* Callers see a cipher as constant: taking and returning schedules does not change what it computes. */
+static int steal(const struct inl_cipher *cipher, const uint64_t dun[4], size_t len, uint8_t *dst, const uint8_t *src,
+		 bool encrypt)
+{
+	const struct inl_cipher_span span = { dst, src, 1 };
+	const struct inl_units unit = { { dun[0], dun[1], dun[2], dun[3] }, len, &span, 1, NULL };
+
+	if (!cipher->impl->steal)
+		return -EOPNOTSUPP;
+	if (!length_valid(len, 1))
+		return -EINVAL;
+	return cipher->impl->steal(cipher->impl, ((struct inl_cipher *)cipher)->state, &unit, encrypt);
+}
+
 int inl_cipher_encrypt(const struct inl_cipher *cipher, const uint64_t dun[4], size_t n, size_t unit_len, uint8_t *dst,
 		       const uint8_t *src)
 {
-	struct inl_cipher *own = (struct inl_cipher *)cipher;
-
-	return crypt_units(own, &own->encrypt, dun, n, unit_len, dst, src);
+	return crypt(cipher, dun, unit_len, &(struct inl_cipher_span){ dst, src, n }, 1, true);
 }
 
 int inl_cipher_decrypt(const struct inl_cipher *cipher, const uint64_t dun[4], size_t n, size_t unit_len, uint8_t *dst,
 		       const uint8_t *src)
 {
-	struct inl_cipher *own = (struct inl_cipher *)cipher;
+	return crypt(cipher, dun, unit_len, &(struct inl_cipher_span){ dst, src, n }, 1, false);
+}
 
-	return crypt_units(own, &own->decrypt, dun, n, unit_len, dst, src);
+int inl_cipher_encrypt_spans(const struct inl_cipher *cipher, const uint64_t dun[4], size_t unit_len,
+			     const struct inl_cipher_span *spans, size_t n_spans)
+{
+	return crypt(cipher, dun, unit_len, spans, n_spans, true);
+}
+
+int inl_cipher_decrypt_spans(const struct inl_cipher *cipher, const uint64_t dun[4], size_t unit_len,
+			     const struct inl_cipher_span *spans, size_t n_spans)
+{
+	return crypt(cipher, dun, unit_len, spans, n_spans, false);
+}
+
+int inl_cipher_encrypt_stealing(const struct inl_cipher *cipher, const uint64_t dun[4], size_t len, uint8_t *dst,
+				const uint8_t *src)
+{
+	return steal(cipher, dun, len, dst, src, true);
+}
+
+int inl_cipher_decrypt_stealing(const struct inl_cipher *cipher, const uint64_t dun[4], size_t len, uint8_t *dst,
+				const uint8_t *src)
+{
+	return steal(cipher, dun, len, dst, src, false);
 }

@@ -1,6 +1,6 @@
 /*
  * crypto/evp.c: algorithms of OpenSSL, fetched once per process; contexts with a key.
- * Not here: modes (xts.c, cbc.c), digests of something (hash.c).
+ * Not here: modes (evp_xts.c, cbc.c), digests of something (hash.c).
  * Read more: crypto(7), "Algorithm fetching": a fetch per use costs more than encrypting a sector.
  */
 #include "crypto/own.h"
@@ -8,9 +8,9 @@
 #include <pthread.h>
 
 static const char *const cipher_names[INL_EVP_N_CIPHERS] = {
-	[INL_EVP_AES_256_XTS] = "AES-256-XTS", [INL_EVP_AES_128_CBC] = "AES-128-CBC",
-	[INL_EVP_AES_256_CBC] = "AES-256-CBC", [INL_EVP_AES_128_ECB] = "AES-128-ECB",
-	[INL_EVP_AES_256_ECB] = "AES-256-ECB",
+	[INL_EVP_AES_256_XTS] = "AES-256-XTS", [INL_EVP_AES_128_XTS] = "AES-128-XTS",
+	[INL_EVP_AES_128_CBC] = "AES-128-CBC", [INL_EVP_AES_256_CBC] = "AES-256-CBC",
+	[INL_EVP_AES_128_ECB] = "AES-128-ECB", [INL_EVP_AES_256_ECB] = "AES-256-ECB",
 };
 
 static pthread_once_t fetched_once = PTHREAD_ONCE_INIT;

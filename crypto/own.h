@@ -1,22 +1,75 @@
 /*
- * crypto/own.h: what the files of this folder share: modes, their schedules, the algorithms of OpenSSL.
- * Not here: what other folders call (cipher.h, kdf.h, hash.h).
+ * crypto/own.h: what the files of this folder share: implementations of ciphers, the algorithms of OpenSSL.
+ * Not here: what other folders call (inlay/cipher.h, kdf.h, hash.h); what XTS alone needs (xts.h).
  * Read more: HACKING.md, "Adding a cipher"; EVP_EncryptInit(3), EVP_CIPHER_fetch(3).
  */
 #ifndef INLAY_CRYPTO_OWN_H
 #define INLAY_CRYPTO_OWN_H
 
-#include "crypto/cipher.h"
+#include <inlay/cipher.h>
 
 #include <openssl/evp.h>
 
 #define INL_AES_BLOCK  16
-#define INL_IV_MAX     32 /* bytes */
 #define INL_SHA512_LEN 64
+
+/* Some data units, with lengths that have been checked. */
+struct inl_units {
+	uint64_t dun[4]; /* of the first one */
+	size_t unit_len;
+	const struct inl_cipher_span *spans;
+	size_t n_spans;
+	const uint8_t *tweak; /* XTS: of one unit, instead of its number encrypted; else NULL */
+};
+
+/*
+ * One way to compute a cipher. The state is secret memory, aligned to 64 bytes, zero when init sees it and wiped after
+ * done. Any number of threads may be in crypt and steal with the same state.
+ *
+ * What crypt returns is what inl_cipher_encrypt returns: authenticated modes will have a tag per unit in struct inl_units,
+ * and an error for a wrong one.
+ */
+struct inl_impl {
+	const char *name;
+	unsigned needs;	       /* of the CPU: enum inl_cpu_feature */
+	bool may_fail;
+	size_t state_size;     /* bytes */
+	const void *code;      /* for the functions below, which several implementations share */
+	bool (*offered)(const struct inl_impl *impl); /* by the library below; NULL: there is none */
+	int (*init)(const struct inl_impl *impl, void *state, const uint8_t *key, unsigned key_size);
+	void (*done)(void *state); /* NULL: wiping will do */
+	int (*crypt)(const struct inl_impl *impl, void *state, const struct inl_units *units, bool encrypt);
+	int (*steal)(const struct inl_impl *impl, void *state, const struct inl_units *unit, bool encrypt); /* NULL: no stealing */
+};
+
+/* A cipher: what it is, and its implementations, best first, to a NULL. */
+#define INL_IMPLS_MAX 8
+struct inl_cipher_row {
+	struct inl_cipher_info info;
+	bool (*weak_key)(const uint8_t *key); /* NULL: there are none */
+	const struct inl_impl *impls[INL_IMPLS_MAX];
+};
+
+/*
+ * Does this implementation give the known answers of this cipher?
+ *
+ * Returns: 0; -ENOTRECOVERABLE: it does not; -ENOMEM, -EIO: it could not be asked.
+ */
+int inl_known_answers(enum inl_cipher_id id, const struct inl_impl *impl);
+
+/* AES-XTS in code of our own, for both key sizes; where the compiler cannot build one, its name with nothing behind it. */
+extern const struct inl_impl inl_xts_vaes_avx512, inl_xts_vaes_avx2, inl_xts_aesni, inl_xts_arm, inl_xts_portable;
+
+/* By OpenSSL. */
+extern const struct inl_impl inl_evp_aes_256_xts, inl_evp_aes_128_xts, inl_evp_aes_128_cbc_essiv;
+extern const struct inl_impl inl_evp_aes_256_cts, inl_evp_aes_128_cts;
+
+/* ---- OpenSSL ------------------------------------------------------------------------------------------------------ */
 
 /* Algorithms, fetched once per process. NULL: the library below does not offer it. */
 enum inl_evp_id {
 	INL_EVP_AES_256_XTS,
+	INL_EVP_AES_128_XTS,
 	INL_EVP_AES_128_CBC,
 	INL_EVP_AES_256_CBC,
 	INL_EVP_AES_128_ECB,
@@ -26,13 +79,6 @@ enum inl_evp_id {
 const EVP_CIPHER *inl_evp_cipher(enum inl_evp_id id);
 const EVP_MD *inl_evp_sha256(void);
 const EVP_MD *inl_evp_sha512(void);
-
-/* A key schedule for one direction. One thread at a time: contexts of OpenSSL carry the IV. */
-struct inl_schedule {
-	struct inl_schedule *next; /* in the list of spares */
-	EVP_CIPHER_CTX *data;
-	EVP_CIPHER_CTX *iv; /* ESSIV only */
-};
 
 /* A context keyed for one direction, without padding. NULL: OpenSSL failed. */
 EVP_CIPHER_CTX *inl_evp_keyed(enum inl_evp_id id, const uint8_t *key, bool encrypt);
@@ -51,35 +97,31 @@ static inline bool inl_evp_unit(EVP_CIPHER_CTX *ctx, const uint8_t *iv, uint8_t 
 	return EVP_CipherInit_ex2(ctx, NULL, NULL, iv, -1, NULL) == 1 && inl_evp_update(ctx, dst, src, len);
 }
 
-/* A mode of operation. Its functions return false if the crypto library below fails. */
-struct inl_mode {
+/* ---- modes on OpenSSL: what lanes.c makes implementations of -------------------------------------------------------- */
+
+/* A key schedule for one direction. One thread at a time: contexts of OpenSSL carry the IV. */
+struct inl_schedule {
+	struct inl_schedule *next; /* in the list of spares */
+	EVP_CIPHER_CTX *data;
+	EVP_CIPHER_CTX *iv; /* ESSIV only */
+};
+
+/* The code of an implementation by OpenSSL. The functions return false if that fails. */
+struct inl_evp_mode {
+	enum inl_evp_id needs;
 	bool (*prepare)(struct inl_schedule *schedule, const uint8_t *key, bool encrypt);
 	/* One data unit; dst may equal src. */
 	bool (*encrypt)(struct inl_schedule *schedule, const uint8_t *iv, uint8_t *dst, const uint8_t *src, size_t len);
 	bool (*decrypt)(struct inl_schedule *schedule, const uint8_t *iv, uint8_t *dst, const uint8_t *src, size_t len);
-	bool (*weak_key)(const uint8_t *key); /* may be NULL: there are none */
-	enum inl_evp_id needs;
-	unsigned unit_step; /* the length of a data unit is a multiple of it */
 };
 
-/*
- * A mode in code of our own, for CPUs that have what it needs. It cannot fail, and any number of threads may use a schedule.
- * Its functions are inl_cipher_encrypt and inl_cipher_decrypt, with lengths that have been checked.
- */
-struct inl_cpu_mode {
-	const char *name; /* "vaes-avx512" */
-	bool (*supported)(void);
-	size_t schedule_size; /* bytes of secret memory */
-	void (*prepare)(void *schedule, const uint8_t *key);
-	void (*encrypt)(const void *schedule, const uint64_t dun[4], size_t n, size_t unit_len, uint8_t *dst,
-			const uint8_t *src);
-	void (*decrypt)(const void *schedule, const uint64_t dun[4], size_t n, size_t unit_len, uint8_t *dst,
-			const uint8_t *src);
-};
+#define INL_EVP_KEY_MAX 64 /* bytes */
 
-extern const struct inl_cpu_mode inl_xts_vaes;
-
-extern const struct inl_mode inl_mode_aes_256_xts, inl_mode_aes_128_cbc_essiv;
-extern const struct inl_mode inl_mode_aes_256_cts, inl_mode_aes_128_cts;
+/* The functions of such an implementation: schedules are handed out to threads. */
+#define INL_LANES_SIZE (sizeof(void *) + INL_EVP_KEY_MAX)
+bool inl_lanes_offered(const struct inl_impl *impl);
+int inl_lanes_init(const struct inl_impl *impl, void *state, const uint8_t *key, unsigned key_size);
+void inl_lanes_done(void *state);
+int inl_lanes_crypt(const struct inl_impl *impl, void *state, const struct inl_units *units, bool encrypt);
 
 #endif

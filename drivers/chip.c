@@ -9,7 +9,7 @@
 #include "drivers/chip.h"
 #include "base/secret.h"
 #include "base/clock.h"
-#include "crypto/cipher.h"
+#include <inlay/cipher.h>
 #include "crypto/wrap.h"
 #include "drivers/faults.h"
 
@@ -115,7 +115,7 @@ static int key_new(enum inl_chip_alg alg, uint32_t unit, const uint8_t *bytes, s
 
 	if (!key)
 		return -ENOMEM;
-	err = inl_cipher_new(ciphers[alg], bytes, &key->cipher);
+	err = inl_cipher_new(ciphers[alg], NULL, bytes, &key->cipher);
 	if (err) {
 		free(key);
 		return err;

@@ -6,7 +6,7 @@
 #ifndef INLAY_FSCRYPT_PRIVATE_H
 #define INLAY_FSCRYPT_PRIVATE_H
 
-#include "crypto/cipher.h"
+#include <inlay/cipher.h>
 #include "fscrypt/info.h"
 #include <pthread.h>
 #include <stdatomic.h>

@@ -3,7 +3,7 @@
  * Not here: slots and parking as such (test_block.c), SPEC grammar (test_drivers.c), what all routes write (test_routes.c).
  * Read more: drivers/chip.h, drivers/faults.h. Ciphertext is compared with what OpenSSL alone makes of the same bytes.
  */
-#include "crypto/cipher.h"
+#include <inlay/cipher.h>
 #include "crypto/wrap.h"
 #include "drivers/chip.h"
 #include "drivers/faults.h"

@@ -6,7 +6,7 @@
  * Oracles: OpenSSL's HKDF, XTS and CBC put together here a second time; hashlib and hmac of Python; known answers that
  * agree with files written by Linux.
  */
-#include "crypto/cipher.h"
+#include <inlay/cipher.h>
 #include "fscrypt/info.h"
 #include "fscrypt/keyring.h"
 #include <errno.h>
