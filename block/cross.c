@@ -71,11 +71,11 @@ bool inl_cross_has_cipher(const struct inl_key_config *cfg)
 	return info && info->available;
 }
 
-int inl_cross_cipher_new(const struct inl_key *key, struct inl_cipher **out)
+int inl_cross_cipher_new(const struct inl_key *key, const char *impl, struct inl_cipher **out)
 {
 	if (key->cfg.type != INL_KEY_RAW)
 		return -EOPNOTSUPP;
-	return inl_cipher_new(cipher_ids[key->cfg.mode], NULL, key->bytes, out);
+	return inl_cipher_new(cipher_ids[key->cfg.mode], impl, key->bytes, out);
 }
 
 void inl_cross_cipher_free(struct inl_cipher *cipher)

@@ -143,6 +143,35 @@ void inl_dev_set_fallback(struct inl_dev *dev, bool fallback)
 	dev->fallback = fallback;
 }
 
+/* The constant name of an implementation that some cipher has and this CPU runs. */
+static const char *find_impl(const char *name)
+{
+	struct inl_cipher_impl impl;
+
+	for (unsigned id = 1; id < INL_CIPHER_MAX; id++)
+		for (unsigned i = 0; inl_cipher_impl((enum inl_cipher_id)id, i, &impl); i++)
+			if (!impl.lacks && !strcmp(impl.name, name))
+				return impl.name;
+	return NULL;
+}
+
+static void set_ciphers(struct inl_dev *dev, const char *impl)
+{
+	dev->ciphers = impl;
+	for (unsigned i = 0; i < dev->n_children; i++)
+		set_ciphers(dev->children[i], impl);
+}
+
+int inl_dev_set_ciphers(struct inl_dev *dev, const char *impl)
+{
+	const char *found = impl ? find_impl(impl) : NULL;
+
+	if (impl && !found)
+		return -ENOENT;
+	set_ciphers(dev, found);
+	return 0;
+}
+
 static int replace_pieces(struct inl_dev *dev, size_t len, struct inl_pieces **pieces)
 {
 	struct inl_pieces *new;
@@ -236,6 +265,11 @@ bool inl_dev_supports(const struct inl_dev *dev, const struct inl_key_config *cf
 {
 	return inl_dev_supports_natively(dev, cfg) ||
 	       (dev->fallback && cfg->type == INL_KEY_RAW && inl_cross_has_cipher(cfg));
+}
+
+const char *inl_dev_ciphers(const struct inl_dev *dev)
+{
+	return dev->ciphers;
 }
 
 bool inl_dev_fallback(const struct inl_dev *dev)

@@ -110,7 +110,7 @@ static int start_fallback(struct inl_use *use, bool fallback)
 		return -EOPNOTSUPP;
 	if (!fallback || !use->dev->fallback)
 		return -ENOPKG;
-	return inl_cross_cipher_new(use->key, &use->cipher);
+	return inl_cross_cipher_new(use->key, use->dev->ciphers, &use->cipher);
 }
 
 /* On every child; or on none. */

@@ -29,6 +29,7 @@ struct inl_dev {
 	bool writable;
 	bool has_engine;
 	bool fallback;		 /* may be used */
+	const char *ciphers;	 /* the implementation of the fallback's; NULL: the best. Set before keys are started */
 	unsigned n_slots;
 	struct inl_caps caps;	 /* tree_lock */
 	unsigned n_native;	 /* tree_lock; keys started here that rely on caps */

@@ -108,21 +108,21 @@ static bool config_valid(struct inl_chip *chip, const struct inl_chip_config *co
 	return config->kind == INL_CHIP_RAW && config->key_len == inl_cipher_info(ciphers[config->alg])->key_size;
 }
 
-static int key_new(enum inl_chip_alg alg, uint32_t unit, const uint8_t *bytes, struct inl_chip_key **out)
+static int key_new(const struct inl_chip_config *config, const uint8_t *bytes, struct inl_chip_key **out)
 {
 	struct inl_chip_key *key = calloc(1, sizeof(*key));
 	int err;
 
 	if (!key)
 		return -ENOMEM;
-	err = inl_cipher_new(ciphers[alg], NULL, bytes, &key->cipher);
+	err = inl_cipher_new(ciphers[config->alg], config->impl, bytes, &key->cipher);
 	if (err) {
 		free(key);
 		return err;
 	}
 	atomic_init(&key->refs, 1);
-	key->alg = alg;
-	key->unit = unit;
+	key->alg = config->alg;
+	key->unit = config->unit;
 	*out = key;
 	return 0;
 }
@@ -147,7 +147,7 @@ static struct inl_chip_key *scrambled(const struct inl_chip_config *config)
 	struct inl_chip_key *key = NULL;
 
 	if (!random_bytes(bytes, 64))
-		key_new(config->alg, config->unit, bytes, &key);
+		key_new(config, bytes, &key);
 	return key;
 }
 
@@ -159,7 +159,7 @@ static int wrapped_key_new(struct inl_chip *chip, const struct inl_chip_config *
 
 	if (!err)
 		err = inl_wrap_inline_key(raw, bytes);
-	return err ? err : key_new(config->alg, config->unit, bytes, out);
+	return err ? err : key_new(config, bytes, out);
 }
 
 static bool fails(struct inl_chip *chip, unsigned what)
@@ -182,7 +182,7 @@ enum inl_chip_status inl_chip_key_load(struct inl_chip *chip, const struct inl_c
 		return INL_CHIP_IO;
 	if (config->kind == INL_CHIP_WRAPPED)
 		return status_of(wrapped_key_new(chip, config, out));
-	return status_of(key_new(config->alg, config->unit, config->key, out));
+	return status_of(key_new(config, config->key, out));
 }
 
 enum inl_chip_status inl_chip_key_drop(struct inl_chip *chip, struct inl_chip_key *key)

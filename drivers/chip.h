@@ -88,6 +88,7 @@ struct inl_chip_config {
 	enum inl_chip_key_kind kind;
 	const uint8_t *key; /* key_len bytes; not kept */
 	size_t key_len;
+	const char *impl; /* which implementation of its cipher emulates the chip's; NULL: the best */
 };
 
 /*

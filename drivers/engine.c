@@ -296,7 +296,7 @@ static enum inl_chip_alg alg_of(enum inl_blk_mode mode)
 	return INL_CHIP_N_ALGS;
 }
 
-static struct inl_chip_config config_of(const struct inl_key *key)
+static struct inl_chip_config config_of(const struct inl_dev *dev, const struct inl_key *key)
 {
 	const struct inl_key_config *cfg = inl_key_config(key);
 	struct inl_chip_config config = {
@@ -304,6 +304,7 @@ static struct inl_chip_config config_of(const struct inl_key *key)
 		.alg = alg_of(cfg->mode),
 		.unit = cfg->data_unit_size,
 		.kind = cfg->type == INL_KEY_HW_WRAPPED ? INL_CHIP_WRAPPED : INL_CHIP_RAW,
+		.impl = inl_dev_ciphers(dev),
 	};
 
 	config.key = inl_key_bytes(key, &config.key_len);
@@ -324,7 +325,7 @@ static int error_of(enum inl_chip_status status)
 static int key_program(struct inl_dev *dev, unsigned slot, const struct inl_key *key)
 {
 	struct engine *engine = inl_dev_priv(dev);
-	struct inl_chip_config config = config_of(key);
+	struct inl_chip_config config = config_of(dev, key);
 	enum inl_chip_status status;
 
 	atomic_store_explicit(&engine->slot_keys[slot], NULL, memory_order_release);
@@ -346,7 +347,7 @@ static int key_evict(struct inl_dev *dev, unsigned slot, const struct inl_key *k
 static int key_start(struct inl_dev *dev, const struct inl_key *key, void **priv)
 {
 	struct engine *engine = inl_dev_priv(dev);
-	struct inl_chip_config config = config_of(key);
+	struct inl_chip_config config = config_of(dev, key);
 	struct inl_chip_key *loaded;
 	int err = error_of(inl_chip_key_load(engine->chip, &config, &loaded));
 

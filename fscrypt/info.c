@@ -272,7 +272,7 @@ static int make_key(const struct inl_crypt_info *info, const struct inl_master_k
 	if (info->kind == INL_CRYPT_REG)
 		rc = start_contents(info, mode, bytes, len, &out->use);
 	else
-		rc = inl_cipher_new(mode->cipher, NULL, bytes, &out->names);
+		rc = inl_cipher_new(mode->cipher, inl_dev_ciphers(info->fs->params.dev), bytes, &out->names);
 	return rc ? explain(info, mode, rc, diag) : 0;
 }
 

@@ -333,8 +333,20 @@ INL_API void inl_dev_caps(const struct inl_dev *dev, struct inl_caps *out); /* a
 INL_API bool inl_dev_supports_natively(const struct inl_dev *dev, const struct inl_key_config *cfg);
 INL_API bool inl_dev_supports(const struct inl_dev *dev, const struct inl_key_config *cfg); /* ... or the fallback does */
 INL_API bool inl_dev_fallback(const struct inl_dev *dev); /* may the fallback be used? */
+INL_API const char *inl_dev_ciphers(const struct inl_dev *dev); /* as inl_dev_set_ciphers has chosen; NULL: the best */
 INL_API int inl_dev_n_slots(const struct inl_dev *dev); /* -1: no engine of its own; 0: an engine without slots */
 INL_API struct inl_dev *inl_dev_child(const struct inl_dev *dev, unsigned i); /* NULL past the last */
+
+/*
+ * Choose the implementation of ciphers, of the fallback and of emulated engines, here and on every device below, for keys
+ * that are started from now on. File systems on the device follow the choice for names.
+ *
+ *   impl   as inl_cipher_impl lists it ("openssl"); NULL: the best of each cipher. Keys of a cipher that has no such
+ *          implementation are then refused with -ENOENT
+ *
+ * Returns: 0; -ENOENT (no cipher has it, or it does not run on this CPU). To be called before other threads use the device.
+ */
+INL_API int inl_dev_set_ciphers(struct inl_dev *dev, const char *impl);
 
 /*
  * Tell a driver something while it works: faults of emulated hardware, above all. inlay(1) lists what each understands.

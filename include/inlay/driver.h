@@ -247,9 +247,11 @@ INL_API void inl_cross_done(struct inl_cross_job *job, int status);
 /*
  * A prepared schedule of a block-layer mode.
  *
- * Returns: 0; -EOPNOTSUPP (a wrapped key); -ENOPKG; -EINVAL; -ENOMEM.
+ *   impl   as inl_dev_ciphers says; NULL: the best
+ *
+ * Returns: 0; -EOPNOTSUPP (a wrapped key); and as inl_cipher_new does.
  */
-INL_API int inl_cross_cipher_new(const struct inl_key *key, struct inl_cipher **out);
+INL_API int inl_cross_cipher_new(const struct inl_key *key, const char *impl, struct inl_cipher **out);
 INL_API void inl_cross_cipher_free(struct inl_cipher *cipher); /* NULL is fine */
 
 #ifdef __cplusplus

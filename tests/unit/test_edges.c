@@ -274,7 +274,7 @@ static struct inl_dev *make_emulated(struct inl_dev *child, uint32_t unit, struc
 	params.n_children = 1;
 	dev = make(&emulated_ops, params);
 	assert_int_equal(inl_cross_new(dev, child, run_job, &lab_of(dev)->cross), 0);
-	assert_int_equal(inl_cross_cipher_new(key, &lab_of(dev)->cipher), 0);
+	assert_int_equal(inl_cross_cipher_new(key, NULL, &lab_of(dev)->cipher), 0);
 	inl_key_put(key);
 	return dev;
 }

@@ -565,6 +565,29 @@ static void test_dev_lists(void **state)
 	assert_true(boxes[0].closed);
 }
 
+/* What no cipher has is refused and changes nothing; what a cipher lacks is refused when its keys are started. */
+static void test_ciphers(void **state)
+{
+	struct inl_dev *below = box(), *dev = make(1, &map_ops, -1, below);
+	struct inl_key *key = key_of_type(INL_KEY_RAW, 8);
+	struct inl_key_use *use = NULL;
+
+	assert_null(inl_dev_ciphers(dev));
+	assert_int_equal(inl_dev_set_ciphers(dev, "abacus"), -ENOENT);
+	assert_int_equal(inl_dev_set_ciphers(dev, ""), -ENOENT);
+	assert_null(inl_dev_ciphers(dev));
+	assert_int_equal(inl_dev_set_ciphers(dev, "openssl"), 0);
+	assert_string_equal(inl_dev_ciphers(dev), "openssl");
+	assert_string_equal(inl_dev_ciphers(below), "openssl");
+	assert_int_equal(inl_key_start(dev, key, &use), 0);
+	assert_int_equal(inl_key_evict(use), 0);
+	assert_int_equal(inl_dev_set_ciphers(below, NULL), 0);
+	assert_null(inl_dev_ciphers(below));
+	assert_string_equal(inl_dev_ciphers(dev), "openssl");
+	inl_key_put(key);
+	inl_dev_close(dev);
+}
+
 static void test_control(void **state)
 {
 	struct inl_diag diag = { 0 };
@@ -640,6 +663,7 @@ static const struct row rows[] = {
 	{ test_read_only, "inl_dev_writable" },
 	{ test_no_fallback, "inl_dev_supports inl_dev_supports_natively inl_dev_caps inl_dev_fallback" },
 	{ test_dev_lists, "inl_dev_child inl_dev_n_slots inl_dev_find inl_dev_driver inl_dev_label inl_driver_info" },
+	{ test_ciphers, "inl_dev_ciphers inl_dev_set_ciphers" },
 	{ test_control, "inl_dev_control" },
 	{ test_dev_sizes, "inl_dev_size inl_dev_block_size inl_dev_sector_size" },
 	{ test_counters, "inl_dev_counters" },

@@ -394,7 +394,7 @@ static void test_cross(void **state)
 
 	boxes[1].submit = cross;
 	assert_int_equal(inl_cross_new(dev, below, crypt_badly, &boxes[1].cross), 0);
-	assert_int_equal(inl_cross_cipher_new(key, &cipher), 0);
+	assert_int_equal(inl_cross_cipher_new(key, NULL, &cipher), 0);
 	assert_int_equal(inl_key_start(dev, key, &ctx.use), 0);
 	memset(buf, 0x77, UNIT);
 	cross_status = -EREMOTEIO;
@@ -421,12 +421,15 @@ static void test_cross(void **state)
 
 static void test_cross_cipher(void **state)
 {
-	struct inl_key *wrapped = key_of_type(INL_KEY_HW_WRAPPED, 8);
+	struct inl_key *wrapped = key_of_type(INL_KEY_HW_WRAPPED, 8), *key = key_of_type(INL_KEY_RAW, 8);
 	struct inl_cipher *const untouched = (struct inl_cipher *)buf;
 	struct inl_cipher *out = untouched;
 
-	assert_int_equal(inl_cross_cipher_new(wrapped, &out), -EOPNOTSUPP);
+	assert_int_equal(inl_cross_cipher_new(wrapped, NULL, &out), -EOPNOTSUPP);
 	assert_ptr_equal(out, untouched);
+	assert_int_equal(inl_cross_cipher_new(key, "abacus", &out), -ENOENT);
+	assert_ptr_equal(out, untouched);
+	inl_key_put(key);
 	inl_cross_cipher_free(NULL);
 	inl_cross_free(NULL);
 	inl_key_put(wrapped);
