@@ -1,13 +1,14 @@
 /*
- * base/crc.c: both CRCs by table, eight bytes per step; CRC-32C by the instruction where x86 has it.
- * Not here: what is summed, with which seed (ext4/, drivers/).
+ * base/crc.c: both CRCs by table, eight bytes per step, and the choice among the ways to compute CRC-32C.
+ * Not here: CRC-32C by instructions (base/crc_x86.c); what is summed, from which seed (ext4/).
  * Read more: Kounavis and Berry, "A Systematic Approach to Building High Performance Software-Based CRC Generators".
  */
 #include "base/cpu.h"
-#include "base/crc.h"
+#include "base/crc_own.h"
 #include "base/endian.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #define POLY_CRC32  0xedb88320u /* bits reflected */
 #define POLY_CRC32C 0x82f63b78u
@@ -60,50 +61,39 @@ static uint32_t by_table(const struct crc_table *table, uint32_t crc, const uint
 	return crc;
 }
 
-static bool everywhere(void)
-{
-	return true;
-}
-
 static uint32_t crc32c_by_table(uint32_t crc, const uint8_t *data, size_t len)
 {
 	pthread_once(&tables_once, tables_init);
 	return by_table(&crc32c_table, crc, data, len);
 }
 
-#ifdef __x86_64__
-static bool has_sse42(void)
-{
-	return inl_cpu_features() & INL_CPU_SSE42;
-}
+static const struct inl_crc32c_impl in_c = { "table", 0, crc32c_by_table };
 
-__attribute__((target("sse4.2"))) static uint32_t crc32c_by_sse42(uint32_t crc, const uint8_t *data, size_t len)
-{
-	uint64_t wide = crc;
-
-	for (; len >= 8; data += 8, len -= 8)
-		wide = __builtin_ia32_crc32di(wide, inl_load_le64(data));
-	crc = (uint32_t)wide;
-	for (; len; data++, len--)
-		crc = __builtin_ia32_crc32qi(crc, *data);
-	return crc;
-}
+const struct inl_crc32c_impl *const inl_crc32c_impls[] = {
+#if defined(__x86_64__)
+	&inl_crc32c_avx512, &inl_crc32c_pclmul, &inl_crc32c_sse42,
 #endif
-
-const struct inl_crc32c_impl inl_crc32c_impls[INL_CRC32C_IMPLS_MAX] = {
-#ifdef __x86_64__
-	{ "sse4.2", has_sse42, crc32c_by_sse42 },
-#endif
-	{ "table", everywhere, crc32c_by_table },
+	&in_c, NULL,
 };
+
+static uint32_t crc32c_by_best(uint32_t crc, const uint8_t *data, size_t len);
+
+/* The best implementation's function, from the first sum on. Threads that come early all write the same. */
+static uint32_t (*_Atomic crc32c_best)(uint32_t crc, const uint8_t *data, size_t len) = crc32c_by_best;
+
+static uint32_t crc32c_by_best(uint32_t crc, const uint8_t *data, size_t len)
+{
+	const struct inl_crc32c_impl *const *impl = inl_crc32c_impls;
+
+	while ((*impl)->needs & ~inl_cpu_features())
+		impl++;
+	atomic_store_explicit(&crc32c_best, (*impl)->update, memory_order_relaxed);
+	return (*impl)->update(crc, data, len);
+}
 
 uint32_t inl_crc32c(uint32_t crc, const void *data, size_t len)
 {
-	const struct inl_crc32c_impl *impl = inl_crc32c_impls;
-
-	while (!impl->runs_here())
-		impl++;
-	return impl->update(crc, data, len);
+	return atomic_load_explicit(&crc32c_best, memory_order_relaxed)(crc, data, len);
 }
 
 uint32_t inl_crc32(const void *data, size_t len)

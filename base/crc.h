@@ -6,7 +6,6 @@
 #ifndef INLAY_BASE_CRC_H
 #define INLAY_BASE_CRC_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,13 +15,14 @@ uint32_t inl_crc32c(uint32_t crc, const void *data, size_t len);
 /* CRC-32 (polynomial 0x04c11db7, reflected, inverted before and after): of one buffer as zlib's crc32(0, ...). */
 uint32_t inl_crc32(const void *data, size_t len);
 
-/* The ways to compute CRC-32C, best first; the last one runs everywhere. Listed for tests. */
+/* A way to compute CRC-32C. */
 struct inl_crc32c_impl {
 	const char *name;
-	bool (*runs_here)(void);
+	unsigned needs; /* of enum inl_cpu_feature */
 	uint32_t (*update)(uint32_t crc, const uint8_t *data, size_t len);
 };
-#define INL_CRC32C_IMPLS_MAX 2
-extern const struct inl_crc32c_impl inl_crc32c_impls[INL_CRC32C_IMPLS_MAX]; /* ends early where update is NULL */
+
+/* Those of this architecture, best first, then NULL; the last one needs nothing. Listed for tests and benchmarks. */
+extern const struct inl_crc32c_impl *const inl_crc32c_impls[];
 
 #endif

@@ -4,7 +4,7 @@
  * Read more: HACKING.md, "Tests"; tests/vectors/SOURCES.
  */
 #include "base/cpu.h"
-#include "base/crc.h"
+#include "base/crc_own.h"
 #include "base/endian.h"
 #include "base/secret.h"
 
@@ -482,7 +482,7 @@ static const uint8_t iscsi_read[48] = {
 	0, 0, 0, 0x14, 0, 0, 0, 0x18, 0x28, 0, 0, 0, 0, 0, 0, 0, 0x02, 0, 0, 0, 0, 0, 0, 0,
 };
 
-static void check_crc32c(const struct inl_crc32c_impl *impl)
+static void check_crc32c_known(const struct inl_crc32c_impl *impl)
 {
 	uint8_t zeros[32] = { 0 }, ones[32], up[32], down[32];
 
@@ -511,32 +511,150 @@ static uint32_t slow_crc(uint32_t poly, uint32_t crc, const uint8_t *p, size_t l
 	return crc;
 }
 
+#define CRC_ROOM (1 << 20)  /* bytes between two guard pages */
+#define CRC_LENS 4400	    /* every length below: more than a block of 4 KiB, and than three full streams */
+#define CRC_SEED 0x9e3779b9 /* the sum that went before; any number */
+
+struct crc_rig {
+	uint8_t *bytes;		/* CRC_ROOM of them, random; nothing may be read before or behind */
+	uint32_t *slow;		/* of those from crc_prepare()'s at on, the sum of the first len */
+};
+
+static void crc_rig_init(struct crc_rig *rig)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	uint8_t *map = mmap(NULL, CRC_ROOM + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned seed = 3;
+
+	assert_ptr_not_equal(map, MAP_FAILED);
+	rig->bytes = map + page;
+	assert_return_code(mprotect(rig->bytes, CRC_ROOM, PROT_READ | PROT_WRITE), errno);
+	for (size_t i = 0; i < CRC_ROOM; i++)
+		rig->bytes[i] = (uint8_t)(rand_r(&seed) >> 8);
+	rig->slow = malloc((CRC_ROOM + 1) * sizeof(*rig->slow));
+	assert_non_null(rig->slow);
+}
+
+static void crc_rig_done(struct crc_rig *rig)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	munmap(rig->bytes - page, CRC_ROOM + 2 * page);
+	free(rig->slow);
+}
+
+static void crc_prepare(struct crc_rig *rig, size_t at, size_t len)
+{
+	rig->slow[0] = CRC_SEED;
+	for (size_t i = 0; i < len; i++)
+		rig->slow[i + 1] = slow_crc(0x82f63b78, rig->slow[i], rig->bytes + at + i, 1);
+}
+
+/* The implementations of this CPU, by number; NULL: no more. */
+static const struct inl_crc32c_impl *crc32c_impl(unsigned i)
+{
+	for (const struct inl_crc32c_impl *const *impl = inl_crc32c_impls; *impl; impl++)
+		if (!((*impl)->needs & ~inl_cpu_features()) && i-- == 0)
+			return *impl;
+	return NULL;
+}
+
+/* Every length at every alignment, behind the first guard page. */
+static void check_crc32c_lengths(struct crc_rig *rig)
+{
+	const struct inl_crc32c_impl *impl;
+
+	for (size_t at = 0; at < 64; at++) {
+		crc_prepare(rig, at, CRC_LENS);
+		for (unsigned i = 0; (impl = crc32c_impl(i)); i++)
+			for (size_t len = 0; len <= CRC_LENS; len++)
+				assert_int_equal(impl->update(CRC_SEED, rig->bytes + at, len), rig->slow[len]);
+	}
+}
+
+/* Every length up to the last guard page. */
+static void check_crc32c_ends(const struct crc_rig *rig)
+{
+	const struct inl_crc32c_impl *impl;
+
+	for (size_t len = 0; len <= CRC_LENS; len++) {
+		const uint8_t *data = rig->bytes + CRC_ROOM - len;
+		uint32_t slow = slow_crc(0x82f63b78, CRC_SEED, data, len);
+
+		for (unsigned i = 0; (impl = crc32c_impl(i)); i++)
+			assert_int_equal(impl->update(CRC_SEED, data, len), slow);
+	}
+}
+
+/* Long ones, around powers of two and many times three full streams. */
+static void check_crc32c_long(struct crc_rig *rig)
+{
+	const size_t streams = 3 * 8 * INL_CRC32C_SHIFTS;
+	const struct inl_crc32c_impl *impl;
+
+	crc_prepare(rig, 0, CRC_ROOM);
+	for (unsigned i = 0; (impl = crc32c_impl(i)); i++) {
+		for (size_t len = 8192; len <= CRC_ROOM; len *= 2)
+			for (size_t less = 0; less < 300; less += 23)
+				assert_int_equal(impl->update(CRC_SEED, rig->bytes, len - less), rig->slow[len - less]);
+		for (size_t len = streams; len < 20 * streams; len += streams)
+			for (size_t more = 0; more < 30; more++)
+				assert_int_equal(impl->update(CRC_SEED, rig->bytes, len + more), rig->slow[len + more]);
+	}
+}
+
+/* A piece after the other is the same as all at once. Uses what check_crc32c_long() prepared. */
+static void check_crc32c_pieces(const struct crc_rig *rig)
+{
+	const struct inl_crc32c_impl *impl;
+	unsigned seed = 5;
+
+	for (unsigned i = 0; (impl = crc32c_impl(i)); i++)
+		for (int turn = 0; turn < 200; turn++) {
+			size_t longest = (size_t)1 << rand_r(&seed) % 15, at = 0, len;
+			uint32_t crc = CRC_SEED;
+
+			for (int piece = 0; piece < 40; piece++, at += len) {
+				len = (unsigned)rand_r(&seed) % (longest + 1);
+				crc = impl->update(crc, rig->bytes + at, len);
+				assert_int_equal(crc, rig->slow[at + len]);
+			}
+		}
+}
+
 static void test_crc32c(void **state)
 {
-	int n_run = 0;
+	const struct inl_crc32c_impl *impl;
+	struct crc_rig rig;
+	unsigned n_run = 0;
 
-	for (int i = 0; i < INL_CRC32C_IMPLS_MAX && inl_crc32c_impls[i].update; i++) {
-		const struct inl_crc32c_impl *impl = &inl_crc32c_impls[i];
-		uint8_t bytes[300];
-		unsigned seed = 3;
-
-		if (!impl->runs_here())
-			continue;
-		n_run++;
-		check_crc32c(impl);
-		for (size_t k = 0; k < sizeof(bytes); k++)
-			bytes[k] = (uint8_t)rand_r(&seed);
-		for (size_t len = 0; len < 280; len++) {
-			size_t at = len % 16;
-			uint32_t whole = slow_crc(0x82f63b78, 77, bytes + at, len);
-
-			assert_int_equal(impl->update(77, bytes + at, len), whole);
-			assert_int_equal(impl->update(impl->update(77, bytes + at, len / 3), bytes + at + len / 3,
-						      len - len / 3), whole);
-		}
-	}
+	for (; (impl = crc32c_impl(n_run)); n_run++)
+		check_crc32c_known(impl);
 	assert_true(n_run >= 1);
+	crc_rig_init(&rig);
+	check_crc32c_lengths(&rig);
+	check_crc32c_ends(&rig);
+	check_crc32c_long(&rig);
+	check_crc32c_pieces(&rig);
+	crc_rig_done(&rig);
 	assert_int_equal(~inl_crc32c(~0u, "123456789", 9), 0xe3069283);
+}
+
+/* x^(64n - 33) modulo the polynomial of RFC 3720, 12.1, bits not reflected, by so many multiplications by x. */
+static void test_crc32c_shift(void **state)
+{
+	uint32_t power = 1;
+	int exponent = 0;
+
+	for (int n = 1; n <= INL_CRC32C_SHIFTS; n++) {
+		uint32_t reflected = 0;
+
+		for (; exponent < 64 * n - 33; exponent++)
+			power = power << 1 ^ (power >> 31 ? 0x1edc6f41 : 0);
+		for (int bit = 0; bit < 32; bit++)
+			reflected |= (power >> bit & 1) << (31 - bit);
+		assert_int_equal(inl_crc32c_shift[n - 1], reflected);
+	}
 }
 
 static void test_crc32(void **state)
@@ -676,6 +794,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_version),
 		cmocka_unit_test(test_cpu),
 		cmocka_unit_test(test_crc32c),
+		cmocka_unit_test(test_crc32c_shift),
 		cmocka_unit_test(test_crc32),
 		cmocka_unit_test(test_endian),
 		cmocka_unit_test(test_numbers),
