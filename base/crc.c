@@ -1,6 +1,6 @@
 /*
  * base/crc.c: both CRCs by table, eight bytes per step, and the choice among the ways to compute CRC-32C.
- * Not here: CRC-32C by instructions (base/crc_x86.c); what is summed, from which seed (ext4/).
+ * Not here: CRC-32C by instructions (base/crc_x86.c, base/crc_arm.c); what is summed, from which seed (ext4/).
  * Read more: Kounavis and Berry, "A Systematic Approach to Building High Performance Software-Based CRC Generators".
  */
 #include "base/cpu.h"
@@ -72,6 +72,8 @@ static const struct inl_crc32c_impl in_c = { "table", 0, crc32c_by_table };
 const struct inl_crc32c_impl *const inl_crc32c_impls[] = {
 #if defined(__x86_64__)
 	&inl_crc32c_avx512, &inl_crc32c_pclmul, &inl_crc32c_sse42,
+#elif defined(__aarch64__)
+	&inl_crc32c_pmull, &inl_crc32c_arm,
 #endif
 	&in_c, NULL,
 };

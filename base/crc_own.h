@@ -9,6 +9,7 @@
 #include "base/crc.h"
 
 extern const struct inl_crc32c_impl inl_crc32c_avx512, inl_crc32c_pclmul, inl_crc32c_sse42; /* x86-64 */
+extern const struct inl_crc32c_impl inl_crc32c_pmull, inl_crc32c_arm;			    /* AArch64 */
 
 /*
  * The sum of A and B, one after the other, is the sum of A moved past the length of B, plus the sum of B from zero. To

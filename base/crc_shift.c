@@ -1,6 +1,6 @@
 /*
  * base/crc_shift.c: the constants by which CRC-32C is computed in pieces that do not wait for each other.
- * Not here: the multiplications (base/crc_x86.c).
+ * Not here: the multiplications (base/crc_x86.c, base/crc_arm.c).
  * Read more: Gopal and others, "Fast CRC Computation for iSCSI Polynomial Using CRC32 Instruction" (Intel, 2011).
  *
  * Sums are polynomials over GF(2), modulo P of degree 32, bits reflected: bit 31 - i is the coefficient of x^i, and
