@@ -22,6 +22,15 @@ struct inl_units {
 	const uint8_t *tweak; /* XTS: of one unit, instead of its number encrypted; else NULL */
 };
 
+static inline size_t inl_units_count(const struct inl_units *units)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < units->n_spans; i++)
+		n += units->spans[i].n;
+	return n;
+}
+
 /*
  * One way to compute a cipher. The state is secret memory, aligned to 64 bytes, zero when init sees it and wiped after
  * done. Any number of threads may be in crypt and steal with the same state.

@@ -172,14 +172,16 @@ INLINE void unit(const struct round_keys *keys, unsigned rounds, __m512i first, 
 	__m512i t[WIDE];
 
 	begin_tweaks(t, first);
-	for (; len >= VECTOR * WIDE; len -= VECTOR * WIDE, dst += VECTOR * WIDE, src += VECTOR * WIDE) {
+	for (; len >= VECTOR * WIDE; dst += VECTOR * WIDE, src += VECTOR * WIDE) {
 		vectors(keys, rounds, t, WIDE, dst, src, encrypt);
+		len -= VECTOR * WIDE;
+		if (!len)
+			return;
 		INL_UNROLL
 		for (unsigned i = 0; i < WIDE; i++)
 			t[i] = TIMES_BYTES(t[i], 4);
 	}
-	if (len)
-		rest(keys, rounds, t, len, dst, src, encrypt);
+	rest(keys, rounds, t, len, dst, src, encrypt);
 }
 
 /* The first tweaks of four units: their numbers encrypted together, one per lane. */
@@ -200,12 +202,16 @@ INLINE __m512i first_tweaks(const struct inl_xts_keys *schedule, unsigned rounds
 	return _mm512_aesenclast_epi128(x, broadcast(schedule->tweak[rounds]));
 }
 
+/*
+ * The tweaks of a group of four units are made while the group before is under way, since nothing can begin without them
+ * and they take as long as a short unit does.
+ */
 INLINE void units(const struct inl_xts_keys *schedule, const struct inl_units *u, unsigned rounds, bool encrypt)
 {
 	struct round_keys keys = load_keys(encrypt ? schedule->enc : schedule->dec, rounds);
 	uint64_t dun[2] = { u->dun[0], u->dun[1] };
-	__m512i first = _mm512_setzero_si512();
-	size_t len = u->unit_len, n_made = 0;
+	__m512i next = u->tweak ? broadcast(u->tweak) : first_tweaks(schedule, rounds, dun), first = next;
+	size_t len = u->unit_len, n_made = 0, n_all = inl_units_count(u);
 
 	for (size_t s = 0; s < u->n_spans; s++) {
 		const uint8_t *src = u->spans[s].src;
@@ -213,8 +219,11 @@ INLINE void units(const struct inl_xts_keys *schedule, const struct inl_units *u
 
 		for (size_t i = u->spans[s].n; i; i--, dst += len, src += len) {
 			if (n_made++ % LANES == 0) {
-				first = u->tweak ? broadcast(u->tweak) : first_tweaks(schedule, rounds, dun);
-				inl_xts_dun_next(dun, LANES);
+				first = next;
+				if (n_made + LANES <= n_all) {
+					inl_xts_dun_next(dun, LANES);
+					next = first_tweaks(schedule, rounds, dun);
+				}
 			}
 			unit(&keys, rounds, _mm512_shuffle_i64x2(first, first, 0x00), len, dst, src, encrypt);
 			first = _mm512_shuffle_i64x2(first, first, 0x39); /* the next unit's tweak to lane 0 */
