@@ -20,8 +20,15 @@
 
 /* ---- blocks -------------------------------------------------------------------------------------------------------- */
 
+/*
+ * A tweak is added before the first round and after the last, and so are the first and the last key. So what is kept is
+ * the tweak with the last key added: it goes into the last round as it is, and into the first one together with both keys.
+ * To multiply it, the last key's own product has to be taken out and the last key added again: one constant for each power.
+ */
 struct round_keys {
-	__m512i k[INL_AES_ROUNDS_MAX + 1];
+	__m512i white;			       /* the first and the last key */
+	__m512i k[INL_AES_ROUNDS_MAX];	       /* from 1 on: those between */
+	__m512i last, last_x8, last_x16, last_x32;
 };
 
 INLINE __m512i broadcast(const uint8_t block[INL_AES_BLOCK])
@@ -29,13 +36,34 @@ INLINE __m512i broadcast(const uint8_t block[INL_AES_BLOCK])
 	return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)block));
 }
 
+INLINE __m512i poly(void)
+{
+	return _mm512_set1_epi64(INL_XTS_POLY);
+}
+
+/* The sum of three. */
+INLINE __m512i add3(__m512i a, __m512i b, __m512i c)
+{
+	return _mm512_ternarylogic_epi64(a, b, c, 0x96);
+}
+
+/* Every lane times x^(8 * bytes), plus a constant; bytes is one, to 8. */
+#define TIMES_BYTES(t, bytes, plus)                                                                                   \
+	add3(_mm512_bslli_epi128(t, bytes),                                                                           \
+	     _mm512_clmulepi64_epi128(_mm512_bsrli_epi128(t, 16 - (bytes)), poly(), 0x00), plus)
+
 INLINE struct round_keys load_keys(const uint8_t (*k)[INL_AES_BLOCK], unsigned rounds)
 {
 	struct round_keys keys;
 
 	INL_UNROLL
-	for (unsigned i = 0; i <= rounds; i++)
+	for (unsigned i = 1; i < rounds; i++)
 		keys.k[i] = broadcast(k[i]);
+	keys.last = broadcast(k[rounds]);
+	keys.white = _mm512_xor_si512(broadcast(k[0]), keys.last);
+	keys.last_x8 = TIMES_BYTES(keys.last, 1, keys.last);
+	keys.last_x16 = TIMES_BYTES(keys.last, 2, keys.last);
+	keys.last_x32 = TIMES_BYTES(keys.last, 4, keys.last);
 	return keys;
 }
 
@@ -44,47 +72,35 @@ INLINE __m512i one_round(__m512i x, __m512i key, bool encrypt)
 	return encrypt ? _mm512_aesenc_epi128(x, key) : _mm512_aesdec_epi128(x, key);
 }
 
+INLINE __m512i last_round(__m512i x, __m512i key, bool encrypt)
+{
+	return encrypt ? _mm512_aesenclast_epi128(x, key) : _mm512_aesdeclast_epi128(x, key);
+}
+
 /* ---- tweaks -------------------------------------------------------------------------------------------------------- */
 
-INLINE __m512i poly(void)
+/*
+ * Every lane times its own power of x, less than 64, plus a constant. By multiplication, not by shifts: where a CPU has one
+ * AES unit it is the unit that shifts, too, and what begins the next unit would wait until this one is done.
+ */
+INLINE __m512i times(__m512i t, __m512i powers, __m512i plus)
 {
-	return _mm512_set1_epi64(INL_XTS_POLY);
+	__m512i low = _mm512_clmulepi64_epi128(t, powers, 0x00), high = _mm512_clmulepi64_epi128(t, powers, 0x01);
+	__m512i out = _mm512_clmulepi64_epi128(high, poly(), 0x01);
+
+	return _mm512_xor_si512(add3(low, _mm512_bslli_epi128(high, 8), plus), out);
 }
-
-/* Lane i times x^i: from four copies of a unit's first tweak to its first four. */
-INLINE __m512i spread(__m512i t)
-{
-	const __m512i up = _mm512_set_epi64(3, 3, 2, 2, 1, 1, 0, 0);
-	const __m512i down = _mm512_set_epi64(61, 61, 62, 62, 63, 63, 64, 64);
-	__m512i carry = _mm512_srlv_epi64(t, down);
-
-	t = _mm512_xor_si512(_mm512_sllv_epi64(t, up), _mm512_bslli_epi128(carry, 8));
-	return _mm512_xor_si512(t, _mm512_clmulepi64_epi128(carry, poly(), 0x01));
-}
-
-/* Every lane times x^n, n < 64. */
-INLINE __m512i times_bits(__m512i t, unsigned n)
-{
-	__m512i carry = _mm512_srli_epi64(t, 64 - n), out = _mm512_clmulepi64_epi128(carry, poly(), 0x01);
-
-	return _mm512_ternarylogic_epi64(_mm512_slli_epi64(t, n), _mm512_bslli_epi128(carry, 8), out, 0x96);
-}
-
-/* Every lane times x^(8 * bytes), bytes a constant up to 8. */
-#define TIMES_BYTES(t, bytes)                                                                                         \
-	_mm512_xor_si512(_mm512_bslli_epi128(t, bytes),                                                               \
-			 _mm512_clmulepi64_epi128(_mm512_bsrli_epi128(t, 16 - (bytes)), poly(), 0x00))
 
 /* The tweaks of a unit's first 32 blocks, from four copies of the first. None depends on more than two before it. */
-INLINE void begin_tweaks(__m512i t[WIDE], __m512i first)
+INLINE void begin_tweaks(const struct round_keys *keys, __m512i t[WIDE], __m512i first)
 {
-	t[0] = spread(first);
-	t[1] = times_bits(t[0], 4);
-	t[2] = TIMES_BYTES(t[0], 1);
-	t[3] = times_bits(t[0], 12);
+	t[0] = times(first, _mm512_set_epi64(0, 8, 0, 4, 0, 2, 0, 1), keys->last);
+	t[1] = times(first, _mm512_set_epi64(0, 128, 0, 64, 0, 32, 0, 16), keys->last);
+	t[2] = TIMES_BYTES(t[0], 1, keys->last_x8);
+	t[3] = TIMES_BYTES(t[1], 1, keys->last_x8);
 	INL_UNROLL
 	for (unsigned i = 0; i < 4; i++)
-		t[4 + i] = TIMES_BYTES(t[i], 2);
+		t[4 + i] = TIMES_BYTES(t[i], 2, keys->last_x16);
 }
 
 /* ---- data units ---------------------------------------------------------------------------------------------------- */
@@ -97,7 +113,7 @@ INLINE void vectors(const struct round_keys *keys, unsigned rounds, const __m512
 
 	INL_UNROLL
 	for (unsigned i = 0; i < n; i++)
-		x[i] = _mm512_ternarylogic_epi64(_mm512_loadu_si512(src + VECTOR * i), t[i], keys->k[0], 0x96);
+		x[i] = add3(t[i], keys->white, _mm512_loadu_si512(src + VECTOR * i));
 	INL_UNROLL
 	for (unsigned r = 1; r < rounds; r++) {
 		INL_UNROLL
@@ -105,12 +121,8 @@ INLINE void vectors(const struct round_keys *keys, unsigned rounds, const __m512
 			x[i] = one_round(x[i], keys->k[r], encrypt);
 	}
 	INL_UNROLL
-	for (unsigned i = 0; i < n; i++) {
-		__m512i last = _mm512_xor_si512(keys->k[rounds], t[i]);
-
-		x[i] = encrypt ? _mm512_aesenclast_epi128(x[i], last) : _mm512_aesdeclast_epi128(x[i], last);
-		_mm512_storeu_si512(dst + VECTOR * i, x[i]);
-	}
+	for (unsigned i = 0; i < n; i++)
+		_mm512_storeu_si512(dst + VECTOR * i, last_round(x[i], t[i], encrypt));
 }
 
 /* The last one to three blocks, or four: a mask of their 64-bit halves. */
@@ -118,14 +130,12 @@ INLINE void tail(const struct round_keys *keys, unsigned rounds, __m512i t, size
 		 const uint8_t *src, bool encrypt)
 {
 	__mmask8 mask = (__mmask8)((1u << (len / 8)) - 1);
-	__m512i x = _mm512_ternarylogic_epi64(_mm512_maskz_loadu_epi64(mask, src), t, keys->k[0], 0x96);
-	__m512i last = _mm512_xor_si512(keys->k[rounds], t);
+	__m512i x = add3(t, keys->white, _mm512_maskz_loadu_epi64(mask, src));
 
 	INL_UNROLL
 	for (unsigned r = 1; r < rounds; r++)
 		x = one_round(x, keys->k[r], encrypt);
-	x = encrypt ? _mm512_aesenclast_epi128(x, last) : _mm512_aesdeclast_epi128(x, last);
-	_mm512_mask_storeu_epi64(dst, mask, x);
+	_mm512_mask_storeu_epi64(dst, mask, last_round(x, t, encrypt));
 }
 
 /* What is left of a unit: less than 32 blocks. */
@@ -171,7 +181,7 @@ INLINE void unit(const struct round_keys *keys, unsigned rounds, __m512i first, 
 {
 	__m512i t[WIDE];
 
-	begin_tweaks(t, first);
+	begin_tweaks(keys, t, first);
 	for (; len >= VECTOR * WIDE; dst += VECTOR * WIDE, src += VECTOR * WIDE) {
 		vectors(keys, rounds, t, WIDE, dst, src, encrypt);
 		len -= VECTOR * WIDE;
@@ -179,7 +189,7 @@ INLINE void unit(const struct round_keys *keys, unsigned rounds, __m512i first, 
 			return;
 		INL_UNROLL
 		for (unsigned i = 0; i < WIDE; i++)
-			t[i] = TIMES_BYTES(t[i], 4);
+			t[i] = TIMES_BYTES(t[i], 4, keys->last_x32);
 	}
 	rest(keys, rounds, t, len, dst, src, encrypt);
 }
