@@ -11,6 +11,7 @@
 
 #if defined(__aarch64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #include <arm_neon.h>
+#include <string.h>
 
 #ifdef __clang__
 #define TARGET __attribute__((target("aes,neon")))
