@@ -41,4 +41,4 @@ install: build ## Install the command, the library, headers and the manual page 
 	@test -n "$(DESTDIR)" || ldconfig
 
 clean: ## Remove what was built
-	rm -rf build build-asan build-tsan
+	rm -rf build build-asan build-tsan build-arm64 build-arm64-sysroot*

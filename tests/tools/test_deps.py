@@ -17,7 +17,7 @@ DEPS = os.path.join(HERE, "..", "..", "tools", "deps.sh")
 REAL = ["sh", "env", "tail", "mktemp", "rm", "cat"]
 
 
-def machine(missing, uid=0, sudo=False, apt_fails=False):
+def machine(missing, uid=0, sudo=False, apt_fails=False, cpu="x86_64"):
     """A PATH on which dpkg-query knows all packages but these, and apt-get writes down what it is asked."""
     path = tap.fresh_dir("bin")
     log = os.path.join(path, "log")
@@ -25,6 +25,7 @@ def machine(missing, uid=0, sudo=False, apt_fails=False):
         "dpkg-query": f'for last; do :; done\ncase " {" ".join(missing)} " in *" $last "*) exit 1 ;; esac\nprintf "ii "',
         "apt-get": f'echo "apt-get $*" >>{log}\n' + ('echo "E: no network" >&2; exit 100' if apt_fails else ""),
         "id": f"echo {uid}",
+        "uname": f"echo {cpu}",
     }
     if sudo:
         scripts["sudo"] = f'[ "$1" = -n ] && exit 0\necho "sudo" >>{log}\nexec "$@"'
@@ -94,6 +95,18 @@ def test_set():
     status, text = run(path, "test")
     tap.equal(status, 0, text)
     tap.contains(asked(log)[-1], "clang", "libcmocka-dev", "python3")
+
+
+@tap.test
+def cross_set():
+    """The cross compiler and the emulator are for x86-64 machines"""
+    path, log = machine(["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-user"])
+    tap.equal(run(path, "run"), (0, ""))
+    status, text = run(path, "test")
+    tap.equal(status, 0, text)
+    tap.contains(asked(log)[-1], "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user")
+    path, log = machine(["gcc-aarch64-linux-gnu"], cpu="aarch64")
+    tap.equal(run(path, "test"), (0, ""))
 
 
 @tap.test

@@ -145,6 +145,32 @@ def failed_need():
     tap.equal((totals.passed, totals.failed), (0, 2))
 
 
+@tap.test
+def absent_need():
+    """What needs a build that cannot be made here is skipped for the same reason; in CI that is a failure"""
+    script = f"echo hello; echo needs arm64 libraries: no network; exit {run_tests.NOT_HERE}"
+    for in_ci, wanted in ((False, (0, 0, 2)), (True, (0, 2, 0))):
+        jobs = [run_tests.Job("build x", ["sh", "-c", script]), run_tests.Job("t", ["true"], ["build x"])]
+        totals = run_tests.Totals(in_ci)
+        with contextlib.redirect_stdout(io.StringIO()) as shown:
+            run_tests.run_all(jobs, totals, run_tests.Runner(), 2)
+        tap.equal((totals.passed, totals.failed, totals.skipped), wanted, shown.getvalue())
+        tap.contains(shown.getvalue(), "needs arm64 libraries: no network")
+
+
+@tap.test
+def emulated():
+    """Every emulated CPU runs tests of a build that has them, and no emulator is a failure in CI"""
+    for label, (build, _, names) in run_tests.EMULATED.items():
+        targets = run_tests.TARGETS.get(build)
+        for name in names:
+            tap.equal(name in run_tests.UNIT_NAMES, True, name)
+            tap.equal(targets is None or "tests/test_" + name in targets, True, f"{name} ({label})")
+    skip = "echo '1..0 # SKIP needs qemu-aarch64'"
+    counts(skip, 0, 0, 1)
+    counts(skip, 0, 1, 0, in_ci=True)
+
+
 def ci(recipe):
     """What .ci/run makes of a project whose `make test` is this."""
     top = tap.fresh_dir("ci")
