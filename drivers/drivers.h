@@ -122,12 +122,12 @@ int inl_spec_error(struct inl_diag *diag, int err, unsigned column, const char *
 /* ---- slices of a device ------------------------------------------------------------------------------------------ */
 
 /*
- * Make a device of len bytes of the child from offset on, for an ops structure whose submit and close are the two
+ * Make a device of len bytes of the child from offset on, for an ops structure whose map and close are the two
  * below. On failure the child remains the caller's.
  */
 int inl_slice_new(const struct inl_dev_ops *ops, struct inl_dev *child, uint64_t offset, uint64_t len,
 		  const char *label, struct inl_dev **out);
-void inl_slice_submit(struct inl_dev *dev, struct inl_bio *bio);
+void inl_slice_map(struct inl_dev *dev, uint64_t pos, uint64_t len, struct inl_dev_extent *out);
 void inl_slice_close(struct inl_dev *dev);
 
 /* ---- stacks of several devices ----------------------------------------------------------------------------------- */

@@ -430,7 +430,7 @@ int inl_part_find(const struct inl_part_table *table, unsigned number, struct in
 
 static const struct inl_dev_ops ops = {
 	.name = "part",
-	.submit = inl_slice_submit,
+	.map = inl_slice_map,
 	.close = inl_slice_close,
 };
 

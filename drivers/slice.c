@@ -1,7 +1,7 @@
 /*
  * drivers/slice.c: a range of another device.
  * Not here: where the range comes from if not from the SPEC (drivers/part.c).
- * Read more: inlay/driver.h, inl_submit_below.
+ * Read more: inlay/driver.h, map.
  */
 #include "drivers/drivers.h"
 #include <errno.h>
@@ -12,12 +12,11 @@ struct slice {
 	uint64_t offset; /* bytes on the child */
 };
 
-void inl_slice_submit(struct inl_dev *dev, struct inl_bio *bio)
+void inl_slice_map(struct inl_dev *dev, uint64_t pos, uint64_t len, struct inl_dev_extent *out)
 {
 	const struct slice *slice = inl_dev_priv(dev);
-	uint64_t pos = bio->op == INL_FLUSH ? 0 : slice->offset + bio->state.pos;
 
-	inl_submit_below(inl_dev_child(dev, 0), bio, pos);
+	*out = (struct inl_dev_extent){ inl_dev_child(dev, 0), slice->offset + pos, len };
 }
 
 void inl_slice_close(struct inl_dev *dev)
@@ -27,7 +26,7 @@ void inl_slice_close(struct inl_dev *dev)
 
 static const struct inl_dev_ops ops = {
 	.name = "slice",
-	.submit = inl_slice_submit,
+	.map = inl_slice_map,
 	.close = inl_slice_close,
 };
 
