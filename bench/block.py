@@ -12,7 +12,8 @@ import time
 GIB = 1 << 30
 MIB = 1 << 20
 SECONDS = 0.5  # of one measured run
-RAM = "ram(64M)"  # more than the caches hold
+RAM_SIZE = 64 * MIB  # more than the caches hold
+RAM = f"ram({RAM_SIZE})"
 SIZES = ((4096, "4 KiB"), (128 * 1024, "128 KiB"))
 
 
@@ -51,10 +52,19 @@ def per_core(result, amount):
     return amount * 1e9 / (result["cpu_user_ns"] + result["cpu_system_ns"])
 
 
+def cipher_figures(bench, rw, size, unit, *region):
+    argv = [bench.program("cipher"), rw, str(size), str(unit), str(SECONDS), *map(str, region)]
+    return [float(x) for x in subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()]
+
+
 def cipher(bench, rw, size, unit):
-    """Bytes per second of one core: the cipher alone."""
-    argv = [bench.program("cipher"), rw, str(size), str(unit), str(SECONDS)]
-    return float(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+    """Bytes per second of one core, by the clock: the cipher alone."""
+    return cipher_figures(bench, rw, size, unit)[0]
+
+
+def cipher_per_core(bench, rw, size, unit, region):
+    """Bytes for each second of CPU time: the cipher alone between one buffer and random places in a region of memory."""
+    return cipher_figures(bench, rw, size, unit, region)[1]
 
 
 def fio(rw, *options):
@@ -142,6 +152,22 @@ def bench_crypt(bench):
                 bench.ratio(f"block-crypt: {name} {rw}s, {what} / device then cipher", speed(statistics.median(both)),
                             speed(statistics.median(limit)), statistics.median(b / m for b, m in zip(both, limit)), 0.9)
     os.unlink(path)
+
+
+def bench_memory(bench):
+    """block-memory: encrypted I/O to memory beside the cipher alone: one buffer, random places in a region of the same size.
+
+    At depth 1 the same buffer serves again and again on both sides.
+    """
+    for size, name in reversed(SIZES):
+        for rw in ("write", "read"):
+            options = (f"--rw={rw}", f"--bs={size}", "--depth=1", "--sample=0", "--key=raw", "--unit=4096")
+            both, alone = rounds(bench, lambda: load(bench, RAM, *options),
+                                 lambda: cipher_per_core(bench, rw, size, 4096, RAM_SIZE))
+            both = [per_core(r, n_bytes(r)) for r in both]
+            bench.ratio(f"block-memory: {name} {rw}s, ram / cipher alone", speed(statistics.median(both)),
+                        speed(statistics.median(alone)), statistics.median(b / a for b, a in zip(both, alone)),
+                        0.8 if (rw, size) == ("write", 128 * 1024) else None)
 
 
 def bench_delay(bench):
@@ -269,5 +295,6 @@ def bench_nbdkit(bench):
     os.unlink(plain)
 
 
-ROWS = {"block-layer": bench_layer, "block-ram": bench_ram, "block-crypt": bench_crypt, "block-delay": bench_delay,
-        "block-slots": bench_slots, "block-keys": bench_keys, "block-qemu": bench_qemu, "block-nbdkit": bench_nbdkit}
+ROWS = {"block-layer": bench_layer, "block-ram": bench_ram, "block-crypt": bench_crypt, "block-memory": bench_memory,
+        "block-delay": bench_delay, "block-slots": bench_slots, "block-keys": bench_keys, "block-qemu": bench_qemu,
+        "block-nbdkit": bench_nbdkit}

@@ -3,65 +3,116 @@
  * Not here: I/O (`inlay bench block`); comparison with other implementations (bench/xts.c).
  * Read more: HACKING.md, "Speed".
  */
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include <inlay/cipher.h>
 
 #define ROUND_BYTES ((size_t)16 << 20) /* between two looks at the clock */
 
-static double now(void)
+struct load {
+	struct inl_cipher *cipher;
+	bool write;
+	size_t len, unit, region; /* bytes; region: 0: the other side is one buffer too */
+	uint8_t *buf, *medium;
+	uint64_t random, dun[4];
+};
+
+static double now(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* Writes are encrypted into another buffer, reads are decrypted in place, as the block layer does it. */
-static int crypt_one(const struct inl_cipher *cipher, bool write, size_t len, size_t unit, uint8_t *buf, uint8_t *bounce)
+/* SplitMix64, and a number below n: what `inlay bench block` draws its places with. */
+static uint64_t random_below(uint64_t *state, uint64_t n)
 {
-	static uint64_t dun[4];
+	uint64_t z = *state += 0x9e3779b97f4a7c15;
 
-	dun[0] += len / unit;
-	return write ? inl_cipher_encrypt(cipher, dun, len / unit, unit, bounce, buf)
-		     : inl_cipher_decrypt(cipher, dun, len / unit, unit, buf, buf);
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+	z = (z ^ z >> 27) * 0x94d049bb133111eb;
+	return (uint64_t)((unsigned __int128)(z ^ z >> 31) * n >> 64);
 }
 
-/* cipher read|write LEN UNIT SECONDS: bytes per second. */
-int main(int argc, char **argv)
+/* Writes are encrypted into another buffer, reads are decrypted in place, as the block layer does it before a device. */
+static int crypt_buffer(struct load *load)
 {
-	size_t len = argc == 5 ? strtoul(argv[2], NULL, 10) : 0, unit = argc == 5 ? strtoul(argv[3], NULL, 10) : 0;
-	double seconds = argc == 5 ? strtod(argv[4], NULL) : 0, start, passed;
-	uint8_t key[64], *buf, *bounce;
-	struct inl_cipher *cipher;
+	size_t n = load->len / load->unit;
+
+	load->dun[0] += n;
+	return load->write ? inl_cipher_encrypt(load->cipher, load->dun, n, load->unit, load->medium, load->buf) :
+			     inl_cipher_decrypt(load->cipher, load->dun, n, load->unit, load->buf, load->buf);
+}
+
+/* Between a buffer and a random place of a region: what is left of an I/O if the medium is memory. */
+static int crypt_region(struct load *load)
+{
+	uint64_t place = random_below(&load->random, load->region / load->len) * load->len;
+	uint8_t *medium = load->medium + place;
+	size_t n = load->len / load->unit;
+
+	load->dun[0] = place / load->unit;
+	return load->write ? inl_cipher_encrypt(load->cipher, load->dun, n, load->unit, medium, load->buf) :
+			     inl_cipher_decrypt(load->cipher, load->dun, n, load->unit, load->buf, medium);
+}
+
+/* As the bench and the ram device have theirs: pages of their own, touched before the time runs. */
+static uint8_t *memory(size_t len, int fill)
+{
+	uint8_t *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return mem == MAP_FAILED ? NULL : memset(mem, fill, len);
+}
+
+/* Print bytes per second by the clock, and per second of CPU time. */
+static int run(struct load *load, double seconds)
+{
+	double start = now(CLOCK_MONOTONIC), start_cpu = now(CLOCK_PROCESS_CPUTIME_ID), passed;
 	uint64_t bytes = 0;
 
-	if (!len || !unit || len % unit || seconds <= 0)
+	do {
+		for (size_t at = 0; at < ROUND_BYTES; at += load->len) {
+			if (load->region ? crypt_region(load) : crypt_buffer(load))
+				return 1;
+			bytes += load->len;
+		}
+		passed = now(CLOCK_MONOTONIC) - start;
+	} while (passed < seconds);
+	printf("%.0f %.0f\n", (double)bytes / passed, (double)bytes / (now(CLOCK_PROCESS_CPUTIME_ID) - start_cpu));
+	return 0;
+}
+
+static size_t number(int argc, char **argv, int i)
+{
+	return i < argc ? strtoul(argv[i], NULL, 10) : 0;
+}
+
+/* cipher read|write LEN UNIT SECONDS [REGION]: the other side of each buffer is a place in REGION bytes of memory. */
+int main(int argc, char **argv)
+{
+	struct load load = { .len = number(argc, argv, 2), .unit = number(argc, argv, 3),
+			     .region = number(argc, argv, 5), .random = 1 };
+	double seconds = argc > 4 ? strtod(argv[4], NULL) : 0;
+	uint8_t key[64];
+	int status;
+
+	if (!load.len || !load.unit || load.len % load.unit || seconds <= 0 || (argc > 5 && load.region < load.len))
 		return 2;
 	for (size_t i = 0; i < sizeof(key); i++)
 		key[i] = (uint8_t)(i + 1);
-	buf = aligned_alloc(4096, (len + 4095) & ~(size_t)4095);
-	bounce = aligned_alloc(4096, (len + 4095) & ~(size_t)4095);
-	if (!buf || !bounce || inl_cipher_new(INL_CIPHER_AES_256_XTS, NULL, key, &cipher))
+	load.write = !strcmp(argv[1], "write");
+	load.buf = memory(load.len, 0x5a);
+	load.medium = memory(load.region ? load.region : load.len, 0xa5);
+	if (!load.buf || !load.medium || inl_cipher_new(INL_CIPHER_AES_256_XTS, NULL, key, &load.cipher))
 		return 1;
-	memset(buf, 0x5a, len);
-	memset(bounce, 0xa5, len);
-	start = now();
-	do {
-		for (size_t at = 0; at < ROUND_BYTES; at += len) {
-			if (crypt_one(cipher, !strcmp(argv[1], "write"), len, unit, buf, bounce))
-				return 1;
-			bytes += len;
-		}
-		passed = now() - start;
-	} while (passed < seconds);
-	printf("%.0f\n", (double)bytes / passed);
-	inl_cipher_free(cipher);
-	free(buf);
-	free(bounce);
-	return 0;
+	status = run(&load, seconds);
+	inl_cipher_free(load.cipher);
+	return status;
 }
