@@ -157,14 +157,22 @@ static int crypt_stretch(struct stretch *all)
 	return atomic_load(&all->err);
 }
 
+/* Where the units at `at`, which the payload has here, come from and go to. */
+static void sides(const struct inl_cross_job *job, uint64_t at, uint8_t *here, const uint8_t **src, uint8_t **dst)
+{
+	uint8_t *sealed = job->sealed ? job->sealed + at : here;
+
+	*src = job->encrypt ? here : sealed;
+	*dst = job->encrypt ? sealed : here;
+}
+
 size_t inl_cross_job_range(const struct inl_cross_job *job, uint64_t at, const uint8_t **src, uint8_t **dst)
 {
 	uint64_t left = job->n_units * job->unit - at, len;
 	struct iovec iov;
 
 	inl_bio_iov(job->bio, job->at + at, &iov, 1, &len);
-	*src = iov.iov_base;
-	*dst = job->encrypt ? job->out + at : iov.iov_base;
+	sides(job, at, iov.iov_base, src, dst);
 	return (size_t)(len < left ? len : left);
 }
 
@@ -186,8 +194,7 @@ int inl_cross_job_run(struct inl_cross_job *job, const struct inl_cipher *cipher
 		for (unsigned i = 0; i < n && at < end && !err; i++) {
 			size_t here = iov[i].iov_len < end - at ? iov[i].iov_len : (size_t)(end - at);
 
-			all.src = iov[i].iov_base;
-			all.dst = job->encrypt ? job->out + at : iov[i].iov_base;
+			sides(job, at, iov[i].iov_base, &all.src, &all.dst);
 			all.n_units = here >> unit_bits;
 			err = crypt_stretch(&all);
 			inl_dun_add(all.dun, all.n_units);
@@ -247,6 +254,7 @@ static void begin(struct inl_cross *cross, struct inl_cross_job *job, struct inl
 	job->unit = 1u << unit_bits;
 	job->n_units = len >> unit_bits;
 	job->at = at;
+	job->sealed = NULL;
 	job->next = NULL;
 	job->tries = 0;
 	memcpy(job->dun, bio->state.ctx.dun, sizeof(job->dun));
@@ -266,7 +274,7 @@ void inl_cross_write(struct inl_bio *piece, struct inl_bio *owner, uint64_t at, 
 	struct inl_cross *cross = owner->state.cross;
 
 	begin(cross, &piece->state.job, owner, at, len);
-	piece->state.job.out = out;
+	piece->state.job.sealed = out;
 	cross->crypt(cross->dev, &piece->state.job);
 }
 

@@ -163,7 +163,7 @@ struct inl_cross_job {
 	uint64_t n_units;
 	uint64_t dun[4];     /* of the first unit */
 	uint64_t at;	     /* bytes: where in the bio's payload the first unit is */
-	uint8_t *out;	     /* encrypt: n_units * unit bytes of room for the ciphertext; decrypt: NULL, in place */
+	uint8_t *sealed;     /* the ciphertext, n_units * unit bytes: room for it, or where it is; NULL: decrypt in place */
 	struct inl_cross_job *next; /* whoever has the job may use these two */
 	unsigned tries;
 };

@@ -378,7 +378,7 @@ static void crypt_badly(struct inl_dev *dev, struct inl_cross_job *job)
 	uint8_t *dst;
 
 	assert_int_equal(inl_cross_job_range(job, 0, &src, &dst), UNIT);
-	assert_ptr_equal(dst, job->encrypt ? job->out : src);
+	assert_ptr_equal(dst, job->encrypt ? job->sealed : src);
 	if (!cross_status)
 		assert_int_equal(inl_cross_job_run(job, cipher), 0);
 	inl_cross_done(job, cross_status);
