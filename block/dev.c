@@ -29,7 +29,7 @@ static bool params_valid(const struct inl_dev_ops *ops, const struct inl_dev_par
 		return false;
 	if (params->mem_align > MEM_ALIGN_MAX || (params->mem_align && !inl_power_of_two(params->mem_align)))
 		return false;
-	if (!ops->submit == !ops->map || (ops->map && !params->n_children))
+	if (!ops->submit == !ops->map || (ops->map && (!params->n_children || ops->memory)))
 		return false;
 	if ((params->unit_max && !inl_power_of_two(params->unit_max)) ||
 	    (params->sector_size && !inl_power_of_two(params->sector_size)))
@@ -73,6 +73,7 @@ static void adopt_children(struct inl_dev *dev, const struct inl_dev_params *par
 
 		dev->children[i] = child;
 		dev->fallback &= child->fallback;
+		dev->has_memory |= dev->ops->map && child->has_memory;
 		if (!params->sector_size && dev->sector_size < child->sector_size)
 			dev->sector_size = child->sector_size;
 	}
@@ -124,6 +125,7 @@ int inl_dev_new(const struct inl_dev_ops *ops, void *priv, const struct inl_dev_
 	dev->unit_max = params->unit_max ? params->unit_max : INL_UNIT_SIZE_MAX;
 	dev->writable = params->writable;
 	dev->has_engine = params->has_engine;
+	dev->has_memory = ops->memory;
 	dev->fallback = true;
 	dev->n_slots = params->n_slots;
 	adopt_children(dev, params);

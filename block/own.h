@@ -28,6 +28,7 @@ struct inl_dev {
 	uint32_t block_size, sector_size, mem_align, unit_max;
 	bool writable;
 	bool has_engine;
+	bool has_memory;	 /* the driver offers it, or that of a device below may be reached through the map */
 	bool fallback;		 /* may be used */
 	const char *ciphers;	 /* the implementation of the fallback's; NULL: the best. Set before keys are started */
 	unsigned n_slots;
@@ -205,6 +206,12 @@ void inl_bio_accept(struct inl_thread *thread, struct inl_queue *queue, struct i
 
 /* Give the bio to the driver of its device, or to bounce memory first. Counts it. */
 void inl_dev_drive(struct inl_dev *dev, struct inl_bio *bio);
+
+/*
+ * The memory, of this device or of one below, where the bio's bytes lie on the medium; NULL: they do not lie in one piece
+ * of memory that may be had. Counts the bio, on every device on the way.
+ */
+void *inl_dev_reach(struct inl_dev *dev, const struct inl_bio *bio);
 
 /* May an I/O (op, pos, len) go to this device? 0; -EROFS; -ENXIO; -EINVAL. */
 int inl_dev_check(const struct inl_dev *dev, enum inl_op op, uint64_t pos, uint64_t len);

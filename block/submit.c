@@ -150,6 +150,27 @@ void inl_dev_drive(struct inl_dev *dev, struct inl_bio *bio)
 		dev->ops->submit(dev, bio);
 }
 
+/* Through stacks that would hand the bio on as a whole. */
+static void *reach(struct inl_dev *dev, const struct inl_bio *bio, uint64_t pos)
+{
+	struct inl_dev_extent extent;
+	void *memory = NULL;
+
+	if (dev->ops->memory)
+		memory = dev->ops->memory(dev, pos, bio->len);
+	else if (dev->has_memory && inl_dev_map(dev, pos, bio->len, &extent) && extent.len == bio->len &&
+		 !inl_dev_check(extent.child, bio->op, extent.pos, bio->len))
+		memory = reach(extent.child, bio, extent.pos);
+	if (memory)
+		count(dev, bio);
+	return memory;
+}
+
+void *inl_dev_reach(struct inl_dev *dev, const struct inl_bio *bio)
+{
+	return reach(dev, bio, bio->state.pos);
+}
+
 /* Would the map of this stack cut a data unit in two? */
 static bool cuts_units(struct inl_dev *dev, const struct inl_bio *bio)
 {

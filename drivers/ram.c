@@ -51,6 +51,13 @@ static void submit(struct inl_dev *dev, struct inl_bio *bio)
 	inl_bio_end(bio, 0);
 }
 
+static void *memory(struct inl_dev *dev, uint64_t pos, uint64_t len)
+{
+	struct ram *ram = inl_dev_priv(dev);
+
+	return ram->mem + pos;
+}
+
 static void ram_free(struct ram *ram)
 {
 	if (ram && ram->mem)
@@ -66,6 +73,7 @@ static void close_ram(struct inl_dev *dev)
 static const struct inl_dev_ops ops = {
 	.name = "ram",
 	.submit = submit,
+	.memory = memory,
 	.close = close_ram,
 };
 

@@ -360,7 +360,7 @@ INL_API struct inl_dev *inl_dev_find(struct inl_dev *dev, const char *driver);
 
 /* What a device has done since it was opened. */
 struct inl_counters {
-	uint64_t reads, writes, flushes;	     /* bios that reached the driver; writes: discards and zeroing too */
+	uint64_t reads, writes, flushes;	     /* bios that reached the driver or its memory; writes: discards, zeroing too */
 	uint64_t bytes_read, bytes_written;	     /* written: zeroed too, not discarded */
 	uint64_t fallback_units_decrypted, fallback_units_encrypted;
 	uint64_t engine_units_decrypted, engine_units_encrypted;

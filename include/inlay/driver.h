@@ -48,6 +48,22 @@ struct inl_dev_ops {
 	 */
 	void (*map)(struct inl_dev *dev, uint64_t pos, uint64_t len, struct inl_dev_extent *out);
 
+	/*
+	 * Optional, for a driver whose medium is memory: where the bytes [pos, pos + len) of the device lie. The fallback then
+	 * crosses the line between the caller's memory and these bytes, and submit does not see the bio: it encrypts into
+	 * them, only ciphertext and only where that cannot fail, or decrypts out of them. Counters count it as a bio that
+	 * reached the driver. Everything else comes to submit as always: plain and raw I/O, INL_BIO_FUA, writes with ciphers
+	 * that may fail, what a stack above splits; and flushes, which cover what was encrypted into the memory too. So a
+	 * driver that must see every write does not offer its memory.
+	 *
+	 *   pos, len  within the device, whole blocks, len > 0; for a write only if the device is writable
+	 *
+	 * Returns: the address, at which the bytes stay until close; NULL: not these, let submit have the bio.
+	 * Threads: any number at once. Never sleeps. What two I/Os to the same bytes at the same time leave there is as
+	 *          unspecified as for other devices.
+	 */
+	void *(*memory)(struct inl_dev *dev, uint64_t pos, uint64_t len);
+
 	/* Optional: free the private state; children are closed afterwards by the block layer. */
 	void (*close)(struct inl_dev *dev);
 

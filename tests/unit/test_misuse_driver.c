@@ -324,6 +324,42 @@ static void test_map(void **state)
 	inl_dev_close(dev);
 }
 
+static void *no_memory(struct inl_dev *dev, uint64_t pos, uint64_t len)
+{
+	boxes[0].n_again++; /* it was asked */
+	return NULL;
+}
+
+/* Memory that a device has not, and an answer of nothing: the bio comes to submit. */
+static void test_memory(void **state)
+{
+	static const struct inl_dev_ops refuses = { .name = "refuses", .submit = box_submit, .memory = no_memory };
+	static const struct inl_dev_ops only = { .name = "only", .memory = no_memory };
+	static const struct inl_dev_ops mapped = { .name = "mapped", .map = box_map, .memory = no_memory };
+	struct inl_dev *below = make(0, &refuses, -1, NULL), *dev = make(1, &map_ops, -1, below);
+	struct inl_crypt_ctx ctx = { .use = start(below) };
+
+	dev_new_fails(&only, &(struct inl_dev_params){ .size = SIZE });
+	dev_new_fails(&mapped, &(struct inl_dev_params){ .size = SIZE, .children = &below, .n_children = 1 });
+	assert_int_equal(inl_dev_read_keyed(below, 0, buf, UNIT, &ctx), 0);
+	assert_int_equal(boxes[0].n_again, 1);
+	assert_int_equal(boxes[0].n_arrived, 1);
+	assert_int_equal(counters(below).reads, 1);
+	assert_int_equal(inl_key_evict(ctx.use), 0);
+	/* A map that leads beyond the end: nobody is asked for what is not there. */
+	ctx.use = start(dev);
+	boxes[1].extent = (struct inl_dev_extent){ below, SIZE, UNIT };
+	assert_int_equal(inl_dev_read_keyed(dev, 0, buf, UNIT, &ctx), -ENXIO);
+	boxes[1].extent = (struct inl_dev_extent){ below, 100, UNIT };
+	assert_int_equal(inl_dev_write_keyed(dev, 0, buf, UNIT, &ctx), -EINVAL);
+	boxes[1].extent = (struct inl_dev_extent){ dev, 0, UNIT };
+	assert_int_equal(inl_dev_read_keyed(dev, 0, buf, UNIT, &ctx), -EIO);
+	assert_int_equal(boxes[0].n_again, 1);
+	assert_int_equal(boxes[0].n_arrived, 1);
+	assert_int_equal(inl_key_evict(ctx.use), 0);
+	inl_dev_close(dev);
+}
+
 /* ---- drivers: engines -------------------------------------------------------------------------------------------- */
 
 static void test_reprogram(void **state)
@@ -449,6 +485,7 @@ static const struct row rows[] = {
 	{ test_questions, "inl_bio_kind inl_bio_queue_ctx inl_bio_iov inl_bio_copy_in inl_bio_copy_out" },
 	{ test_bio_list, "inl_bio_list_add inl_bio_list_pop" },
 	{ test_map, "a map that answers nonsense" },
+	{ test_memory, "memory that is not there" },
 	{ test_reprogram, "inl_dev_reprogram" },
 	{ test_cross, "inl_cross_new inl_cross_submit inl_cross_job_run inl_cross_job_range inl_cross_done "
 		      "inl_dev_count_units inl_bio_slot inl_bio_dun inl_bio_key inl_bio_key_priv inl_key_bytes" },

@@ -787,7 +787,13 @@ static void test_no_slots(void **state)
 
 static void test_fallback(void **state)
 {
-	run(&(struct setup){ "ram(4M, bounce=64K)", 20, 100, 0, 10 });
+	run(&(struct setup){ "fault(ram(4M), bounce=64K)", 20, 100, 0, 10 });
+}
+
+/* Straight into the medium, which is memory, but for what is durable or would be cut. */
+static void test_memory(void **state)
+{
+	run(&(struct setup){ "ram(4M)", 20, 100, 0, 10 });
 }
 
 /* Engines with slots of their own, and without: every key is on all of them. */
@@ -845,6 +851,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_four_slots),
 		cmocka_unit_test(test_no_slots),
 		cmocka_unit_test(test_fallback),
+		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_stack),
 		cmocka_unit_test(test_mixed_stack),
 		cmocka_unit_test(test_slow_medium),
