@@ -19,8 +19,9 @@ struct load {
 	struct inl_cipher *cipher;
 	bool write;
 	size_t len, unit, region; /* bytes; region: 0: the other side is one buffer too */
+	size_t n_bufs;
 	uint8_t *buf, *medium;
-	uint64_t random, dun[4];
+	uint64_t random, n, dun[4];
 };
 
 static double now(clockid_t clock)
@@ -51,16 +52,25 @@ static int crypt_buffer(struct load *load)
 			     inl_cipher_decrypt(load->cipher, load->dun, n, load->unit, load->buf, load->buf);
 }
 
+/* Each buffer once, then the same from the last to the first: as the bench takes them off its pile and puts them back. */
+static uint8_t *next_buffer(struct load *load)
+{
+	size_t round = load->n / load->n_bufs, i = load->n % load->n_bufs;
+
+	load->n++;
+	return load->buf + (round % 2 ? load->n_bufs - 1 - i : i) * load->len;
+}
+
 /* Between a buffer and a random place of a region: what is left of an I/O if the medium is memory. */
 static int crypt_region(struct load *load)
 {
 	uint64_t place = random_below(&load->random, load->region / load->len) * load->len;
-	uint8_t *medium = load->medium + place;
+	uint8_t *medium = load->medium + place, *buf = next_buffer(load);
 	size_t n = load->len / load->unit;
 
 	load->dun[0] = place / load->unit;
-	return load->write ? inl_cipher_encrypt(load->cipher, load->dun, n, load->unit, medium, load->buf) :
-			     inl_cipher_decrypt(load->cipher, load->dun, n, load->unit, load->buf, medium);
+	return load->write ? inl_cipher_encrypt(load->cipher, load->dun, n, load->unit, medium, buf) :
+			     inl_cipher_decrypt(load->cipher, load->dun, n, load->unit, buf, medium);
 }
 
 /* As the bench and the ram device have theirs: pages of their own, touched before the time runs. */
@@ -94,21 +104,23 @@ static size_t number(int argc, char **argv, int i)
 	return i < argc ? strtoul(argv[i], NULL, 10) : 0;
 }
 
-/* cipher read|write LEN UNIT SECONDS [REGION]: the other side of each buffer is a place in REGION bytes of memory. */
+/* cipher read|write LEN UNIT SECONDS [REGION BUFFERS]: between so many buffers and places in REGION bytes of memory. */
 int main(int argc, char **argv)
 {
 	struct load load = { .len = number(argc, argv, 2), .unit = number(argc, argv, 3),
-			     .region = number(argc, argv, 5), .random = 1 };
+			     .region = number(argc, argv, 5), .n_bufs = argc > 5 ? number(argc, argv, 6) : 1,
+			     .random = 1 };
 	double seconds = argc > 4 ? strtod(argv[4], NULL) : 0;
 	uint8_t key[64];
 	int status;
 
-	if (!load.len || !load.unit || load.len % load.unit || seconds <= 0 || (argc > 5 && load.region < load.len))
+	if (!load.len || !load.unit || load.len % load.unit || seconds <= 0 || !load.n_bufs ||
+	    (argc > 5 && load.region < load.len))
 		return 2;
 	for (size_t i = 0; i < sizeof(key); i++)
 		key[i] = (uint8_t)(i + 1);
 	load.write = !strcmp(argv[1], "write");
-	load.buf = memory(load.len, 0x5a);
+	load.buf = memory(load.len * load.n_bufs, 0x5a);
 	load.medium = memory(load.region ? load.region : load.len, 0xa5);
 	if (!load.buf || !load.medium || inl_cipher_new(INL_CIPHER_AES_256_XTS, NULL, key, &load.cipher))
 		return 1;
