@@ -41,7 +41,7 @@ static inline size_t inl_units_count(const struct inl_units *units)
 struct inl_impl {
 	const char *name;
 	unsigned needs;	       /* of the CPU: enum inl_cpu_feature */
-	bool may_fail;
+	bool may_fail;	       /* or stores something in dst that is not the result */
 	size_t state_size;     /* bytes */
 	const void *code;      /* for the functions below, which several implementations share */
 	bool (*offered)(const struct inl_impl *impl); /* by the library below; NULL: there is none */

@@ -83,7 +83,10 @@ struct inl_cipher;
 INL_API int inl_cipher_new(enum inl_cipher_id id, const char *impl, const uint8_t *key, struct inl_cipher **out);
 INL_API void inl_cipher_free(struct inl_cipher *cipher); /* wipes; NULL is fine */
 
-/* Can encrypting and decrypting fail, but for wrong lengths? Those of OpenSSL can, and wipe dst then; ours cannot. */
+/*
+ * True: encrypting and decrypting cannot fail but for wrong lengths, and store nothing in dst but the result: dst may be a
+ * medium. Ciphers of OpenSSL can fail, and wipe dst then.
+ */
 INL_API bool inl_cipher_never_fails(const struct inl_cipher *cipher);
 
 /*

@@ -4,7 +4,7 @@
  * Read more: inlay/driver.h, memory. tests/meson.build has the two functions of the cipher called through this file: each
  * encryption is looked at before it begins, and whether the cipher may fail, and does, is said here, whatever CPU this is.
  */
-#include "crypto/cipher.h"
+#include <inlay/cipher.h>
 #include "tests/unit/pattern.h"
 #include <errno.h>
 #include <inlay/driver.h>
@@ -558,7 +558,7 @@ static void watch_cipher(enum inl_cipher_id id, const uint8_t *key)
 	const uint64_t dun[4] = { DUN };
 	struct inl_cipher *cipher;
 
-	if (inl_cipher_new(id, key, &cipher))
+	if (inl_cipher_new(id, NULL, key, &cipher))
 		return;
 	watched.n_stores = watched.n_wrong = 0;
 	if (__real_inl_cipher_never_fails(cipher)) {
