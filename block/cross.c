@@ -180,12 +180,63 @@ size_t inl_cross_job_range(const struct inl_cross_job *job, uint64_t at, const u
 
 #define IOVS_AT_ONCE 64
 
+/* The part of a job that these n segments hold: all of them, but for what lies behind the job's end. Returns units. */
+static size_t make_spans(const struct inl_cross_job *job, uint64_t at, const struct iovec *iov, unsigned *n,
+			 struct inl_cipher_span *spans)
+{
+	uint64_t left = job->n_units - at / job->unit;
+	size_t all = 0;
+	unsigned i;
+
+	for (i = 0; i < *n && left; i++) {
+		struct inl_cipher_span *span = &spans[i];
+		uint64_t units = iov[i].iov_len / job->unit;
+
+		sides(job, at + all * job->unit, iov[i].iov_base, &span->src, &span->dst);
+		span->n = units < left ? units : left;
+		left -= span->n;
+		all += span->n;
+	}
+	*n = i;
+	return all;
+}
+
+/* In one call: to begin one costs as much as some blocks. */
+static int crypt_together(const struct stretch *all, const struct inl_cipher_span *spans, unsigned n)
+{
+	return (all->encrypt ? inl_cipher_encrypt_spans : inl_cipher_decrypt_spans)(all->cipher, all->dun, all->unit, spans,
+										    n);
+}
+
+/* One after the other, each perhaps with helping threads. Moves the DUN on. */
+static int crypt_in_turn(struct stretch *all, const struct inl_cipher_span *spans, unsigned n)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < n && !err; i++) {
+		all->dst = spans[i].dst;
+		all->src = spans[i].src;
+		all->n_units = spans[i].n;
+		err = crypt_stretch(all);
+		inl_dun_add(all->dun, spans[i].n);
+	}
+	return err;
+}
+
+static bool all_short(const struct inl_cipher_span *spans, unsigned n, uint32_t unit)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (spans[i].n * unit >= 2 * SPREAD_PIECE)
+			return false;
+	return true;
+}
+
 int inl_cross_job_run(struct inl_cross_job *job, const struct inl_cipher *cipher)
 {
 	uint64_t at = 0, end = job->n_units * job->unit, len;
 	struct stretch all = { .cipher = cipher, .encrypt = job->encrypt, .unit = job->unit,
 			       .ps_per_byte = &job->bio->state.use->ps_per_byte };
-	unsigned unit_bits = job->bio->state.use->unit_bits;
+	struct inl_cipher_span spans[IOVS_AT_ONCE];
 	struct iovec iov[IOVS_AT_ONCE];
 	int err = 0;
 
@@ -193,14 +244,14 @@ int inl_cross_job_run(struct inl_cross_job *job, const struct inl_cipher *cipher
 	while (at < end && !err) {
 		unsigned n = inl_bio_iov(job->bio, job->at + at, iov, IOVS_AT_ONCE, &len);
 
-		for (unsigned i = 0; i < n && at < end && !err; i++) {
-			size_t here = iov[i].iov_len < end - at ? iov[i].iov_len : (size_t)(end - at);
+		size_t n_units = make_spans(job, at, iov, &n, spans);
 
-			sides(job, at, iov[i].iov_base, &all.src, &all.dst);
-			all.n_units = here >> unit_bits;
-			err = crypt_stretch(&all);
-			inl_dun_add(all.dun, all.n_units);
-			at += here;
+		at += n_units * job->unit;
+		if (n > 1 && all_short(spans, n, job->unit)) {
+			err = crypt_together(&all, spans, n);
+			inl_dun_add(all.dun, n_units);
+		} else {
+			err = crypt_in_turn(&all, spans, n);
 		}
 	}
 	return err;

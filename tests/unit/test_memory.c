@@ -38,26 +38,42 @@ int __real_inl_cipher_encrypt(const struct inl_cipher *cipher, const uint64_t du
 int __wrap_inl_cipher_encrypt(const struct inl_cipher *cipher, const uint64_t dun[4], size_t n, size_t unit_len,
 			      uint8_t *dst, const uint8_t *src);
 
+int __real_inl_cipher_encrypt_spans(const struct inl_cipher *cipher, const uint64_t dun[4], size_t unit_len,
+				    const struct inl_cipher_span *spans, size_t n);
+int __wrap_inl_cipher_encrypt_spans(const struct inl_cipher *cipher, const uint64_t dun[4], size_t unit_len,
+				    const struct inl_cipher_span *spans, size_t n);
+
 bool __wrap_inl_cipher_never_fails(const struct inl_cipher *cipher)
 {
 	return !may_fail;
 }
 
-int __wrap_inl_cipher_encrypt(const struct inl_cipher *cipher, const uint64_t dun[4], size_t n, size_t unit_len,
-			      uint8_t *dst, const uint8_t *src)
+static void seen(uint8_t *dst, size_t len)
 {
 	last_dst = dst;
 	if (guarded && dst >= guarded && dst < guarded + SIZE) {
 		n_inside++;
-		n_unsafe += pattern_find(dst, n * unit_len) != -1;
+		n_unsafe += pattern_find(dst, len) != -1;
 	} else {
 		n_outside++;
 	}
-	if (fails) {
-		memset(dst, 0, n * unit_len);
-		return -EIO;
-	}
-	return __real_inl_cipher_encrypt(cipher, dun, n, unit_len, dst, src);
+	if (fails)
+		memset(dst, 0, len);
+}
+
+int __wrap_inl_cipher_encrypt(const struct inl_cipher *cipher, const uint64_t dun[4], size_t n, size_t unit_len,
+			      uint8_t *dst, const uint8_t *src)
+{
+	seen(dst, n * unit_len);
+	return fails ? -EIO : __real_inl_cipher_encrypt(cipher, dun, n, unit_len, dst, src);
+}
+
+int __wrap_inl_cipher_encrypt_spans(const struct inl_cipher *cipher, const uint64_t dun[4], size_t unit_len,
+				    const struct inl_cipher_span *spans, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		seen(spans[i].dst, spans[i].n * unit_len);
+	return fails ? -EIO : __real_inl_cipher_encrypt_spans(cipher, dun, unit_len, spans, n);
 }
 
 /* ---- a driver that offers its memory ------------------------------------------------------------------------------ */
