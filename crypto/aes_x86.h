@@ -12,13 +12,6 @@
 
 #define INL_AES_X86 __attribute__((target("aes,sse4.1"), always_inline)) static inline
 
-/* Loops over registers: left as loops, they would be loops over memory. */
-#ifdef __clang__
-#define INL_UNROLL _Pragma("unroll 16")
-#else
-#define INL_UNROLL _Pragma("GCC unroll 16")
-#endif
-
 INL_AES_X86 __m128i inl_aes_expand_step(__m128i key, __m128i assist)
 {
 	key = _mm_xor_si128(key, _mm_slli_si128(key, 4));

@@ -15,10 +15,8 @@
 
 #ifdef __clang__
 #define TARGET __attribute__((target("aes,neon")))
-#define UNROLL _Pragma("unroll 16")
 #else
 #define TARGET __attribute__((target("+crypto")))
-#define UNROLL _Pragma("GCC unroll 16")
 #endif
 #define INLINE	 TARGET __attribute__((always_inline)) static inline
 #define NOINLINE TARGET __attribute__((noinline)) static
@@ -53,21 +51,21 @@ INLINE void blocks(const uint8_t (*k)[B], unsigned rounds, uint8x16_t *t, unsign
 	const uint8x16_t last = vld1q_u8(k[rounds]);
 	uint8x16_t x[WIDE], tweaks[WIDE];
 
-	UNROLL
+	INL_UNROLL
 	for (unsigned i = 0; i < n; i++) {
 		x[i] = veorq_u8(vld1q_u8(src + B * i), *t);
 		tweaks[i] = veorq_u8(*t, last);
 		*t = times_x(*t);
 	}
-	UNROLL
+	INL_UNROLL
 	for (unsigned r = 0; r + 1 < rounds; r++) {
 		const uint8x16_t key = vld1q_u8(k[r]);
 
-		UNROLL
+		INL_UNROLL
 		for (unsigned i = 0; i < n; i++)
 			x[i] = one_round(x[i], key, encrypt);
 	}
-	UNROLL
+	INL_UNROLL
 	for (unsigned i = 0; i < n; i++)
 		vst1q_u8(dst + B * i, veorq_u8(last_round(x[i], vld1q_u8(k[rounds - 1]), encrypt), tweaks[i]));
 }
@@ -91,22 +89,22 @@ INLINE void unit(const uint8_t (*k)[B], unsigned rounds, uint8x16_t t, size_t le
 /* The first tweaks of eight units: their numbers encrypted side by side. */
 INLINE void first_tweaks(const uint8_t (*k)[B], unsigned rounds, const uint64_t dun[2], uint8x16_t t[WIDE])
 {
-	UNROLL
+	INL_UNROLL
 	for (unsigned i = 0; i < WIDE; i++) {
 		const uint64_t low = dun[0] + i;
 		const uint64x2_t number = { low, dun[1] + (low < dun[0]) };
 
 		t[i] = vreinterpretq_u8_u64(number);
 	}
-	UNROLL
+	INL_UNROLL
 	for (unsigned r = 0; r + 1 < rounds; r++) {
 		const uint8x16_t key = vld1q_u8(k[r]);
 
-		UNROLL
+		INL_UNROLL
 		for (unsigned i = 0; i < WIDE; i++)
 			t[i] = one_round(t[i], key, true);
 	}
-	UNROLL
+	INL_UNROLL
 	for (unsigned i = 0; i < WIDE; i++)
 		t[i] = veorq_u8(last_round(t[i], vld1q_u8(k[rounds - 1]), true), vld1q_u8(k[rounds]));
 }

@@ -37,18 +37,25 @@ INLINE void store(uint8_t block[B], vec v)
 	inl_store_le32(block + 12, v[3]);
 }
 
+/* One step of it: where the numbers of word and bit differ in this power of two. */
+INLINE void swap_bits(vec a[32], unsigned j, uint32_t mask)
+{
+	for (unsigned k = 0; k < 32; k = ((k | j) + 1) & ~j) {
+		vec t = (a[k] >> j ^ a[k | j]) & mask;
+
+		a[k | j] ^= t;
+		a[k] ^= t << j;
+	}
+}
+
 /* In every lane: bit i of word k and bit k of word i change places. Its own inverse. */
 static void transpose(vec a[32])
 {
-	uint32_t mask = 0x0000ffff;
-
-	for (unsigned j = 16; j; j /= 2, mask ^= mask << j)
-		for (unsigned k = 0; k < 32; k = ((k | j) + 1) & ~j) {
-			vec t = (a[k] >> j ^ a[k | j]) & mask;
-
-			a[k | j] ^= t;
-			a[k] ^= t << j;
-		}
+	swap_bits(a, 16, 0x0000ffff);
+	swap_bits(a, 8, 0x00ff00ff);
+	swap_bits(a, 4, 0x0f0f0f0f);
+	swap_bits(a, 2, 0x33333333);
+	swap_bits(a, 1, 0x55555555);
 }
 
 /* ---- the rounds ----------------------------------------------------------------------------------------------------- */
@@ -100,6 +107,7 @@ INLINE void inverse_affine(vec *p)
 	vec x[8];
 
 	memcpy(x, p, sizeof(x));
+	INL_UNROLL
 	for (unsigned i = 0; i < 8; i++)
 		p[i] = x[(i + 2) % 8] ^ x[(i + 5) % 8] ^ x[(i + 7) % 8];
 	p[0] = ~p[0];
@@ -120,6 +128,7 @@ static void sub_bytes(vec s[PLANES], bool encrypt)
 
 INLINE void shift_rows(vec s[PLANES], bool encrypt)
 {
+	INL_UNROLL
 	for (unsigned b = 0; b < 8; b++) {
 		vec *one = &s[8 + b], *two = &s[16 + b], *three = &s[24 + b];
 		vec left = __builtin_shufflevector(*one, *one, 1, 2, 3, 0);
@@ -144,15 +153,15 @@ static void mix_columns(vec s[PLANES])
 {
 	vec sums[4][8]; /* of a row and the next */
 
-	for (unsigned b = 0; b < 8; b++)
-		for (unsigned r = 0; r < 4; r++)
+	for (unsigned r = 0; r < 4; r++)
+		INL_UNROLL
+		for (unsigned b = 0; b < 8; b++)
 			sums[r][b] = s[8 * r + b] ^ s[8 * ((r + 1) % 4) + b];
-	for (unsigned b = 0; b < 8; b++) {
-		vec all = sums[0][b] ^ sums[2][b];
+	for (unsigned r = 0; r < 4; r++)
+		INL_UNROLL
+		for (unsigned b = 0; b < 8; b++)
+			s[8 * r + b] ^= sums[0][b] ^ sums[2][b] ^ times_x(sums[r], b);
 
-		for (unsigned r = 0; r < 4; r++)
-			s[8 * r + b] ^= all ^ times_x(sums[r], b);
-	}
 }
 
 /* What makes MixColumns its own inverse: x^2 * (a row + the one opposite) is added to both, before. */
@@ -161,10 +170,13 @@ static void prepare_inverse_mix(vec s[PLANES])
 	for (unsigned r = 0; r < 2; r++) {
 		vec sum[8], once[8];
 
+		INL_UNROLL
 		for (unsigned b = 0; b < 8; b++)
 			sum[b] = s[8 * r + b] ^ s[8 * (r + 2) + b];
+		INL_UNROLL
 		for (unsigned b = 0; b < 8; b++)
 			once[b] = times_x(sum, b);
+		INL_UNROLL
 		for (unsigned b = 0; b < 8; b++) {
 			vec twice = times_x(once, b);
 
@@ -179,6 +191,7 @@ static void add_round_key(vec s[PLANES], const uint8_t key[B])
 {
 	vec k = load(key);
 
+	INL_UNROLL
 	for (int n = 0; n < PLANES; n++)
 		s[n] ^= (vec)((signed_vec)(k << (31 - n)) >> 31);
 }

@@ -17,6 +17,8 @@
 #define WIDE	 8  /* vectors in flight */
 #define LANES	 4  /* blocks in a vector */
 #define VECTOR	 64 /* bytes */
+#define AHEAD	 2048 /* bytes: how far memory is asked for */
+#define STREAM	 ((size_t)16 << 20) /* bytes */
 
 /* ---- blocks -------------------------------------------------------------------------------------------------------- */
 
@@ -105,15 +107,17 @@ INLINE void begin_tweaks(const struct round_keys *keys, __m512i t[WIDE], __m512i
 
 /* ---- data units ---------------------------------------------------------------------------------------------------- */
 
-/* n vectors, n a constant. */
+/* n vectors, n a constant. stream: dst is aligned, and will not be read soon. */
 INLINE void vectors(const struct round_keys *keys, unsigned rounds, const __m512i *t, unsigned n, uint8_t *dst,
-		    const uint8_t *src, bool encrypt)
+		    const uint8_t *src, bool encrypt, bool stream)
 {
 	__m512i x[WIDE];
 
 	INL_UNROLL
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < n; i++) {
+		_mm_prefetch((const char *)src + VECTOR * i + AHEAD, _MM_HINT_T0);
 		x[i] = add3(t[i], keys->white, _mm512_loadu_si512(src + VECTOR * i));
+	}
 	INL_UNROLL
 	for (unsigned r = 1; r < rounds; r++) {
 		INL_UNROLL
@@ -122,7 +126,16 @@ INLINE void vectors(const struct round_keys *keys, unsigned rounds, const __m512
 	}
 	INL_UNROLL
 	for (unsigned i = 0; i < n; i++)
-		_mm512_storeu_si512(dst + VECTOR * i, last_round(x[i], t[i], encrypt));
+		x[i] = last_round(x[i], t[i], encrypt);
+	if (stream) {
+		INL_UNROLL
+		for (unsigned i = 0; i < n; i++)
+			_mm512_stream_si512((void *)(dst + VECTOR * i), x[i]);
+		return;
+	}
+	INL_UNROLL
+	for (unsigned i = 0; i < n; i++)
+		_mm512_storeu_si512(dst + VECTOR * i, x[i]);
 }
 
 /* The last one to three blocks, or four: a mask of their 64-bit halves. */
@@ -147,7 +160,7 @@ INLINE void rest(const struct round_keys *keys, unsigned rounds, const __m512i t
 	unsigned i = 0;
 
 	if (len >= VECTOR * half) {
-		vectors(keys, rounds, t, half, dst, src, encrypt);
+		vectors(keys, rounds, t, half, dst, src, encrypt, false);
 		len -= VECTOR * half;
 		dst += VECTOR * half;
 		src += VECTOR * half;
@@ -157,7 +170,7 @@ INLINE void rest(const struct round_keys *keys, unsigned rounds, const __m512i t
 	for (unsigned k = 0; k < half; k++)
 		now[k] = i ? t[half + k] : t[k];
 	if (len >= 2 * VECTOR) {
-		vectors(keys, rounds, now, 2, dst, src, encrypt);
+		vectors(keys, rounds, now, 2, dst, src, encrypt, false);
 		len -= 2 * VECTOR;
 		dst += 2 * VECTOR;
 		src += 2 * VECTOR;
@@ -165,7 +178,7 @@ INLINE void rest(const struct round_keys *keys, unsigned rounds, const __m512i t
 		now[1] = now[3];
 	}
 	if (len > VECTOR) {
-		vectors(keys, rounds, now, 1, dst, src, encrypt);
+		vectors(keys, rounds, now, 1, dst, src, encrypt, false);
 		len -= VECTOR;
 		dst += VECTOR;
 		src += VECTOR;
@@ -177,13 +190,13 @@ INLINE void rest(const struct round_keys *keys, unsigned rounds, const __m512i t
 
 /* One unit, from four copies of the tweak of its first block. */
 INLINE void unit(const struct round_keys *keys, unsigned rounds, __m512i first, size_t len, uint8_t *dst,
-		 const uint8_t *src, bool encrypt)
+		 const uint8_t *src, bool encrypt, bool stream)
 {
 	__m512i t[WIDE];
 
 	begin_tweaks(keys, t, first);
 	for (; len >= VECTOR * WIDE; dst += VECTOR * WIDE, src += VECTOR * WIDE) {
-		vectors(keys, rounds, t, WIDE, dst, src, encrypt);
+		vectors(keys, rounds, t, WIDE, dst, src, encrypt, stream);
 		len -= VECTOR * WIDE;
 		if (!len)
 			return;
@@ -212,6 +225,12 @@ INLINE __m512i first_tweaks(const struct inl_xts_keys *schedule, unsigned rounds
 	return _mm512_aesenclast_epi128(x, broadcast(schedule->tweak[rounds]));
 }
 
+/* What is too much for the caches is written around them: otherwise it would be read from memory first. */
+INLINE bool worth_streaming(const struct inl_cipher_span *span, size_t len)
+{
+	return span->n * len >= STREAM && span->dst != span->src && (uintptr_t)span->dst % VECTOR == 0 && len % VECTOR == 0;
+}
+
 /*
  * The tweaks of a group of four units are made while the group before is under way, since nothing can begin without them
  * and they take as long as a short unit does.
@@ -222,11 +241,14 @@ INLINE void units(const struct inl_xts_keys *schedule, const struct inl_units *u
 	uint64_t dun[2] = { u->dun[0], u->dun[1] };
 	__m512i next = u->tweak ? broadcast(u->tweak) : first_tweaks(schedule, rounds, dun), first = next;
 	size_t len = u->unit_len, n_made = 0, n_all = inl_units_count(u);
+	bool streamed = false;
 
 	for (size_t s = 0; s < u->n_spans; s++) {
 		const uint8_t *src = u->spans[s].src;
 		uint8_t *dst = u->spans[s].dst;
+		bool stream = worth_streaming(&u->spans[s], len);
 
+		streamed |= stream;
 		for (size_t i = u->spans[s].n; i; i--, dst += len, src += len) {
 			if (n_made++ % LANES == 0) {
 				first = next;
@@ -235,10 +257,13 @@ INLINE void units(const struct inl_xts_keys *schedule, const struct inl_units *u
 					next = first_tweaks(schedule, rounds, dun);
 				}
 			}
-			unit(&keys, rounds, _mm512_shuffle_i64x2(first, first, 0x00), len, dst, src, encrypt);
+			unit(&keys, rounds, _mm512_shuffle_i64x2(first, first, 0x00), len, dst, src, encrypt,
+			     stream);
 			first = _mm512_shuffle_i64x2(first, first, 0x39); /* the next unit's tweak to lane 0 */
 		}
 	}
+	if (streamed)
+		_mm_sfence(); /* before whatever tells another thread that it is done */
 }
 
 /* ---- the implementation -------------------------------------------------------------------------------------------- */
