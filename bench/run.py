@@ -121,8 +121,8 @@ class Bench:
     def least(self, what, shown, value, least, least_shown):
         self.row(what, shown, "-", f"{value / least:.2f}", f">= {least_shown}", value >= least)
 
-    def limit(self, what, value, unit, limit):
-        self.row(what, f"{value:.0f} {unit}", "-", "-", f"< {limit} {unit}", value < limit)
+    def limit(self, what, value, unit, limit, digits=0):
+        self.row(what, f"{value:.{digits}f} {unit}", "-", "-", f"< {limit} {unit}", value < limit)
 
 
 def pieces(path, total):
@@ -180,6 +180,16 @@ def bench_crc32c(bench):
         target = 5.0 if size == "4096" and size not in seen and name != "table" else None
         seen.add(size)
         bench.ratio(f"crc32c: {name}, {size} bytes / libext2fs", f"{ours} GB/s", f"{theirs} GB/s", float(ratio), target)
+
+
+def bench_keysetup(bench):
+    """keysetup: a file's key, from the master key to a key that is started on ram(1M); its parts; its end."""
+    out = subprocess.run([bench.program("keysetup")], check=True, capture_output=True, text=True).stdout
+    ns = {name: float(value) for name, value in (line.split() for line in out.splitlines())}
+    bench.limit("keysetup: a file's key, as fscrypt/ does it", ns["set-up"] / 1000, "µs", 2, 2)
+    for what, value in (("with its eviction", ns["set-up"] + ns["evict"]), ("HKDF alone", ns["derive"]),
+                        ("inl_key_new alone", ns["key-new"]), ("inl_key_start alone", ns["key-start"])):
+        bench.row(f"keysetup: {what}", f"{value / 1000:.2f} µs", "-", "-")
 
 
 def bench_cat(bench):
@@ -246,7 +256,7 @@ def bench_open(bench):
     bench.limit("open: ls of 1 TiB, memory", max(peak for _, peak in runs) / MIB, "MiB", 64)
 
 
-ROWS = {"xts": bench_xts, "crc32c": bench_crc32c, "open": bench_open, "cat": bench_cat, "export": bench_export,
+ROWS = {"xts": bench_xts, "crc32c": bench_crc32c, "keysetup": bench_keysetup, "open": bench_open, "cat": bench_cat, "export": bench_export,
         "memory": bench_memory, **block.ROWS}
 
 
