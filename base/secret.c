@@ -117,37 +117,49 @@ static void arena_init(void)
 
 /* ---- granules ---------------------------------------------------------------------------------------------------- */
 
-static bool is_used(size_t granule)
-{
-	return arena.used[granule / 64] >> granule % 64 & 1;
-}
-
 static void mark(size_t first, size_t n, bool in_use)
 {
-	for (size_t i = first; i < first + n; i++) {
-		uint64_t bit = (uint64_t)1 << i % 64;
+	while (n) {
+		size_t here = 64 - first % 64 < n ? 64 - first % 64 : n;
+		uint64_t bits = UINT64_MAX >> (64 - here) << first % 64;
 
 		if (in_use)
-			arena.used[i / 64] |= bit;
+			arena.used[first / 64] |= bits;
 		else
-			arena.used[i / 64] &= ~bit;
+			arena.used[first / 64] &= ~bits;
+		first += here;
+		n -= here;
 	}
+}
+
+/* The first granule from `at` on that is in use, or is free; end if there is none before that. */
+static size_t next(size_t at, bool in_use, size_t end)
+{
+	while (at < end) {
+		uint64_t word = (in_use ? arena.used[at / 64] : ~arena.used[at / 64]) >> at % 64;
+
+		if (word) {
+			at += (size_t)__builtin_ctzll(word);
+			break;
+		}
+		at += 64 - at % 64;
+	}
+	return at < end ? at : end;
 }
 
 /* The first n free granules in a row; n_granules if there are none. */
 static size_t find_free(size_t n)
 {
-	size_t first = arena.first_free_word * 64, i = first;
+	size_t first = next(arena.first_free_word * 64, false, arena.n_granules);
 
-	while (i < arena.n_granules && i - first < n) {
-		if (i % 64 == 0 && arena.used[i / 64] == UINT64_MAX) {
-			i += 64;
-			first = i;
-		} else if (is_used(i++)) {
-			first = i;
-		}
+	while (first + n <= arena.n_granules) {
+		size_t end = next(first, true, first + n);
+
+		if (end == first + n)
+			return first;
+		first = next(end, false, arena.n_granules);
 	}
-	return i - first >= n ? first : arena.n_granules;
+	return arena.n_granules;
 }
 
 static void skip_full_words(void)
