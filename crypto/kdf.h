@@ -16,15 +16,15 @@ struct inl_hkdf;
  *
  *   ikm   len bytes of input key material
  *
- * Returns: 0; -ENOMEM; -EIO.
+ * Returns: 0; -ENOMEM (secret memory is full).
  */
 int inl_hkdf_new(const uint8_t *ikm, size_t len, struct inl_hkdf **out);
 void inl_hkdf_free(struct inl_hkdf *hkdf); /* wipes; NULL is fine */
 
 /*
- * Expand: out_len bytes (at most 255 * 64).
+ * Expand: out_len bytes (at most 255 * 64). Two compressions of SHA-512 for each 64 of them, if info has at most 46 bytes.
  *
- * Returns: 0; -EINVAL (out_len); -EIO. Threads: any number on the same hkdf.
+ * Returns: 0; -EINVAL (out_len); nothing else can fail. Threads: any number on the same hkdf. Never blocks or allocates.
  */
 int inl_hkdf_expand(const struct inl_hkdf *hkdf, const uint8_t *info, size_t info_len, uint8_t *out, size_t out_len);
 

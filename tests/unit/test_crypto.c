@@ -729,19 +729,19 @@ static void test_library_fails(void **state)
 	}
 }
 
+/* HKDF needs nothing of OpenSSL that can fail; the others are wiped. */
 static void test_derivation_fails(void **state)
 {
-	struct inl_hkdf *hkdf = NULL, *none = NULL;
-	uint8_t key[16] = { 1 }, out[64];
+	struct inl_hkdf *hkdf = NULL;
+	uint8_t key[16] = { 1 }, out[64], expected[64];
 
-	assert_int_equal(inl_hkdf_new(key, 16, &hkdf), 0);
+	oracle_hkdf(key, 16, key, 16, expected, 64);
 	allocations_fail = 1;
-	memset(out, 0x33, sizeof(out));
-	assert_int_equal(inl_hkdf_expand(hkdf, key, 16, out, 64), -EIO);
-	assert_true(all_zero(out, 64));
-	assert_int_equal(inl_hkdf_new(key, 16, &none), -EIO);
-	assert_null(none);
+	assert_int_equal(inl_hkdf_new(key, 16, &hkdf), 0);
+	assert_int_equal(inl_hkdf_expand(hkdf, key, 16, out, 64), 0);
+	assert_memory_equal(out, expected, 64);
 	assert_int_equal(inl_aes128_ecb(key, key, 16, out), -EIO);
+	assert_true(all_zero(out, 16));
 	assert_int_equal(inl_sha256(key, 16, out), -EIO);
 	assert_int_equal(inl_sha512(key, 16, out), -EIO);
 	allocations_fail = 0;
@@ -753,6 +753,7 @@ static void test_arena_full(void **state)
 {
 	static void *all[1 << 17];
 	struct inl_cipher *cipher = NULL;
+	struct inl_hkdf *hkdf = NULL;
 	uint8_t key[64];
 	size_t n = 0;
 
@@ -762,8 +763,108 @@ static void test_arena_full(void **state)
 	assert_true(n < sizeof(all) / sizeof(all[0]));
 	assert_int_equal(inl_cipher_new(INL_CIPHER_AES_256_XTS, NULL, key, &cipher), -ENOMEM);
 	assert_null(cipher);
+	assert_int_equal(inl_hkdf_new(key, sizeof(key), &hkdf), -ENOMEM);
+	assert_null(hkdf);
 	while (n)
 		inl_secret_free(all[--n]);
+}
+
+/* How often `len` bytes of a key stand in what lies below on the stack. */
+__attribute__((noinline)) static unsigned count_on_stack(const uint8_t *bytes, size_t len)
+{
+	uint8_t below[32768];
+	unsigned n = 0;
+
+	__asm__ volatile("" : "=m"(below)); /* for the compiler it has been written */
+	for (size_t i = 0; i + len <= sizeof(below); i++) {
+		size_t same = 0;
+
+		while (same < len && below[i + same] == bytes[same])
+			same++;
+		n += same == len;
+	}
+	return n;
+}
+
+static bool is_plain_build(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
+	return false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+	return false;
+#endif
+#endif
+	return true;
+}
+
+/* Functions of their own, so that their callers find below them on the stack what they left there. */
+__attribute__((noinline)) static void make_hkdf(const uint8_t ikm[64], struct inl_hkdf **hkdf)
+{
+	assert_int_equal(inl_hkdf_new(ikm, 64, hkdf), 0);
+}
+
+__attribute__((noinline)) static void use_hkdf(const struct inl_hkdf *hkdf, uint8_t okm[64])
+{
+	assert_int_equal(inl_hkdf_expand(hkdf, (const uint8_t *)"info", 4, okm, 64), 0);
+}
+
+/* SHA-512 works on the words of a block, each with a constant added: the first, of the 64 bytes xored with a pad. */
+static unsigned count_first_word(const uint8_t bytes[64], uint8_t pad)
+{
+	uint64_t word = 0;
+
+	for (int i = 0; i < 8; i++)
+		word = word << 8 | (bytes[i] ^ pad);
+	word += UINT64_C(0x428a2f98d728ae22);
+	return count_on_stack((const uint8_t *)&word, sizeof(word));
+}
+
+static void sha512_pieces(const uint8_t key[64], uint8_t pad, const void *text, size_t len, uint8_t out[64])
+{
+	uint8_t block[256];
+
+	memset(block, pad, 128);
+	for (int i = 0; i < 64; i++)
+		block[i] ^= key[i];
+	memcpy(block + 128, text, len);
+	assert_int_equal(EVP_Digest(block, 128 + len, out, NULL, EVP_sha512(), NULL), 1);
+}
+
+/*
+ * Of a derivation nothing stays behind: not in secret memory, and on the stack neither the states that the arena holds
+ * (each begins with eight words), nor the keys that they come from, nor what was derived.
+ */
+static void test_hkdf_is_wiped(void **state)
+{
+	enum { HALF = 216, LEN = 2 * HALF };
+	uint8_t *ikm = malloc(64), *held = malloc(LEN), *okm = malloc(64), *inner = malloc(64), *prk = malloc(64), *probe;
+	const uint8_t salt[64] = { 0 };
+	struct inl_hkdf *hkdf;
+
+	assert_true(ikm && held && okm && inner && prk);
+	random_fill(ikm, 64);
+	sha512_pieces(salt, 0x36, ikm, 64, inner);
+	sha512_pieces(salt, 0x5c, inner, 64, prk);
+	sha512_pieces(prk, 0x36, "info\1", 5, inner);
+	probe = inl_secret_alloc(LEN);
+	inl_secret_free(probe);
+	make_hkdf(ikm, &hkdf);
+	assert_int_equal(is_plain_build() ? count_first_word(prk, 0x36) + count_first_word(prk, 0x5c) : 0, 0);
+	assert_false(all_zero(probe, 64) || all_zero(probe + HALF, 64));
+	memcpy(held, probe, LEN);
+	use_hkdf(hkdf, okm);
+	assert_int_equal(is_plain_build() ? count_first_word(inner, 0) : 0, 0);
+	for (size_t at = 0; at < 64 && is_plain_build(); at += 8)
+		assert_int_equal(count_on_stack(held + at, 8) + count_on_stack(held + HALF + at, 8) +
+					 count_on_stack(okm + at, 8), 0);
+	inl_hkdf_free(hkdf);
+	assert_true(all_zero(probe, LEN));
+	free(ikm);
+	free(held);
+	free(okm);
+	free(inner);
+	free(prk);
 }
 
 /* ---- threads ----------------------------------------------------------------------------------------------------- */
@@ -855,6 +956,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_library_fails),
 		cmocka_unit_test(test_derivation_fails),
 		cmocka_unit_test(test_arena_full),
+		cmocka_unit_test(test_hkdf_is_wiped),
 		cmocka_unit_test(test_threads),
 	};
 
