@@ -15,8 +15,8 @@
 #define KEYS_NAMED_MAX 3 /* how many of the keys that were given a message lists */
 
 /* A key that several inodes use, and what they must have in common for that. */
-struct shared_key {
-	struct shared_key *next; /* lock: of struct inl_fscrypt */
+struct inl_shared_key {
+	struct inl_shared_key *next; /* lock: of struct inl_fscrypt */
 	const struct inl_master_key *master;
 	uint8_t version; /* of the policy */
 	uint8_t mode;
@@ -24,12 +24,6 @@ struct shared_key {
 	bool names;
 	unsigned unit_bits; /* contents only */
 	struct inl_ready_key key;
-};
-
-struct inl_fscrypt {
-	struct inl_fscrypt_params params;
-	pthread_mutex_t lock;      /* taken after an info's */
-	struct shared_key *shared; /* lock */
 };
 
 static void ready_key_done(struct inl_ready_key *key)
@@ -53,7 +47,7 @@ int inl_fscrypt_new(const struct inl_fscrypt_params *params, struct inl_fscrypt 
 
 void inl_fscrypt_free(struct inl_fscrypt *fs)
 {
-	struct shared_key *shared, *next;
+	struct inl_shared_key *shared, *next;
 
 	if (!fs)
 		return;
@@ -124,6 +118,11 @@ uint32_t inl_crypt_info_unit_size(const struct inl_crypt_info *info)
 	return 1u << info->unit_bits;
 }
 
+static uint8_t mode_of(const struct inl_crypt_info *info)
+{
+	return info->kind == INL_CRYPT_REG ? info->policy.contents_mode : info->policy.filenames_mode;
+}
+
 /* ---- the master key ---- */
 
 /* "given: 91bc..., 00aa..., and 4 more" */
@@ -173,19 +172,20 @@ static int check_key_len(const struct inl_crypt_info *info, const struct inl_mas
 
 /* ---- from the master key to a key that works ---- */
 
-static int derive_per_file(const struct inl_crypt_info *info, const struct inl_master_key *master, uint8_t *key,
-			   size_t len)
+static int derive_per_file(const struct inl_crypt_info *info, uint8_t *key, size_t len)
 {
+	const struct inl_master_key *master = info->master;
+
 	if (info->policy.version == 1)
 		return inl_aes128_ecb(info->nonce, master->secret->bytes, len, key);
 	return inl_master_key_derive(master, INL_HKDF_PER_FILE_KEY, info->nonce, sizeof(info->nonce), key, len);
 }
 
-static int derive_shared(const struct inl_crypt_info *info, const struct inl_master_key *master, uint8_t mode,
-			 uint8_t *key, size_t len)
+static int derive_shared(const struct inl_crypt_info *info, uint8_t *key, size_t len)
 {
+	const struct inl_master_key *master = info->master;
 	const uint8_t *uuid = info->fs->params.uuid;
-	uint8_t extra[INL_HKDF_EXTRA_MAX] = { mode };
+	uint8_t extra[INL_HKDF_EXTRA_MAX] = { mode_of(info) };
 
 	if (info->policy.version == 1) {
 		memcpy(key, master->secret->bytes, len);
@@ -255,18 +255,17 @@ static int explain(const struct inl_crypt_info *info, const struct inl_fscrypt_m
 }
 
 /* Derive the key, shared or not, and have it ready. */
-static int make_key(const struct inl_crypt_info *info, const struct inl_master_key *master, uint8_t mode_num,
-		    struct inl_ready_key *out, struct inl_diag *diag)
+static int make_key(const struct inl_crypt_info *info, struct inl_ready_key *out, struct inl_diag *diag)
 {
-	const struct inl_fscrypt_mode_info *mode = inl_fscrypt_mode_info(mode_num);
+	const struct inl_fscrypt_mode_info *mode = inl_fscrypt_mode_info(mode_of(info));
 	size_t len = inl_cipher_info(mode->cipher)->key_size;
 	INL_SECRET_ARRAY(bytes, INL_KEY_SIZE_MAX);
 	int rc;
 
 	if (info->method == INL_IV_PER_FILE)
-		rc = derive_per_file(info, master, bytes, len);
+		rc = derive_per_file(info, bytes, len);
 	else
-		rc = derive_shared(info, master, mode_num, bytes, len);
+		rc = derive_shared(info, bytes, len);
 	if (rc)
 		return explain(info, mode, rc, diag);
 	if (info->kind == INL_CRYPT_REG)
@@ -276,31 +275,30 @@ static int make_key(const struct inl_crypt_info *info, const struct inl_master_k
 	return rc ? explain(info, mode, rc, diag) : 0;
 }
 
-static bool shares(const struct shared_key *shared, const struct inl_crypt_info *info,
-		   const struct inl_master_key *master, uint8_t mode)
+static bool shares(const struct inl_shared_key *shared, const struct inl_crypt_info *info)
 {
 	bool names = info->kind != INL_CRYPT_REG;
 
-	return shared->master == master && shared->version == info->policy.version && shared->mode == mode &&
-	       shared->method == info->method && shared->names == names &&
+	return shared->master == info->master && shared->version == info->policy.version &&
+	       shared->mode == mode_of(info) && shared->method == info->method && shared->names == names &&
 	       (names || shared->unit_bits == info->unit_bits);
 }
 
-static int add_shared(struct inl_fscrypt *fs, const struct inl_crypt_info *info, const struct inl_master_key *master,
-		      uint8_t mode, struct inl_ready_key *out, struct inl_diag *diag)
+static int add_shared(struct inl_fscrypt *fs, const struct inl_crypt_info *info, struct inl_ready_key *out,
+		      struct inl_diag *diag)
 {
-	struct shared_key *shared = calloc(1, sizeof(*shared));
+	struct inl_shared_key *shared = calloc(1, sizeof(*shared));
 	int rc;
 
 	if (!shared)
-		return explain(info, inl_fscrypt_mode_info(mode), -ENOMEM, diag);
-	shared->master = master;
+		return explain(info, inl_fscrypt_mode_info(mode_of(info)), -ENOMEM, diag);
+	shared->master = info->master;
 	shared->version = info->policy.version;
-	shared->mode = mode;
+	shared->mode = mode_of(info);
 	shared->method = info->method;
 	shared->names = info->kind != INL_CRYPT_REG;
 	shared->unit_bits = info->unit_bits;
-	rc = make_key(info, master, mode, &shared->key, diag);
+	rc = make_key(info, &shared->key, diag);
 	if (rc) {
 		free(shared);
 		return rc;
@@ -311,21 +309,20 @@ static int add_shared(struct inl_fscrypt *fs, const struct inl_crypt_info *info,
 	return 0;
 }
 
-static int share_key(const struct inl_crypt_info *info, const struct inl_master_key *master, uint8_t mode,
-		     struct inl_ready_key *out, struct inl_diag *diag)
+static int share_key(const struct inl_crypt_info *info, struct inl_ready_key *out, struct inl_diag *diag)
 {
 	struct inl_fscrypt *fs = info->fs;
-	struct shared_key *shared;
+	struct inl_shared_key *shared;
 	int rc = 0;
 
 	pthread_mutex_lock(&fs->lock);
 	for (shared = fs->shared; shared; shared = shared->next)
-		if (shares(shared, info, master, mode))
+		if (shares(shared, info))
 			break;
 	if (shared)
 		*out = shared->key;
 	else
-		rc = add_shared(fs, info, master, mode, out, diag);
+		rc = add_shared(fs, info, out, diag);
 	pthread_mutex_unlock(&fs->lock);
 	return rc;
 }
@@ -337,28 +334,37 @@ static uint32_t hash_ino(const struct inl_master_key *master, uint64_t ino)
 	return inl_siphash(master->secret->ino_hash_key, &le, sizeof(le));
 }
 
-/* lock: of info */
-static int unlock_locked(struct inl_crypt_info *info, struct inl_diag *diag)
+/* Once found, a master key stays: the ring outlives the inode. lock: of info */
+static int find_master(struct inl_crypt_info *info, struct inl_diag *diag)
 {
-	const struct inl_policy *policy = &info->policy;
-	uint8_t mode = info->kind == INL_CRYPT_REG ? policy->contents_mode : policy->filenames_mode;
 	const struct inl_master_key *master;
-	int rc = inl_policy_check(policy, &info->fs->params.traits, info->casefold, diag);
+	int rc = inl_policy_check(&info->policy, &info->fs->params.traits, info->casefold, diag);
 
 	if (rc)
 		return rc;
-	master = inl_keyring_find(info->fs->params.keys, &policy->key);
+	master = inl_keyring_find(info->fs->params.keys, &info->policy.key);
 	if (!master)
 		return key_missing(info, diag);
-	rc = check_key_len(info, master, inl_fscrypt_mode_info(mode), diag);
+	rc = check_key_len(info, master, inl_fscrypt_mode_info(mode_of(info)), diag);
 	if (rc)
 		return rc;
 	if (info->method == INL_IV_INO_LBLK_32)
 		info->hashed_ino = hash_ino(master, info->ino);
+	info->master = master;
+	return 0;
+}
+
+/* lock: of info */
+static int unlock_locked(struct inl_crypt_info *info, struct inl_diag *diag)
+{
+	int rc = info->master ? 0 : find_master(info, diag);
+
+	if (rc)
+		return rc;
 	if (info->method == INL_IV_PER_FILE)
-		rc = make_key(info, master, mode, &info->key, diag);
+		rc = make_key(info, &info->key, diag);
 	else
-		rc = share_key(info, master, mode, &info->key, diag);
+		rc = share_key(info, &info->key, diag);
 	if (rc)
 		return rc;
 	info->owns_key = info->method == INL_IV_PER_FILE;

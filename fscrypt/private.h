@@ -32,6 +32,12 @@ struct inl_ready_key {
 	struct inl_cipher *names;
 };
 
+struct inl_fscrypt {
+	struct inl_fscrypt_params params;
+	pthread_mutex_t lock;          /* taken after an info's */
+	struct inl_shared_key *shared; /* lock */
+};
+
 struct inl_crypt_info {
 	struct inl_fscrypt *fs;
 	uint64_t ino;
@@ -43,6 +49,7 @@ struct inl_crypt_info {
 	uint8_t nonce[INL_FILE_NONCE_SIZE];
 
 	pthread_mutex_t lock; /* held while the key is made ready; taken before the locks of fs and key ring */
+	const struct inl_master_key *master; /* lock; NULL: not found yet */
 	atomic_bool ready;    /* once set, what follows never changes */
 	bool owns_key;        /* otherwise the key is shared and belongs to fs */
 	struct inl_ready_key key;
