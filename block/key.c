@@ -196,7 +196,7 @@ int inl_key_evict(struct inl_key_use *handle)
 
 	if (!handle)
 		return 0;
-	if (inl_thread_self && inl_thread_self->running)
+	if (!inl_may_wait())
 		return -EDEADLK;
 	if (!inl_use_close(handle, &use))
 		return -ENOKEY;

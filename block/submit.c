@@ -372,8 +372,8 @@ int inl_submit_wait(struct inl_dev *dev, struct inl_bio *bio)
 
 	if (!thread)
 		return -ENOMEM;
-	if (thread->running)
-		return -EDEADLK; /* from a callback: what it would wait for waits for the callback */
+	if (!inl_may_wait())
+		return -EDEADLK;
 	bio->done = note_done;
 	bio->private_data = &done;
 	inl_bio_accept(thread, NULL, dev, bio);

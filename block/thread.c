@@ -149,6 +149,12 @@ unsigned inl_turn_run(struct inl_thread *thread)
 	return n;
 }
 
+/* What a callback would wait for may itself wait for the callback. */
+bool inl_may_wait(void)
+{
+	return !inl_thread_self || !inl_thread_self->running;
+}
+
 static void wake(struct inl_thread *thread)
 {
 	static const char byte;

@@ -285,6 +285,9 @@ INL_API unsigned inl_queue_reap(struct inl_queue *queue, unsigned min);
 
 INL_API unsigned inl_queue_n_busy(const struct inl_queue *queue); /* bios under way */
 
+/* May the calling thread wait for an I/O or an eviction? Not from a callback: there such calls answer -EDEADLK. */
+INL_API bool inl_may_wait(void);
+
 /*
  * Submit and wait, by reaping what this thread has under way. bio->done is not called. Returns the status, errors as for
  * inl_queue_submit; -EDEADLK from a callback; -ENOMEM.
