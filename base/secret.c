@@ -25,6 +25,7 @@
 #define GRANULE	   ((size_t)64)
 #define N_GRANULES (ARENA_SIZE / GRANULE)
 #define N_WORDS	   (N_GRANULES / 64)
+#define N_HINTS	   ((size_t)16) /* lengths, in granules: keys and schedules have fewer */
 
 /* Number of the system call, for C libraries that do not know it yet. It is the same on all architectures. */
 #ifndef SYS_memfd_secret
@@ -39,7 +40,7 @@ static struct {
 	pthread_mutex_t lock;	     /* for what follows */
 	uint64_t used[N_WORDS];	     /* bit i: granule i is in use */
 	uint32_t run[N_GRANULES];    /* granules of the allocation that begins here; 0: none does */
-	size_t first_free_word;	     /* no free granule lies before it */
+	size_t hint[N_HINTS];	     /* no i + 1 free granules in a row begin before this word; the last: nor more */
 } arena = { .once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static_assert(ARENA_LESS <= ARENA_SIZE && ARENA_SIZE % (64 * GRANULE) == 0, "the bitmap covers the arena");
@@ -150,22 +151,31 @@ static size_t next(size_t at, bool in_use, size_t end)
 /* The first n free granules in a row; n_granules if there are none. */
 static size_t find_free(size_t n)
 {
-	size_t first = next(arena.first_free_word * 64, false, arena.n_granules);
+	size_t *hint = &arena.hint[n < N_HINTS ? n - 1 : N_HINTS - 1];
+	size_t first = next(*hint * 64, false, arena.n_granules);
 
 	while (first + n <= arena.n_granules) {
 		size_t end = next(first, true, first + n);
 
-		if (end == first + n)
+		if (end == first + n) {
+			if (n <= N_HINTS)
+				*hint = first / 64;
 			return first;
+		}
 		first = next(end, false, arena.n_granules);
 	}
 	return arena.n_granules;
 }
 
-static void skip_full_words(void)
+/* What is free now may have become part of a run that begins before it. */
+static void lower_hints(size_t first)
 {
-	while (arena.first_free_word < arena.n_granules / 64 && arena.used[arena.first_free_word] == UINT64_MAX)
-		arena.first_free_word++;
+	for (size_t i = 0; i < N_HINTS; i++) {
+		size_t word = (first > i ? first - i : 0) / 64;
+
+		if (word < arena.hint[i])
+			arena.hint[i] = word;
+	}
 }
 
 void *inl_secret_alloc(size_t len)
@@ -182,7 +192,6 @@ void *inl_secret_alloc(size_t len)
 	if (first < arena.n_granules) {
 		mark(first, n, true);
 		arena.run[first] = (uint32_t)n;
-		skip_full_words();
 	}
 	pthread_mutex_unlock(&arena.lock);
 	return first < arena.n_granules ? arena.base + first * GRANULE : NULL;
@@ -204,8 +213,7 @@ void inl_secret_free(void *secret)
 	inl_wipe(secret, n * GRANULE);
 	arena.run[first] = 0;
 	mark(first, n, false);
-	if (first / 64 < arena.first_free_word)
-		arena.first_free_word = first / 64;
+	lower_hints(first);
 	pthread_mutex_unlock(&arena.lock);
 }
 

@@ -172,6 +172,45 @@ static void child_whole(void)
 	EXPECT(!inl_secret_alloc(SIZE_MAX));
 }
 
+/* Where n free granules in a row begin first, looked for one by one. */
+static size_t first_fit(const bool *used, size_t n_granules, size_t n)
+{
+	for (size_t at = 0, run = 0; at < n_granules; at++) {
+		run = used[at] ? 0 : run + 1;
+		if (run == n)
+			return at + 1 - n;
+	}
+	return n_granules;
+}
+
+/* An allocation goes where there is room first, short or long, in an arena full of holes. */
+static void child_first_fit(void)
+{
+	static struct {
+		size_t at, n; /* granules */
+	} live[300], *one;
+	static bool used[1 << 16];
+	uint8_t *low, *high;
+	size_t n_granules = fill(64, &low, &high);
+	unsigned seed = 3;
+
+	for (size_t i = 0; i < n_granules; i++)
+		inl_secret_free(low + 64 * i);
+	for (int round = 0; round < 10000; round++) {
+		one = &live[rand_r(&seed) % 300];
+		if (one->n) {
+			inl_secret_free(low + 64 * one->at);
+			memset(used + one->at, false, one->n);
+			one->n = 0;
+			continue;
+		}
+		one->n = (size_t)rand_r(&seed) % (rand_r(&seed) % 8 ? 20 : 90) + 1;
+		one->at = first_fit(used, n_granules, one->n);
+		EXPECT(inl_secret_alloc(64 * one->n) == low + 64 * one->at);
+		memset(used + one->at, true, one->n);
+	}
+}
+
 static void child_guard_below(void)
 {
 	uint8_t *low, *high;
@@ -283,6 +322,7 @@ static const struct child {
 } children[] = {
 	{ "full", child_full, 0 },
 	{ "whole", child_whole, 0 },
+	{ "first-fit", child_first_fit, 0 },
 	{ "guard-below", child_guard_below, SIGSEGV },
 	{ "guard-above", child_guard_above, SIGSEGV },
 	{ "double-free", child_double_free, SIGABRT },
