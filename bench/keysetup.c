@@ -18,12 +18,12 @@ struct bench {
 	struct inl_dev *dev;
 	struct inl_keyring *ring;
 	const struct inl_master_key *master;
-	struct inl_fscrypt *fs;
+	struct inl_fscrypt *fs, *small; /* small: with a limit of half the files */
 	uint8_t context[40];
 	uint8_t bytes[N_FILES][INL_KEY_SIZE_MAX];
 	struct inl_key *keys[N_FILES];
 	struct inl_key_use *uses[N_FILES];
-	struct inl_crypt_info *infos[N_FILES];
+	struct inl_crypt_info *infos[N_FILES], *many[N_FILES];
 };
 
 static void need(int err, const char *what)
@@ -61,16 +61,41 @@ static void key_end(struct bench *b, unsigned i)
 	inl_key_put(b->keys[i]);
 }
 
-static void info_new(struct bench *b, unsigned i)
+static void info_make(struct bench *b, struct inl_fscrypt *fs, unsigned i, struct inl_crypt_info **out)
 {
 	memcpy(b->context + 24, &i, sizeof(i));
-	need(inl_crypt_info_new(b->fs, 12 + i, INL_CRYPT_REG, false, b->context, sizeof(b->context), &b->infos[i]),
+	need(inl_crypt_info_new(fs, 12 + i, INL_CRYPT_REG, false, b->context, sizeof(b->context), out),
 	     "inl_crypt_info_new");
+}
+
+static void info_new(struct bench *b, unsigned i)
+{
+	info_make(b, b->fs, i, &b->infos[i]);
 }
 
 static void info_unlock(struct bench *b, unsigned i)
 {
 	need(inl_crypt_info_unlock(b->infos[i], NULL), "inl_crypt_info_unlock");
+}
+
+static void get_and_put(struct inl_crypt_info *info)
+{
+	struct inl_crypt_ctx ctx;
+	uint64_t n = 1;
+
+	need(inl_crypt_info_ctx(info, 0, &n, &ctx, NULL), "inl_crypt_info_ctx");
+	inl_crypt_info_ctx_put(info);
+}
+
+static void ctx_ready(struct bench *b, unsigned i)
+{
+	get_and_put(b->infos[i]);
+}
+
+/* One after the other, there are always as many others before: the key is gone and must take another's place. */
+static void ctx_again(struct bench *b, unsigned i)
+{
+	get_and_put(b->many[i]);
 }
 
 static void info_free(struct bench *b, unsigned i)
@@ -83,7 +108,8 @@ static const struct step {
 	void (*run)(struct bench *b, unsigned i);
 } steps[] = {
 	{ "derive", derive }, { "key-new", key_new }, { "key-start", key_start }, { "key-end", key_end },
-	{ NULL, info_new },   { "set-up", info_unlock }, { "evict", info_free },
+	{ NULL, info_new },   { "set-up", info_unlock }, { "ready", ctx_ready },     { "evict", info_free },
+	{ "again", ctx_again },
 };
 
 #define N_STEPS (sizeof(steps) / sizeof(steps[0]))
@@ -108,10 +134,17 @@ static void bench_init(struct bench *b)
 	need(inl_fscrypt_new(&params, &b->fs), "inl_fscrypt_new");
 	memcpy(b->context, (const uint8_t[]){ 2, INL_FSCRYPT_AES_256_XTS, INL_FSCRYPT_AES_256_CTS }, 3);
 	memcpy(b->context + 8, spec.bytes, sizeof(spec.bytes));
+	params.max_file_keys = N_FILES / 2;
+	need(inl_fscrypt_new(&params, &b->small), "inl_fscrypt_new");
+	for (unsigned i = 0; i < N_FILES; i++)
+		info_make(b, b->small, i, &b->many[i]);
 }
 
 static void bench_done(struct bench *b)
 {
+	for (unsigned i = 0; i < N_FILES; i++)
+		inl_crypt_info_free(b->many[i]);
+	inl_fscrypt_free(b->small);
 	inl_fscrypt_free(b->fs);
 	inl_keyring_free(b->ring);
 	inl_dev_close(b->dev);

@@ -188,7 +188,9 @@ def bench_keysetup(bench):
     ns = {name: float(value) for name, value in (line.split() for line in out.splitlines())}
     bench.limit("keysetup: a file's key, as fscrypt/ does it", ns["set-up"] / 1000, "µs", 2, 2)
     for what, value in (("with its eviction", ns["set-up"] + ns["evict"]), ("HKDF alone", ns["derive"]),
-                        ("inl_key_new alone", ns["key-new"]), ("inl_key_start alone", ns["key-start"])):
+                        ("inl_key_new alone", ns["key-new"]), ("inl_key_start alone", ns["key-start"]),
+                        ("in another one's place, in a full cache", ns["again"]),
+                        ("a context, got and put, of a key that is ready", ns["ready"])):
         bench.row(f"keysetup: {what}", f"{value / 1000:.2f} µs", "-", "-")
 
 

@@ -41,6 +41,7 @@ static int read_blocks(struct inl_inode *inode, uint64_t lblk, uint64_t pblk, ui
 		if (err)
 			return err;
 		err = inl_dev_read_keyed(vol->dev, place << vol->block_bits, buf, *n << vol->block_bits, &ctx);
+		inl_crypt_info_ctx_put(inode->crypt);
 	} else if ((vol->block_size % inl_dev_block_size(vol->dev)) == 0) {
 		err = inl_dev_read(vol->dev, place << vol->block_bits, buf, *n << vol->block_bits);
 	} else {

@@ -22,31 +22,43 @@ bool inl_fname_stored_len(const struct inl_policy *policy, size_t len, size_t ma
 	return true;
 }
 
-int inl_fname_encrypt(const struct inl_crypt_info *dir, const void *name, size_t len, size_t stored, uint8_t *out)
+/* Only an unlocked inode has names; its key may have to be derived again. */
+static int pin_names(struct inl_crypt_info *dir)
+{
+	return dir->kind != INL_CRYPT_REG && inl_crypt_info_proved(dir) ? inl_crypt_info_pin(dir, NULL) : -ENOKEY;
+}
+
+int inl_fname_encrypt(struct inl_crypt_info *dir, const void *name, size_t len, size_t stored, uint8_t *out)
 {
 	uint64_t dun[4];
+	int rc;
 
 	if (len > stored || stored < INL_FNAME_MIN || stored > STORED_MAX || memchr(name, 0, len))
 		return -EINVAL;
-	if (!inl_crypt_info_ready(dir) || !dir->key.names)
-		return -ENOKEY;
+	rc = pin_names(dir);
+	if (rc)
+		return rc;
 	inl_crypt_info_dun(dir, 0, dun);
 	memmove(out, name, len);
 	memset(out + len, 0, stored - len);
-	return inl_cipher_encrypt(dir->key.names, dun, 1, stored, out, out);
+	rc = inl_cipher_encrypt(dir->key.names, dun, 1, stored, out, out);
+	inl_crypt_info_unpin(dir);
+	return rc;
 }
 
-int inl_fname_decrypt(const struct inl_crypt_info *dir, const uint8_t *stored, size_t len, void *out, size_t *out_len)
+int inl_fname_decrypt(struct inl_crypt_info *dir, const uint8_t *stored, size_t len, void *out, size_t *out_len)
 {
 	uint64_t dun[4];
 	int rc;
 
 	if (len < INL_FNAME_MIN || len > STORED_MAX)
 		return -EUCLEAN;
-	if (!inl_crypt_info_ready(dir) || !dir->key.names)
-		return -ENOKEY;
+	rc = pin_names(dir);
+	if (rc)
+		return rc;
 	inl_crypt_info_dun(dir, 0, dun);
 	rc = inl_cipher_decrypt(dir->key.names, dun, 1, len, out, stored);
+	inl_crypt_info_unpin(dir);
 	if (rc)
 		return rc;
 	*out_len = strnlen(out, len);

@@ -26,13 +26,6 @@ struct inl_shared_key {
 	struct inl_ready_key key;
 };
 
-static void ready_key_done(struct inl_ready_key *key)
-{
-	/* An engine that fails to clear a slot has it unlinked all the same: nothing is left to do about it here. */
-	(void)inl_key_evict(key->use);
-	inl_cipher_free(key->names);
-}
-
 int inl_fscrypt_new(const struct inl_fscrypt_params *params, struct inl_fscrypt **out)
 {
 	struct inl_fscrypt *fs = calloc(1, sizeof(*fs));
@@ -41,6 +34,7 @@ int inl_fscrypt_new(const struct inl_fscrypt_params *params, struct inl_fscrypt 
 		return -ENOMEM;
 	fs->params = *params;
 	pthread_mutex_init(&fs->lock, NULL);
+	inl_key_cache_init(&fs->cache, params->max_file_keys);
 	*out = fs;
 	return 0;
 }
@@ -53,9 +47,10 @@ void inl_fscrypt_free(struct inl_fscrypt *fs)
 		return;
 	for (shared = fs->shared; shared; shared = next) {
 		next = shared->next;
-		ready_key_done(&shared->key);
+		(void)inl_ready_key_end(&shared->key);
 		free(shared);
 	}
+	inl_key_cache_done(&fs->cache);
 	pthread_mutex_destroy(&fs->lock);
 	free(fs);
 }
@@ -88,19 +83,23 @@ int inl_crypt_info_new(struct inl_fscrypt *fs, uint64_t ino, enum inl_crypt_kind
 	info->unit_bits = unit_bits_of(&info->policy, &fs->params.traits);
 	info->method = inl_policy_method(&info->policy);
 	pthread_mutex_init(&info->lock, NULL);
-	atomic_init(&info->ready, false);
+	atomic_init(&info->state, 0);
 	*out = info;
 	return 0;
 }
 
-void inl_crypt_info_free(struct inl_crypt_info *info)
+void inl_crypt_info_destroy(struct inl_crypt_info *info)
 {
 	if (!info)
 		return;
-	if (info->owns_key)
-		ready_key_done(&info->key);
 	pthread_mutex_destroy(&info->lock);
 	free(info);
+}
+
+void inl_crypt_info_free(struct inl_crypt_info *info)
+{
+	if (info && (!inl_crypt_info_owns_key(info) || inl_key_cache_remove(&info->fs->cache, info)))
+		inl_crypt_info_destroy(info);
 }
 
 const struct inl_policy *inl_crypt_info_policy(const struct inl_crypt_info *info)
@@ -354,34 +353,97 @@ static int find_master(struct inl_crypt_info *info, struct inl_diag *diag)
 	return 0;
 }
 
-/* lock: of info */
-static int unlock_locked(struct inl_crypt_info *info, struct inl_diag *diag)
-{
-	int rc = info->master ? 0 : find_master(info, diag);
+/* ---- ready, and pinned ---- */
 
+static bool pin_ready(struct inl_crypt_info *info)
+{
+	unsigned state = atomic_load_explicit(&info->state, memory_order_relaxed);
+
+	do {
+		if (!(state & INL_CRYPT_READY))
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&info->state, &state, (state | INL_CRYPT_USED) + 1,
+							memory_order_acquire, memory_order_relaxed));
+	return true;
+}
+
+/* lock: of info */
+static int make_ready(struct inl_crypt_info *info, struct inl_diag *diag)
+{
+	struct inl_ready_key key = { 0 };
+	int rc;
+
+	if (inl_crypt_info_owns_key(info)) {
+		rc = make_key(info, &key, diag);
+		if (!rc)
+			inl_key_cache_add(&info->fs->cache, info, &key);
+		return rc;
+	}
+	rc = share_key(info, &key, diag);
+	if (!rc) {
+		info->key = key;
+		inl_crypt_info_set_ready(info);
+	}
+	return rc;
+}
+
+/* Its own key is counted by the cache before it is there. Another thread may be faster; then it was counted for nothing. */
+static int pin_once(struct inl_crypt_info *info, struct inl_diag *diag)
+{
+	bool owns = inl_crypt_info_owns_key(info), found;
+	int rc = 0;
+
+	if (owns)
+		inl_key_cache_reserve(&info->fs->cache);
+	pthread_mutex_lock(&info->lock);
+	found = pin_ready(info);
+	if (!found)
+		rc = make_ready(info, diag);
+	pthread_mutex_unlock(&info->lock);
+	if (owns && (found || rc))
+		inl_key_cache_cancel(&info->fs->cache);
+	return rc;
+}
+
+int inl_crypt_info_pin(struct inl_crypt_info *info, struct inl_diag *diag)
+{
+	bool filled = diag && diag->err;
+	int rc;
+
+	if (pin_ready(info))
+		return 0;
+	pthread_mutex_lock(&info->lock);
+	rc = info->master ? 0 : find_master(info, diag);
+	pthread_mutex_unlock(&info->lock);
 	if (rc)
 		return rc;
-	if (info->method == INL_IV_PER_FILE)
-		rc = make_key(info, &info->key, diag);
-	else
-		rc = share_key(info, &info->key, diag);
-	if (rc)
-		return rc;
-	info->owns_key = info->method == INL_IV_PER_FILE;
-	atomic_store_explicit(&info->ready, true, memory_order_release);
-	return 0;
+	/* Secret memory is full: the keys of others make room, until there is none that can go. */
+	while ((rc = pin_once(info, diag)) == -ENOMEM && inl_key_cache_drop(&info->fs->cache))
+		if (diag && !filled)
+			diag->err = 0;
+	return rc;
+}
+
+/* Where all were pinned there may be more than the limit allows: whoever lets go first puts that right. */
+void inl_crypt_info_unpin(struct inl_crypt_info *info)
+{
+	struct inl_key_cache *cache = &info->fs->cache;
+	bool over = inl_crypt_info_owns_key(info) && inl_key_cache_over(cache);
+
+	atomic_fetch_sub_explicit(&info->state, 1, memory_order_release);
+	if (over)
+		inl_key_cache_trim(cache);
 }
 
 int inl_crypt_info_unlock(struct inl_crypt_info *info, struct inl_diag *diag)
 {
-	int rc = 0;
+	int rc;
 
-	if (inl_crypt_info_ready(info))
+	if (inl_crypt_info_proved(info))
 		return 0;
-	pthread_mutex_lock(&info->lock);
-	if (!inl_crypt_info_ready(info))
-		rc = unlock_locked(info, diag);
-	pthread_mutex_unlock(&info->lock);
+	rc = inl_crypt_info_pin(info, diag);
+	if (!rc)
+		inl_crypt_info_unpin(info);
 	return rc;
 }
 
@@ -419,7 +481,7 @@ int inl_crypt_info_ctx(struct inl_crypt_info *info, uint64_t lblk, uint64_t *n_b
 		return inl_diag_set(diag, -EINVAL, "inode %llu is no regular file", (unsigned long long)info->ino);
 	if (lblk >> traits->lblk_bits)
 		return inl_diag_set(diag, -EINVAL, "block %llu is beyond the largest file", (unsigned long long)lblk);
-	rc = inl_crypt_info_unlock(info, diag);
+	rc = inl_crypt_info_pin(info, diag);
 	if (rc)
 		return rc;
 	ctx->use = info->key.use;
@@ -429,4 +491,9 @@ int inl_crypt_info_ctx(struct inl_crypt_info *info, uint64_t lblk, uint64_t *n_b
 	if (*n_blocks > covered)
 		*n_blocks = covered;
 	return 0;
+}
+
+void inl_crypt_info_ctx_put(struct inl_crypt_info *info)
+{
+	inl_crypt_info_unpin(info);
 }

@@ -23,11 +23,12 @@ struct inl_fscrypt_params {
 	struct inl_keyring *keys;  /* may be NULL */
 	uint8_t uuid[16];	   /* of the superblock: IV_INO_LBLK keys are bound to it */
 	struct inl_policy_traits traits;
+	unsigned max_file_keys;	   /* keys of single files that are ready at once; 0: 512. Those in use may be more */
 };
 
 int inl_fscrypt_new(const struct inl_fscrypt_params *params, struct inl_fscrypt **out);
 
-/* Evicts the keys that files shared. All infos must be freed. NULL is fine. */
+/* Evicts the keys that files shared. All infos must be freed. Not from a callback. NULL is fine. */
 void inl_fscrypt_free(struct inl_fscrypt *fs);
 
 enum inl_crypt_kind { INL_CRYPT_REG, INL_CRYPT_DIR, INL_CRYPT_LNK };
@@ -45,7 +46,7 @@ struct inl_crypt_info;
 int inl_crypt_info_new(struct inl_fscrypt *fs, uint64_t ino, enum inl_crypt_kind kind, bool casefold, const void *context,
 		       size_t len, struct inl_crypt_info **out);
 
-/* Evicts the inode's own key. NULL is fine. */
+/* Evicts the inode's own key; from a callback, where that cannot be, a later call for the same file system does. NULL is fine. */
 void inl_crypt_info_free(struct inl_crypt_info *info);
 
 const struct inl_policy *inl_crypt_info_policy(const struct inl_crypt_info *info);
@@ -53,8 +54,9 @@ const uint8_t *inl_crypt_info_nonce(const struct inl_crypt_info *info);
 uint32_t inl_crypt_info_unit_size(const struct inl_crypt_info *info); /* bytes */
 
 /*
- * Have the key ready: contents key started on the device (regular files), names key (directories, symlinks).
- * Cheap once it has succeeded; tried again while the key is missing.
+ * Have the key ready: contents key started on the device (regular files), names key (directories, symlinks). Once that has
+ * succeeded the inode counts as unlocked. Its own key may go when other inodes need room for theirs; it is then derived
+ * again when it is needed. Cheap for an unlocked inode; tried again while the key is missing.
  *
  * Returns: 0; -ENOKEY (no such master key, or one too short for the mode); -ENOPKG (cipher not available); -EINVAL (a policy
  *          that Linux would not accept); -ENOMEM; -EIO.
@@ -62,15 +64,19 @@ uint32_t inl_crypt_info_unit_size(const struct inl_crypt_info *info); /* bytes *
 int inl_crypt_info_unlock(struct inl_crypt_info *info, struct inl_diag *diag);
 
 /*
- * The crypt context of a regular file at a block. Unlocks if need be.
+ * Get the crypt context of a regular file at a block. Unlocks, or derives the key again, if need be. The key stays ready
+ * until the context is put; put it when the I/O is done.
  *
  *   lblk       logical block of the file
  *   n_blocks   in: how many blocks are wanted; out: how many the context covers (IV_INO_LBLK_32 wraps)
  *
  * Returns: 0, or as inl_crypt_info_unlock, before any I/O.
+ * Threads: any. No lock if the key is ready. To make room it may evict another inode's key, which waits only for I/O whose
+ *          context was put before it was done; from a callback it evicts none and goes beyond the limit.
  */
 int inl_crypt_info_ctx(struct inl_crypt_info *info, uint64_t lblk, uint64_t *n_blocks, struct inl_crypt_ctx *ctx,
 		       struct inl_diag *diag);
+void inl_crypt_info_ctx_put(struct inl_crypt_info *info);
 
 /* The IV of data unit `index` as a DUN. Exposed for tests; needs an unlocked info for IV_INO_LBLK_32. */
 void inl_crypt_info_dun(const struct inl_crypt_info *info, uint64_t index, uint64_t dun[4]);
@@ -91,9 +97,9 @@ bool inl_fname_stored_len(const struct inl_policy *policy, size_t len, size_t ma
  *   stored   of inl_fname_stored_len
  *   out      stored bytes
  *
- * Returns: 0; -ENOKEY (not unlocked); -EINVAL; -EIO.
+ * Returns: 0; -ENOKEY (not unlocked); -EINVAL; -EIO; -ENOMEM.
  */
-int inl_fname_encrypt(const struct inl_crypt_info *dir, const void *name, size_t len, size_t stored, uint8_t *out);
+int inl_fname_encrypt(struct inl_crypt_info *dir, const void *name, size_t len, size_t stored, uint8_t *out);
 
 /*
  * Decrypt a stored name and cut it at its first NUL.
@@ -101,9 +107,10 @@ int inl_fname_encrypt(const struct inl_crypt_info *dir, const void *name, size_t
  *   stored   len bytes, at least 16
  *   out      len bytes
  *
- * Returns: 0; -ENOKEY; -EUCLEAN (shorter than 16); -EIO. Whether the result is a possible name ('/', empty) the caller checks.
+ * Returns: 0; -ENOKEY; -EUCLEAN (shorter than 16); -EIO; -ENOMEM. Whether the result is a possible name ('/', empty) the
+ *          caller checks.
  */
-int inl_fname_decrypt(const struct inl_crypt_info *dir, const uint8_t *stored, size_t len, void *out, size_t *out_len);
+int inl_fname_decrypt(struct inl_crypt_info *dir, const uint8_t *stored, size_t len, void *out, size_t *out_len);
 
 /* ---- no-key names: need no info -------------------------------------------------------------------------------------- */
 

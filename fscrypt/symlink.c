@@ -31,7 +31,7 @@ static int nokey_target(const uint8_t *stored, size_t len, char *out, size_t siz
 	return 0;
 }
 
-static int real_target(const struct inl_crypt_info *info, const uint8_t *stored, size_t len, char *out, size_t size,
+static int real_target(struct inl_crypt_info *info, const uint8_t *stored, size_t len, char *out, size_t size,
 		       size_t *out_len, struct inl_diag *diag)
 {
 	char *target = malloc(len);

@@ -499,6 +499,7 @@ static void test_key_missing(void **state)
 	expect_unlock(info[0], 0, NULL);
 	expect_unlock(info[1], 0, NULL);
 	assert_int_equal(inl_crypt_info_ctx(info[0], 0, &n, &ctx, NULL), 0);
+	inl_crypt_info_ctx_put(info[0]);
 	inl_crypt_info_free(info[0]);
 	inl_crypt_info_free(info[1]);
 	env_close(&env);
@@ -574,6 +575,8 @@ static void expect_works(struct inl_crypt_info *info, enum inl_crypt_kind kind)
 	expect_unlock(info, 0, NULL);
 	assert_int_equal(inl_crypt_info_ctx(info, 0, &n, &ctx, NULL), kind == INL_CRYPT_REG ? 0 : -EINVAL);
 	assert_int_equal(ctx.use != NULL, kind == INL_CRYPT_REG);
+	if (ctx.use)
+		inl_crypt_info_ctx_put(info);
 	assert_int_equal(inl_fname_encrypt(info, "n", 1, 16, stored), kind == INL_CRYPT_REG ? -ENOKEY : 0);
 }
 
@@ -660,6 +663,7 @@ static void write_zeros(struct env *env, struct inl_crypt_info *info, uint64_t l
 	assert_int_equal(inl_dev_read(env->dev, 0, out, BLOCK), 0);
 	assert_int_equal(inl_dev_read_keyed(env->dev, 0, back, BLOCK, &ctx), 0);
 	assert_memory_equal(back, zeros, BLOCK);
+	inl_crypt_info_ctx_put(info);
 }
 
 static void test_contents_known(void **state)
@@ -775,6 +779,7 @@ static void test_duns(void **state)
 	info = info_new(&env, INL_CRYPT_REG, INO, 2, 1, 4, 8, 0, 64);
 	assert_int_equal(inl_crypt_info_ctx(info, 0xfffffffe, &n, &ctx, NULL), 0);
 	assert_int_equal(n, 2);
+	inl_crypt_info_ctx_put(info);
 	assert_int_equal(inl_crypt_info_ctx(info, 1ull << 32, &n, &ctx, &diag), -EINVAL);
 	assert_non_null(strstr(diag.text, "beyond"));
 	inl_crypt_info_free(info);
@@ -804,6 +809,7 @@ static void test_lblk32_wrap(void **state)
 			assert_int_equal(inl_crypt_info_ctx(info, lblk, &n, &ctx, NULL), 0);
 			assert_int_equal(n, ask < room ? ask : room);
 			assert_int_equal(ctx.dun[0], (uint32_t)(HASHED_INO + lblk));
+			inl_crypt_info_ctx_put(info);
 		}
 	}
 
@@ -813,6 +819,7 @@ static void test_lblk32_wrap(void **state)
 		assert_int_equal(inl_crypt_info_ctx(info, wrap - 4 + done, &n, &ctx, NULL), 0);
 		assert_int_equal(n, done ? 2 : 4);
 		assert_int_equal(inl_dev_write_keyed(env.dev, done * BLOCK, zeros, n * BLOCK, &ctx), 0);
+		inl_crypt_info_ctx_put(info);
 	}
 	memcpy(extra + 1, uuid, 16);
 	oracle_hkdf(64, 6, extra, 17, key, 64);
@@ -889,6 +896,7 @@ static void test_dun_bytes(void **state)
 			info = info_new(&env, INL_CRYPT_REG, INO, 2, 1, 4, rows[r].flags, rows[r].log2_unit, 64);
 			assert_int_equal(inl_crypt_info_ctx(info, 0, &n, &ctx, NULL), 0);
 			assert_int_equal(inl_key_use_native(ctx.use), bytes == rows[r].bytes);
+			inl_crypt_info_ctx_put(info);
 			inl_crypt_info_free(info);
 			env_close(&env);
 		}
@@ -904,7 +912,10 @@ static void *unlock_many(void *arg)
 		struct inl_crypt_ctx ctx;
 		uint64_t n = 1;
 
-		bad += inl_crypt_info_ctx(info[i], 3, &n, &ctx, NULL) != 0 || !ctx.use;
+		if (inl_crypt_info_ctx(info[i], 3, &n, &ctx, NULL) || !ctx.use)
+			bad++;
+		else
+			inl_crypt_info_ctx_put(info[i]);
 	}
 	return (void *)bad;
 }
