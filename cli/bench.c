@@ -179,22 +179,11 @@ static int fill(struct inl_dev *dev, uint64_t *seed)
 	return err;
 }
 
-static int open_device(struct bench *b, unsigned flags)
-{
-	struct inl_diag diag = { 0 };
-	int err = inl_dev_open(b->plan.spec, flags, &diag, &b->cli->dev);
-
-	if (!err)
-		return 0;
-	b->cli->dev = NULL;
-	return inl_cli_device_error(b->cli, b->plan.spec, err, &diag, INL_EXIT_FAILED);
-}
-
 /* For reading first: what it is decides whether it may be written to. */
 static int prepare_device(struct bench *b)
 {
 	uint64_t seed = ~b->plan.seed;
-	int err, code = open_device(b, 0);
+	int err, code = inl_cli_open_device(b->cli, b->plan.spec, 0, INL_EXIT_FAILED);
 	bool memory;
 
 	if (code)
@@ -207,7 +196,7 @@ static int prepare_device(struct bench *b)
 	if (code || (!memory && !writes(&b->plan)))
 		return code;
 	inl_dev_close(b->cli->dev);
-	code = open_device(b, INL_OPEN_WRITE);
+	code = inl_cli_open_device(b->cli, b->plan.spec, INL_OPEN_WRITE, INL_EXIT_FAILED);
 	if (code || !memory)
 		return code;
 	err = fill(b->cli->dev, &seed);

@@ -190,9 +190,15 @@ int inl_cli_open(struct inl_cli *cli, const char *image);
 /* Open the volume of a target and walk to its path. The message is printed. */
 int inl_cli_find(struct inl_cli *cli, const struct inl_target *target, bool follow, struct inl_inode **inode);
 
-/* Print why a device could not be opened. Returns an exit code; not_a_device where the SPEC itself is fine. */
-int inl_cli_device_error(const struct inl_cli *cli, const char *spec, int err, const struct inl_diag *diag,
-			 int not_a_device);
+/*
+ * Open cli->dev, and nothing on it.
+ *
+ *   flags         of enum inl_open_flags
+ *   not_a_device  the exit code where a bare path is there, but nothing that can be a device
+ *
+ * Returns: an exit code; the message is printed.
+ */
+int inl_cli_open_device(struct inl_cli *cli, const char *spec, unsigned flags, int not_a_device);
 
 /* Close what is open and free the keys; prints the counters if they were asked for. */
 void inl_cli_close(struct inl_cli *cli);

@@ -347,17 +347,16 @@ int inl_cli_device(struct inl_cli *cli, int n_args, char **args)
 {
 	const struct inl_counters *since = NULL;
 	bool json = cli->given[INL_OPT_JSON];
-	struct inl_diag diag = { 0 };
 	struct inl_json writer = { 0 };
-	int err;
+	int code;
 
 	if (!n_args) {
 		json ? json_drivers() : print_drivers();
 		return 0;
 	}
-	err = inl_dev_open(args[0], 0, &diag, &cli->dev);
-	if (err)
-		return inl_cli_device_error(cli, args[0], err, &diag, INL_EXIT_FAILED);
+	code = inl_cli_open_device(cli, args[0], 0, INL_EXIT_FAILED);
+	if (code)
+		return code;
 	if (json)
 		json_device(&writer, NULL, cli->dev, &since);
 	else

@@ -91,11 +91,15 @@ static void close_volume(struct inl_cli *cli)
 	cli->image = NULL;
 }
 
-int inl_cli_device_error(const struct inl_cli *cli, const char *spec, int err, const struct inl_diag *diag,
-			 int not_a_device)
+int inl_cli_open_device(struct inl_cli *cli, const char *spec, unsigned flags, int not_a_device)
 {
-	int code = inl_cli_error(cli, spec, err, diag);
+	struct inl_diag diag = { 0 };
+	int code, err = inl_dev_open(spec, flags, &diag, &cli->dev);
 
+	if (!err)
+		return 0;
+	cli->dev = NULL;
+	code = inl_cli_error(cli, spec, err, &diag);
 	if (err != -EINVAL)
 		return code;
 	return strchr(spec, '(') ? INL_EXIT_USAGE : not_a_device; /* a bare path is always a SPEC */
@@ -118,9 +122,9 @@ int inl_cli_open(struct inl_cli *cli, const char *image)
 	if (cli->vol && !strcmp(cli->image, image))
 		return 0;
 	close_volume(cli);
-	err = inl_dev_open(image, 0, &diag, &cli->dev);
-	if (err)
-		return inl_cli_device_error(cli, image, err, &diag, INL_EXIT_VOLUME);
+	code = inl_cli_open_device(cli, image, 0, INL_EXIT_VOLUME);
+	if (code)
+		return code;
 	cli->image = inl_cli_strdup(image, strlen(image));
 	err = inl_volume_open(cli->dev, cli->keys, cli->flags, &diag, &cli->vol);
 	if (err) {
