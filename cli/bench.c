@@ -347,6 +347,7 @@ int inl_cli_bench(struct inl_cli *cli, int n_args, char **args)
 	if (strcmp(args[0], "block"))
 		return inl_cli_fail(cli, INL_EXIT_USAGE, args[0], "no such benchmark; there is: block");
 	code = plan_options(&bench);
+	code = code ? code : inl_cli_ciphers(cli);
 	code = code ? code : prepare_device(&bench);
 	code = code ? code : start_keys(&bench);
 	code = code ? code : measure(&bench);

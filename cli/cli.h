@@ -6,6 +6,7 @@
 #ifndef INLAY_CLI_CLI_H
 #define INLAY_CLI_CLI_H
 
+#include <inlay/cipher.h>
 #include <inlay/volume.h>
 #include <stdio.h>
 
@@ -72,6 +73,7 @@ struct inl_cli {
 	unsigned n_key_files;
 
 	unsigned flags; /* volumes are opened with: of enum inl_volume_flags */
+	const char *ciphers; /* the implementation; NULL: the best of each */
 
 	struct inl_keyring *keys; /* from the first inl_cli_open on */
 	char *image;              /* what is open */
@@ -167,6 +169,15 @@ int inl_cli_read_key(struct inl_cli *cli, const char *file, bool hex, uint8_t **
 
 /* Read every key named on the command line into cli->keys, once. */
 int inl_cli_load_keys(struct inl_cli *cli);
+
+/* ---- ciphers ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * Test the ciphers that will be used. For every command that opens a device, before it does.
+ *
+ * Returns: 0; an exit code, if they cannot be trusted: the message is printed.
+ */
+int inl_cli_ciphers(struct inl_cli *cli);
 
 /* ---- volumes ----------------------------------------------------------------------------------------------------- */
 

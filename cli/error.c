@@ -41,6 +41,8 @@ const char *inl_cli_why(int err)
 		return "locked: its key was not given";
 	case ENOPKG:
 		return "needs a cipher that is not available here";
+	case ENOTRECOVERABLE:
+		return "needs a cipher that computes wrong answers on this machine";
 	case EUCLEAN:
 		return "damaged";
 	case EOPNOTSUPP:

@@ -115,14 +115,14 @@ static int volume_error(struct inl_cli *cli, const char *image, int err, const s
 int inl_cli_open(struct inl_cli *cli, const char *image)
 {
 	struct inl_diag diag = { 0 };
-	int err, code = inl_cli_load_keys(cli);
+	int err, code;
 
-	if (code)
-		return code;
 	if (cli->vol && !strcmp(cli->image, image))
 		return 0;
 	close_volume(cli);
-	code = inl_cli_open_device(cli, image, 0, INL_EXIT_VOLUME);
+	code = inl_cli_ciphers(cli);
+	code = code ? code : inl_cli_load_keys(cli);
+	code = code ? code : inl_cli_open_device(cli, image, 0, INL_EXIT_VOLUME);
 	if (code)
 		return code;
 	cli->image = inl_cli_strdup(image, strlen(image));

@@ -241,6 +241,11 @@ static int explain(const struct inl_crypt_info *info, const struct inl_fscrypt_m
 	switch (rc) {
 	case -ENOPKG:
 		return inl_diag_set(diag, rc, "the cipher %s is not available", mode->name);
+	case -ENOENT:
+		return inl_diag_set(diag, rc, "the cipher %s has no implementation named %s here", mode->name,
+				    inl_dev_ciphers(info->fs->params.dev));
+	case -ENOTRECOVERABLE:
+		return inl_diag_set(diag, rc, "the cipher %s computes wrong answers on this machine", mode->name);
 	case -EINVAL:
 		return inl_diag_set(diag, rc, "inode %llu: %s does not take its key: the master key is weak",
 				    (unsigned long long)info->ino, mode->name);
