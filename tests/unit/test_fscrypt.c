@@ -605,6 +605,36 @@ static void test_cipher_missing(void **state)
 	env_close(&env);
 }
 
+static bool has_impl(enum inl_cipher_id id, const char *name)
+{
+	struct inl_cipher_impl impl;
+
+	for (unsigned i = 0; inl_cipher_impl(id, i, &impl); i++)
+		if (!strcmp(impl.name, name) && !impl.lacks)
+			return true;
+	return false;
+}
+
+/* An implementation was chosen that only some ciphers have: the others are not computed in another way. */
+static void test_implementation_missing(void **state)
+{
+	struct env env;
+	(void)state;
+
+	env_open(&env, "ram(64K)", &ext4_4k, 64);
+	assert_int_equal(inl_dev_set_ciphers(env.dev, "portable"), 0);
+	for (int kind = INL_CRYPT_REG; kind <= INL_CRYPT_LNK; kind++) {
+		struct inl_crypt_info *info = info_new(&env, kind, INO, 2, 1, 4, 0, 0, 64);
+
+		if (has_impl(cipher_of(kind == INL_CRYPT_REG ? 1 : 4), "portable"))
+			expect_works(info, kind);
+		else
+			expect_unlock(info, -ENOENT, "no implementation named portable");
+		inl_crypt_info_free(info);
+	}
+	env_close(&env);
+}
+
 static void test_refused_policy(void **state)
 {
 	struct inl_crypt_info *info;
@@ -1268,6 +1298,7 @@ int main(void)
 		cmocka_unit_test(test_key_missing),
 		cmocka_unit_test(test_key_too_short),
 		cmocka_unit_test(test_cipher_missing),
+		cmocka_unit_test(test_implementation_missing),
 		cmocka_unit_test(test_refused_policy),
 		cmocka_unit_test(test_weak_key),
 		cmocka_unit_test(test_contents_known),
