@@ -235,6 +235,9 @@ static int key_error(struct bench *b, int err)
 		return inl_cli_fail(b->cli, INL_EXIT_FAILED, b->plan.spec,
 				    "no engine takes AES-256-XTS keys with data units of %" PRIu64
 				    " bytes, and the fallback is refused", b->plan.unit);
+	if (err == -ENOENT)
+		return inl_cli_fail(b->cli, INL_EXIT_FAILED, b->plan.spec,
+				    "AES-256-XTS has no implementation named %s here", b->cli->ciphers);
 	return inl_cli_fail(b->cli, INL_EXIT_FAILED, b->plan.spec, "cannot start key %" PRIu64 " of %" PRIu64 ": %s",
 			    b->n_uses + 1, b->plan.n_keys, inl_cli_why(err));
 }
@@ -289,6 +292,7 @@ static int start_keys(struct bench *b)
 		b->n_uses++;
 	}
 	b->result.native = inl_key_use_native(b->uses[0]);
+	b->result.ciphers = inl_cli_impl_of(INL_CIPHER_AES_256_XTS, inl_dev_ciphers(b->cli->dev));
 	return 0;
 }
 
@@ -347,7 +351,7 @@ int inl_cli_bench(struct inl_cli *cli, int n_args, char **args)
 	if (strcmp(args[0], "block"))
 		return inl_cli_fail(cli, INL_EXIT_USAGE, args[0], "no such benchmark; there is: block");
 	code = plan_options(&bench);
-	code = code ? code : inl_cli_ciphers(cli);
+	code = code ? code : inl_cli_ciphers(cli, true);
 	code = code ? code : prepare_device(&bench);
 	code = code ? code : start_keys(&bench);
 	code = code ? code : measure(&bench);

@@ -71,6 +71,7 @@ struct inl_bench_result {
 	} first_error;
 	uint64_t elapsed, user, system; /* ns */
 	bool native;                    /* keys: an engine serves them */
+	const char *ciphers;            /* keys: the implementation that the engine, or the fallback, computes with */
 	bool interrupted;
 };
 

@@ -32,6 +32,7 @@ enum inl_opt {
 	INL_OPT_KEY_HEX,
 	INL_OPT_JSON,
 	INL_OPT_COUNTERS,
+	INL_OPT_CIPHERS,
 	INL_OPT_KEEP_GOING,
 	INL_OPT_QUIET,
 	INL_OPT_VERBOSE,
@@ -173,11 +174,23 @@ int inl_cli_load_keys(struct inl_cli *cli);
 /* ---- ciphers ----------------------------------------------------------------------------------------------------- */
 
 /*
- * Test the ciphers that will be used. For every command that opens a device, before it does.
+ * Choose what --ciphers asks for, and test it. For every command that opens a device, before it does.
  *
- * Returns: 0; an exit code, if they cannot be trusted: the message is printed.
+ *   any   not only "best" and "openssl", but every implementation that runs here
+ *
+ * Returns: 0; an exit code: there is no such implementation, or it cannot be trusted. The message is printed.
  */
-int inl_cli_ciphers(struct inl_cli *cli);
+int inl_cli_ciphers(struct inl_cli *cli, bool any);
+
+/* The choice alone, into cli->ciphers. */
+int inl_cli_choose_ciphers(struct inl_cli *cli, bool any);
+
+/* The names of all implementations that run here, each once. Returns how many. */
+#define INL_IMPL_NAMES_MAX 16
+unsigned inl_cli_impl_names(const char *names[INL_IMPL_NAMES_MAX]);
+
+/* The implementation that a cipher uses where this one is chosen (NULL: the best); NULL: it has none. */
+const char *inl_cli_impl_of(enum inl_cipher_id id, const char *chosen);
 
 /* ---- volumes ----------------------------------------------------------------------------------------------------- */
 
@@ -202,7 +215,7 @@ int inl_cli_open(struct inl_cli *cli, const char *image);
 int inl_cli_find(struct inl_cli *cli, const struct inl_target *target, bool follow, struct inl_inode **inode);
 
 /*
- * Open cli->dev, and nothing on it.
+ * Open cli->dev with the chosen ciphers, and nothing on it.
  *
  *   flags         of enum inl_open_flags
  *   not_a_device  the exit code where a bare path is there, but nothing that can be a device

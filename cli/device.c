@@ -354,7 +354,7 @@ int inl_cli_device(struct inl_cli *cli, int n_args, char **args)
 		json ? json_drivers() : print_drivers();
 		return 0;
 	}
-	code = inl_cli_ciphers(cli);
+	code = inl_cli_ciphers(cli, false);
 	code = code ? code : inl_cli_open_device(cli, args[0], 0, INL_EXIT_FAILED);
 	if (code)
 		return code;

@@ -91,7 +91,7 @@ static void print_keys(const struct inl_bench_plan *plan, const struct inl_bench
 		printf("%" PRIu64 " keys (Zipf %g)", plan->n_keys, plan->theta);
 	else
 		printf("%" PRIu64 " keys", plan->n_keys);
-	puts(result->native ? "; by an engine" : "; by the fallback");
+	printf("; by %s (%s)\n", result->native ? "an engine" : "the fallback", result->ciphers);
 }
 
 static void print_kind(const struct inl_bench_result *result, enum inl_bench_kind kind)
@@ -199,6 +199,7 @@ void inl_bench_print_json(const struct inl_bench_plan *plan, const struct inl_be
 	inl_json_open(&json, NULL, '{');
 	json_plan(&json, plan);
 	inl_json_bool(&json, "native", plan->keyed && result->native);
+	inl_json_text(&json, "ciphers", result->ciphers);
 	inl_json_bool(&json, "interrupted", result->interrupted);
 	inl_json_u64(&json, "elapsed_ns", result->elapsed);
 	inl_json_u64(&json, "cpu_user_ns", result->user);

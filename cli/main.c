@@ -27,6 +27,7 @@ static const struct option_row option_rows[] = {
 	{ INL_OPT_KEY_HEX, 0, "key-hex", "FILE", "a master key, hex text; -: standard input; repeatable" },
 	{ INL_OPT_JSON, 0, "json", NULL, "print JSON" },
 	{ INL_OPT_COUNTERS, 0, "counters", NULL, "at the end, print what the devices did to standard error" },
+	{ INL_OPT_CIPHERS, 0, "ciphers", "NAME", "how ciphers are computed: best (default), openssl; bench: any that runs" },
 	{ INL_OPT_KEEP_GOING, 0, "keep-going", NULL, "skip and report what cannot be read (exit status 5)" },
 	{ INL_OPT_QUIET, 'q', "quiet", NULL, "no progress" },
 	{ INL_OPT_VERBOSE, 'v', "verbose", NULL, "print what is exported" },
@@ -60,27 +61,27 @@ static int run_help(struct inl_cli *cli, int n_args, char **args);
 static const struct inl_cli_command commands[] = {
 	{
 		"info", "IMAGE", "describe a volume: features, policies, keys, state", "",
-		{ INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_JSON, INL_OPT_COUNTERS }, 1, 1, inl_cli_info,
+		{ INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_JSON, INL_OPT_COUNTERS, INL_OPT_CIPHERS }, 1, 1, inl_cli_info,
 	},
 	{
 		"ls", "IMAGE[:PATH]...", "list directories",
 		"Without the key of an encrypted directory its no-key names are listed, as Linux shows them.\n"
 		"Sorted by bytes. Owners and groups are numbers.\n",
 		{ INL_OPT_LONG, INL_OPT_RECURSIVE, INL_OPT_ALL, INL_OPT_ONE, INL_OPT_DIRECTORY, INL_OPT_KEY,
-		  INL_OPT_KEY_HEX, INL_OPT_JSON, INL_OPT_COUNTERS }, 1, -1, inl_cli_ls,
+		  INL_OPT_KEY_HEX, INL_OPT_JSON, INL_OPT_COUNTERS, INL_OPT_CIPHERS }, 1, -1, inl_cli_ls,
 	},
 	{
 		"tree", "IMAGE[:PATH]", "show a directory and all below it as a tree", "",
-		{ INL_OPT_ALL, INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_COUNTERS }, 1, 1, inl_cli_tree,
+		{ INL_OPT_ALL, INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_COUNTERS, INL_OPT_CIPHERS }, 1, 1, inl_cli_tree,
 	},
 	{
 		"stat", "IMAGE:PATH...", "everything about files: inode, times, policy, key, extents",
 		"A symbolic link in the last place is not followed.\n",
-		{ INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_JSON, INL_OPT_COUNTERS }, 1, -1, inl_cli_stat,
+		{ INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_JSON, INL_OPT_COUNTERS, INL_OPT_CIPHERS }, 1, -1, inl_cli_stat,
 	},
 	{
 		"cat", "IMAGE:PATH...", "write files to standard output", "",
-		{ INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_COUNTERS }, 1, -1, inl_cli_cat,
+		{ INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_COUNTERS, INL_OPT_CIPHERS }, 1, -1, inl_cli_cat,
 	},
 	{
 		"get", "IMAGE[:PATH] DEST", "export a file or a tree",
@@ -89,7 +90,8 @@ static const struct inl_cli_command commands[] = {
 		"into DEST itself. Times, modes, owners (for root), extended attributes, symbolic and hard links,\n"
 		"devices and holes are kept. Run the same command again to go on after an interruption: what is\n"
 		"already there is skipped.\n",
-		{ INL_OPT_KEEP_GOING, INL_OPT_QUIET, INL_OPT_VERBOSE, INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_COUNTERS },
+		{ INL_OPT_KEEP_GOING, INL_OPT_QUIET, INL_OPT_VERBOSE, INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_COUNTERS,
+		  INL_OPT_CIPHERS },
 		2, 2, inl_cli_get,
 	},
 	{
@@ -106,7 +108,7 @@ static const struct inl_cli_command commands[] = {
 		"SIZE is in bytes or has K, M, G or T after it.\n",
 		{ INL_OPT_RW, INL_OPT_READ, INL_OPT_BS, INL_OPT_DEPTH, INL_OPT_THREADS, INL_OPT_TIME, INL_OPT_COUNT,
 		  INL_OPT_PATTERN, INL_OPT_SIZE, INL_OPT_MADE_KEY, INL_OPT_UNIT, INL_OPT_KEYS, INL_OPT_ZIPF, INL_OPT_PLUG,
-		  INL_OPT_FLUSH, INL_OPT_SEED, INL_OPT_SAMPLE, INL_OPT_OVERWRITE, INL_OPT_JSON },
+		  INL_OPT_FLUSH, INL_OPT_SEED, INL_OPT_SAMPLE, INL_OPT_OVERWRITE, INL_OPT_CIPHERS, INL_OPT_JSON },
 		2, 2, inl_cli_bench,
 	},
 	{

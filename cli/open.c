@@ -96,8 +96,10 @@ int inl_cli_open_device(struct inl_cli *cli, const char *spec, unsigned flags, i
 	struct inl_diag diag = { 0 };
 	int code, err = inl_dev_open(spec, flags, &diag, &cli->dev);
 
-	if (!err)
-		return 0;
+	if (!err) {
+		err = inl_dev_set_ciphers(cli->dev, cli->ciphers);
+		return err ? inl_cli_error(cli, spec, err, NULL) : 0;
+	}
 	cli->dev = NULL;
 	code = inl_cli_error(cli, spec, err, &diag);
 	if (err != -EINVAL)
@@ -120,7 +122,7 @@ int inl_cli_open(struct inl_cli *cli, const char *image)
 	if (cli->vol && !strcmp(cli->image, image))
 		return 0;
 	close_volume(cli);
-	code = inl_cli_ciphers(cli);
+	code = inl_cli_ciphers(cli, false);
 	code = code ? code : inl_cli_load_keys(cli);
 	code = code ? code : inl_cli_open_device(cli, image, 0, INL_EXIT_VOLUME);
 	if (code)

@@ -63,7 +63,7 @@ int inl_cli_real(const struct inl_cli *cli, enum inl_opt opt, double min, double
 int inl_cli_word(const struct inl_cli *cli, enum inl_opt opt, const char *const *words, unsigned *out)
 {
 	const char *text = cli->values[opt];
-	char name[32], known[128] = "";
+	char name[32], known[256] = "";
 	size_t used = 0;
 
 	if (!text)

@@ -262,7 +262,7 @@ def text():
                    "engine(ram(1M), slots=1)").out.decode()
     tap.contains(out,
                  "random reads (50 %) and writes of 4.0 KiB in 1.0 MiB; depth 32, 1 thread, a flush every 3 writes\n",
-                 "AES-256-XTS, data units of 4096 bytes, 2 keys (Zipf 0.5); by an engine\n", "CPU time", "; 0 errors\n",
+                 "AES-256-XTS, data units of 4096 bytes, 2 keys (Zipf 0.5); by an engine (", "CPU time", "; 0 errors\n",
                  "engine: ", "\u2514\u2500\u2500 ram: 1M\n")
     rows = re.findall(r"^(read|write|flush) +(\d+) +\d+ +\S+ \w*B( +[\d.]+ (?:ns|us|ms|s)){5}$", out, re.MULTILINE)
     tap.equal([row[0] for row in rows], ["read", "write", "flush"])

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Ciphers of the command: nothing is opened unless their self-test has passed.
+"""--ciphers: who computes, the same bytes, misuse; nothing is opened unless the self-test has passed.
 
 Not here: the self-test itself, and the ciphers (tests/unit/).
 Read more: doc/inlay.1, "CIPHERS".
 """
+import hashlib
 import os
 import subprocess
 import sys
@@ -23,6 +24,30 @@ int inl_cipher_self_test(const char *impl, struct inl_diag *diag)
 	return inl_diag_set(diag, -ENOTRECOVERABLE, "%s counts on its fingers", impl ? impl : "the best");
 }
 """
+
+
+# How many bytes OpenSSL has encrypted and decrypted, at the end on standard error.
+COUNTER = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <openssl/evp.h>
+static unsigned long total;
+int EVP_CipherUpdate(EVP_CIPHER_CTX *ctx, unsigned char *out, int *outl, const unsigned char *in, int inl)
+{
+	static __typeof__(EVP_CipherUpdate) *real;
+	if (!real)
+		real = (__typeof__(real))dlsym(RTLD_NEXT, "EVP_CipherUpdate");
+	total += (unsigned)inl;
+	return real(ctx, out, outl, in, inl);
+}
+__attribute__((destructor)) static void tell(void)
+{
+	fprintf(stderr, "openssl %lu\n", total);
+}
+"""
+VOLUMES = ("demo", "v2-4k", "lblk64-1k", "lblk32-4k", "v1", "essiv", "unclean")
+READERS = ("info", "ls", "tree", "stat", "cat")
 
 
 def preload(source):
@@ -48,6 +73,110 @@ def wrong_answers():
     assert not os.path.exists(dest)
     cli.good("device", env=env)
     cli.good("help", env=env)
+
+
+def bench(*options):
+    return cli.good("bench", "block", "--json", "--count=10", *options).json()["ciphers"]
+
+
+def runnable():
+    """The implementations of AES-256-XTS that this machine runs, best first: those that `bench block` takes."""
+    refusal = cli.bad(cli.USAGE, "bench", "block", "--ciphers=abacus", "ram(1M)", says=("--ciphers", "abacus"))
+    words = refusal.err.decode().strip().partition("expected ")[2].replace(" or ", ", ").split(", ")
+    tap.equal((words[0], words[-1]), ("best", "openssl"))
+    return words[1:]
+
+
+def by_openssl(env, *args, **how):
+    """How many bytes OpenSSL encrypted or decrypted."""
+    result = cli.run(*args, env=env, **how)
+    tap.equal(result.code, 0, repr(result))
+    return int(result.err.split()[-1])
+
+
+@tap.test
+def served():
+    """bench block: any implementation that runs here can be chosen, and is told, of the fallback and of engines"""
+    names = runnable()
+    for spec in ("ram(1M)", "engine(ram(1M), slots=1)", "linear(ram(1M), engine(ram(1M)))"):
+        for name in names:
+            tap.equal(bench("--key=raw", "--ciphers", name, spec), name, spec)
+        tap.equal(bench("--key=raw", "--ciphers=best", spec), names[0], spec)
+        tap.equal(bench("--key=raw", spec), names[0], spec)
+    tap.equal(bench("ram(1M)"), None, "without a key")
+    text = cli.good("bench", "block", "--key=raw", "--count=10", "--ciphers=openssl", "ram(1M)").out.decode()
+    tap.contains(text, "by the fallback (openssl)\n")
+
+
+@tap.test
+def who_computes():
+    """--ciphers has an effect: what OpenSSL is asked to do, counted in front of it"""
+    env, image, key = preload(COUNTER), cli.golden("v2-4k"), cli.keys_of(cli.manifest("v2-4k"))
+    names = runnable()
+    for spec in ("ram(1M)", "engine(ram(1M))"):
+        start = by_openssl(env, "bench", "block", "--count=1", spec)
+        for name in names:
+            done = by_openssl(env, "bench", "block", "--key=raw", "--count=500", "--ciphers", name, spec)
+            assert done >= 500 * 4096 if name == "openssl" else done <= start + 100000, (name, done)
+    path, size = image + ":/pad32/fragmented", 57351
+    ours = by_openssl(env, "cat", path, keys=key)
+    theirs = by_openssl(env, "cat", "--ciphers=openssl", path, keys=key)
+    if names[0] != "openssl":
+        assert theirs >= ours + size, (ours, theirs, size)
+
+
+def contents(name, *options):
+    """{path: SHA-256} of all files, by one `cat`."""
+    data = cli.manifest(name)
+    files = [(p, row) for p, row in data["files"].items() if row["type"] == "file" and row["size"] < 1 << 22]
+    image = os.fsencode(cli.golden(name))
+    out = cli.good("cat", *options, *(image + b":/" + p for p, _ in files), keys=cli.keys_of(data)).out
+    found, at = {}, 0
+    for path, row in files:
+        found[path] = hashlib.sha256(out[at:at + row["size"]]).hexdigest()
+        at += row["size"]
+    tap.equal(at, len(out), "bytes")
+    tap.equal(found, {p: row["sha256"] for p, row in files})
+    return found
+
+
+def same_bytes(name):
+    tap.equal(contents(name, "--ciphers=openssl"), contents(name, "--ciphers=best"))
+    data = cli.manifest(name)
+    for args in (("ls", "-laR", "--json"), ("tree", "-a"), ("info", "--json")):
+        best, openssl = (cli.good(*args, "--ciphers", c, cli.golden(name), keys=cli.keys_of(data)).out
+                         for c in ("best", "openssl"))
+        tap.equal(openssl, best, repr(args))
+
+
+for volume in VOLUMES:
+    tap.add(f"{volume}: contents and names are the same with OpenSSL", lambda volume=volume: same_bytes(volume))
+
+
+@tap.test
+def export():
+    """get --ciphers=openssl: a second run without finds all of it there already"""
+    image, keys, dest = cli.golden("demo"), cli.keys_of(cli.manifest("demo")), tap.fresh("dest")
+    cli.good("get", "--ciphers=openssl", image, dest, keys=keys)
+    before = {p: os.stat(os.path.join(b, p)).st_ino for b, _, files in os.walk(dest) for p in files}
+    cli.good("get", image, dest, keys=keys)
+    tap.equal({p: os.stat(os.path.join(b, p)).st_ino for b, _, files in os.walk(dest) for p in files}, before)
+
+
+@tap.test
+def misuse():
+    """--ciphers with a name that is none: exit 2, with those there are, before anything is opened"""
+    dest = tap.fresh("dest")
+    for name in ("abacus", "", "BEST", "portable", "openssl "):
+        for verb in READERS:
+            cli.bad(cli.USAGE, verb, "--ciphers", name, "/nonexistent:/x" if verb != "info" else "/nonexistent",
+                    says=("--ciphers", f"'{name}'", "best or openssl"))
+        cli.bad(cli.USAGE, "get", "--ciphers", name, cli.golden("demo"), dest, says=("--ciphers", "best or openssl"))
+    cli.bad(cli.USAGE, "bench", "block", "--ciphers=abacus", "/nonexistent", says=("--ciphers", "best, ", "openssl"))
+    cli.bad(cli.USAGE, "bench", "block", "ram(1M)", "--ciphers", says="must follow")
+    for args in (("device", "--ciphers=best", "ram(1M)"), ("keyid", "--ciphers=best")):
+        cli.bad(cli.USAGE, *args, says="no such option")
+    assert not os.path.exists(dest)
 
 
 tap.main()
