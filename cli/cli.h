@@ -33,6 +33,7 @@ enum inl_opt {
 	INL_OPT_JSON,
 	INL_OPT_COUNTERS,
 	INL_OPT_CIPHERS,
+	INL_OPT_CPU,
 	INL_OPT_KEEP_GOING,
 	INL_OPT_QUIET,
 	INL_OPT_VERBOSE,
@@ -101,6 +102,12 @@ int inl_cli_get(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_keyid(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_device(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_bench(struct inl_cli *cli, int n_args, char **args);
+
+/* Are there as many operands as there should be (max -1: any number)? 0 or an exit code; the message is printed. */
+int inl_cli_operands(const struct inl_cli *cli, int n_args, char **args, int min, int max);
+
+/* `inlay info --cpu` */
+int inl_cli_cpu(struct inl_cli *cli);
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
 

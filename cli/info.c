@@ -1,6 +1,6 @@
 /*
  * cli/info.c: `inlay info`: what a volume is, what can be done with it, which keys it needs.
- * Not here: single files (cli/stat.c).
+ * Not here: single files (cli/stat.c); the CPU (cli/cpu.c).
  * Read more: doc/inlay.1.
  */
 #include "cli/cli.h"
@@ -195,9 +195,13 @@ static int describe(struct inl_cli *cli, const struct inl_target *target)
 
 int inl_cli_info(struct inl_cli *cli, int n_args, char **args)
 {
+	bool cpu = cli->given[INL_OPT_CPU];
+	int code = inl_cli_operands(cli, n_args, args, !cpu, !cpu);
 	struct inl_target target;
-	int code = inl_target_init(cli, args[0], &target);
 
+	if (code || cpu)
+		return code ? code : inl_cli_cpu(cli);
+	code = inl_target_init(cli, args[0], &target);
 	if (!code && strcmp(target.path, "/"))
 		code = inl_cli_fail(cli, INL_EXIT_USAGE, args[0],
 				    "an image is described, not a path in it (inlay stat)");

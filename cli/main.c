@@ -23,6 +23,7 @@ static const struct option_row option_rows[] = {
 	{ INL_OPT_ALL, 'a', NULL, NULL, "names that begin with a dot too" },
 	{ INL_OPT_ONE, '1', NULL, NULL, "one name per line, as always" },
 	{ INL_OPT_DIRECTORY, 'd', NULL, NULL, "directories themselves, not what is in them" },
+	{ INL_OPT_CPU, 0, "cpu", NULL, "no volume: how this CPU computes ciphers, and self-tests" },
 	{ INL_OPT_KEY, 0, "key", "FILE", "a master key, raw bytes; -: standard input; repeatable" },
 	{ INL_OPT_KEY_HEX, 0, "key-hex", "FILE", "a master key, hex text; -: standard input; repeatable" },
 	{ INL_OPT_JSON, 0, "json", NULL, "print JSON" },
@@ -60,8 +61,9 @@ static int run_help(struct inl_cli *cli, int n_args, char **args);
 
 static const struct inl_cli_command commands[] = {
 	{
-		"info", "IMAGE", "describe a volume: features, policies, keys, state", "",
-		{ INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_JSON, INL_OPT_COUNTERS, INL_OPT_CIPHERS }, 1, 1, inl_cli_info,
+		"info", "IMAGE | --cpu", "describe a volume: features, policies, keys, state; or this CPU", "",
+		{ INL_OPT_CPU, INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_JSON, INL_OPT_COUNTERS, INL_OPT_CIPHERS },
+		0, 1, inl_cli_info,
 	},
 	{
 		"ls", "IMAGE[:PATH]...", "list directories",
@@ -297,15 +299,15 @@ static int parse_options(struct inl_cli *cli, int argc, char **argv)
 	return code;
 }
 
-static int check_operands(struct inl_cli *cli, int n_args, char **args)
+int inl_cli_operands(const struct inl_cli *cli, int n_args, char **args, int min, int max)
 {
 	const struct inl_cli_command *command = cli->command;
 
-	if (n_args < command->min_args)
+	if (n_args < min)
 		return inl_cli_fail(cli, INL_EXIT_USAGE, NULL, "too few arguments; usage: inlay %s %s", command->name,
 				    command->usage);
-	if (command->max_args >= 0 && n_args > command->max_args)
-		return inl_cli_fail(cli, INL_EXIT_USAGE, args[command->max_args],
+	if (max >= 0 && n_args > max)
+		return inl_cli_fail(cli, INL_EXIT_USAGE, args[max],
 				    "one argument too many; usage: inlay %s %s", command->name, command->usage);
 	return 0;
 }
@@ -319,7 +321,7 @@ static int run(struct inl_cli *cli, int argc, char **argv)
 		return code;
 	if (cli->given[INL_OPT_HELP])
 		return help_of(cli->command);
-	code = check_operands(cli, argc - optind, argv + optind);
+	code = inl_cli_operands(cli, argc - optind, argv + optind, cli->command->min_args, cli->command->max_args);
 	if (!code)
 		code = cli->command->run(cli, argc - optind, argv + optind);
 	inl_cli_close(cli);

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""--ciphers: who computes, the same bytes, misuse; nothing is opened unless the self-test has passed.
+"""--ciphers and info --cpu: who computes, the same bytes, misuse; nothing is opened unless the self-test has passed.
 
 Not here: the self-test itself, and the ciphers (tests/unit/).
 Read more: doc/inlay.1, "CIPHERS".
 """
 import hashlib
 import os
+import re
 import subprocess
 import sys
 
@@ -177,6 +178,92 @@ def misuse():
     for args in (("device", "--ciphers=best", "ram(1M)"), ("keyid", "--ciphers=best")):
         cli.bad(cli.USAGE, *args, says="no such option")
     assert not os.path.exists(dest)
+
+
+# What /proc/cpuinfo must have for each implementation of AES-XTS, by architecture; None: nothing.
+NEEDS = {"x86_64": {"vaes-avx512": "aes vaes vpclmulqdq avx512f avx512bw avx512dq avx512vl", "vaes-avx2": "aes vaes vpclmulqdq avx2",
+                    "aesni": "aes sse4_1", "portable": ""},
+         "aarch64": {"armv8": "aes", "portable": ""}}
+IN_CPUINFO = {"avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}, "vaes": {"vaes", "vpclmulqdq"}}
+
+
+def cpu_flags():
+    with open("/proc/cpuinfo", encoding="utf-8") as f:
+        return next(set(line.partition(":")[2].split()) for line in f if line.startswith(("flags", "Features")))
+
+
+def cpu(*options, **how):
+    return cli.good("info", "--cpu", "--json", *options, **how).json()
+
+
+@tap.test
+def info_cpu():
+    """info --cpu: every implementation, best first; which is used, and what the CPU lacks, as /proc/cpuinfo has it"""
+    needs, flags, got = NEEDS.get(os.uname().machine, {"portable": ""}), cpu_flags(), cpu()
+    ciphers = {c["name"]: c for c in got["ciphers"]}
+    for mode in ("AES-256-XTS", "AES-128-XTS"):
+        impls = ciphers[mode]["implementations"]
+        tap.equal([i["name"] for i in impls], [*needs, "openssl"])
+        for impl in impls:
+            lacking = set(needs.get(impl["name"], "").split()) - flags
+            tap.equal(bool(impl["needs"]), bool(lacking), f"{impl}, {lacking}")
+            assert not lacking or IN_CPUINFO.get(impl["needs"], {impl["needs"]}) & lacking, (impl, lacking)
+            tap.equal(impl["self_test"], None if lacking else "passed", impl["name"])
+        tap.equal([i["name"] for i in impls if i["used"]], [i["name"] for i in impls if not i["needs"]][:1])
+    for mode in ("AES-128-CBC-ESSIV", "AES-256-CBC-CTS", "AES-128-CBC-CTS"):
+        assert ciphers[mode]["available"] and ciphers[mode]["implementations"][-1]["name"] == "openssl", ciphers[mode]
+    for cipher in got["ciphers"]:
+        assert set(cipher) == {"name", "available", "implementations"}, cipher
+        tap.equal(sum(i["used"] for i in cipher["implementations"]), int(cipher["available"]), cipher["name"])
+        tap.equal(bool(cipher["implementations"]), cipher["available"], cipher["name"])
+    tap.equal([i["name"] for i in ciphers["AES-256-XTS"]["implementations"] if not i["needs"]], runnable())
+    assert got["self_test_passed"] and 0 < got["self_test_us"] < 5000000, got
+
+
+@tap.test
+def info_cpu_text():
+    """info --cpu, text: the same"""
+    got, lines = cpu(), cli.good("info", "--cpu").out.decode().splitlines()
+    wanted = []
+    for cipher in (c for c in got["ciphers"] if c["available"]):
+        wanted.append(cipher["name"])
+        for impl in cipher["implementations"]:
+            state = f"needs {impl['needs']}" if impl["needs"] else ("used" if impl["used"] else "available") + " self-test passed"
+            wanted.append(f"{impl['name']} {state}")
+    missing = [c["name"] for c in got["ciphers"] if not c["available"]]
+    if missing:
+        wanted.append("Not available yet: " + ", ".join(missing))
+    tap.equal([" ".join(line.split()) for line in lines[:-1]], wanted)
+    assert re.fullmatch(r"Self-tests at every start: passed, \d+ us \(and OpenSSL gets ready in \d+ us\)", lines[-1]), lines[-1]
+
+
+@tap.test
+def info_cpu_choice():
+    """info --cpu --ciphers=openssl: it is what is used"""
+    for cipher in cpu("--ciphers=openssl")["ciphers"]:
+        tap.equal([i["name"] for i in cipher["implementations"] if i["used"]], ["openssl"] * cipher["available"])
+
+
+@tap.test
+def info_cpu_failed():
+    """info --cpu where a self-test fails: all is told, and the exit status is 1"""
+    env = preload(LIAR)
+    result = cli.bad(cli.FAILED, "info", "--cpu", "--json", says="the best counts on its fingers", env=env)
+    got = result.json()
+    assert not got["self_test_passed"] and len(got["ciphers"]) > 5, got
+    for impl in (i for c in got["ciphers"] for i in c["implementations"] if not i["needs"]):
+        tap.equal((impl["self_test"], impl["why"]), ("failed", impl["name"] + " counts on its fingers"))
+    tap.contains(cli.bad(cli.FAILED, "info", "--cpu", env=env).out, b"self-test FAILED: openssl counts", b"start: FAILED")
+
+
+@tap.test
+def info_cpu_misuse():
+    """info: an image or --cpu, not both and not neither"""
+    cli.bad(cli.USAGE, "info", "--cpu", "disk.img", says=("disk.img", "too many"))
+    cli.bad(cli.USAGE, "info", says=("too few", "IMAGE | --cpu"))
+    cli.bad(cli.USAGE, "info", "--cpu", "--ciphers=abacus", says=("--ciphers", "abacus"))
+    cli.bad(cli.USAGE, "info", "--cpu=1", says="takes no value")
+    cli.bad(cli.USAGE, "ls", "--cpu", "disk.img", says="no such option")
 
 
 tap.main()
