@@ -1,6 +1,6 @@
 /*
  * cli/bench.c: `inlay bench block`: what is asked for, the device, its keys.
- * Not here: the I/O (cli/load.c), what is printed (cli/figures.c), the table of benchmarks (bench/).
+ * Not here: `inlay bench ciphers` (cli/speed.c), the I/O (cli/load.c), what is printed (cli/figures.c), the table of benchmarks (bench/).
  * Read more: doc/inlay.1, "BENCHMARKS".
  */
 #include "cli/bench.h"
@@ -341,19 +341,30 @@ static int measure(struct bench *b)
 	return err ? code : verdict(b);
 }
 
-int inl_cli_bench(struct inl_cli *cli, int n_args, char **args)
+static int bench_block(struct inl_cli *cli, const char *spec)
 {
 	static struct bench bench;
 	int code;
 
 	bench.cli = cli;
-	bench.plan.spec = args[1];
-	if (strcmp(args[0], "block"))
-		return inl_cli_fail(cli, INL_EXIT_USAGE, args[0], "no such benchmark; there is: block");
+	bench.plan.spec = spec;
 	code = plan_options(&bench);
 	code = code ? code : inl_cli_ciphers(cli, true);
 	code = code ? code : prepare_device(&bench);
 	code = code ? code : start_keys(&bench);
 	code = code ? code : measure(&bench);
 	return inl_cli_worse(code, evict_keys(&bench));
+}
+
+int inl_cli_bench(struct inl_cli *cli, int n_args, char **args)
+{
+	bool block = !strcmp(args[0], "block");
+	int code;
+
+	if (!block && strcmp(args[0], "ciphers"))
+		return inl_cli_fail(cli, INL_EXIT_USAGE, args[0], "no such benchmark; there are: block, ciphers");
+	code = inl_cli_operands(cli, n_args, args, 1 + block, 1 + block);
+	if (code)
+		return code;
+	return block ? bench_block(cli, args[1]) : inl_bench_ciphers(cli);
 }

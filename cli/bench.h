@@ -1,5 +1,5 @@
 /*
- * cli/bench.h: the parts of `inlay bench block`: bench.c (what is asked for, the device), load.c (the I/O),
+ * cli/bench.h: the parts of `inlay bench`: speed.c (ciphers), and of `inlay bench block`: bench.c (what is asked for, the device), load.c (the I/O),
  * times.c (how long it took), figures.c (what is printed).
  * Not here: other subcommands; the table of benchmarks (bench/).
  * Read more: doc/inlay.1, "BENCHMARKS".
@@ -74,6 +74,9 @@ struct inl_bench_result {
 	const char *ciphers;            /* keys: the implementation that the engine, or the fallback, computes with */
 	bool interrupted;
 };
+
+/* `inlay bench ciphers` */
+int inl_bench_ciphers(struct inl_cli *cli);
 
 /* Make random bytes out of a state, which moves on. */
 void inl_bench_noise(uint64_t *state, void *buf, size_t len);

@@ -62,6 +62,7 @@ enum inl_opt {
 };
 
 #define INL_KEY_FILES_MAX 256
+#define INL_UNITS_MAX 16
 
 /* One run of the command. */
 struct inl_cli {
@@ -73,6 +74,8 @@ struct inl_cli {
 		bool hex;
 	} key_files[INL_KEY_FILES_MAX];
 	unsigned n_key_files;
+	const char *units[INL_UNITS_MAX]; /* of every --unit */
+	unsigned n_units;
 
 	unsigned flags; /* volumes are opened with: of enum inl_volume_flags */
 	const char *ciphers; /* the implementation; NULL: the best of each */
@@ -153,6 +156,7 @@ const char *inl_cli_option_name(enum inl_opt opt, char name[32]);
  *
  *   number  decimal digits
  *   size    bytes, written as in a SPEC: 512, 64K, 1MiB
+ *   units   the sizes of every --unit
  *   real    digits, and a fraction after a point
  *   word    one of words, which ends in NULL: its index
  *
@@ -160,6 +164,7 @@ const char *inl_cli_option_name(enum inl_opt opt, char name[32]);
  */
 int inl_cli_number(const struct inl_cli *cli, enum inl_opt opt, uint64_t min, uint64_t max, uint64_t *out);
 int inl_cli_size(const struct inl_cli *cli, enum inl_opt opt, uint64_t min, uint64_t max, uint64_t *out);
+int inl_cli_units(const struct inl_cli *cli, uint64_t min, uint64_t max, uint64_t out[INL_UNITS_MAX], unsigned *n);
 int inl_cli_real(const struct inl_cli *cli, enum inl_opt opt, double min, double max, double *out);
 int inl_cli_word(const struct inl_cli *cli, enum inl_opt opt, const char *const *words, unsigned *out);
 

@@ -72,6 +72,12 @@ void inl_json_u64(struct inl_json *json, const char *key, uint64_t value)
 	printf("%" PRIu64, value);
 }
 
+void inl_json_real(struct inl_json *json, const char *key, double value)
+{
+	begin(json, key);
+	printf("%.4g", value);
+}
+
 void inl_json_bool(struct inl_json *json, const char *key, bool value)
 {
 	begin(json, key);

@@ -20,6 +20,7 @@ void inl_json_close(struct inl_json *json, char bracket);
 
 void inl_json_text(struct inl_json *json, const char *key, const char *text); /* UTF-8; NULL: null */
 void inl_json_u64(struct inl_json *json, const char *key, uint64_t value);
+void inl_json_real(struct inl_json *json, const char *key, double value); /* four digits */
 void inl_json_bool(struct inl_json *json, const char *key, bool value);
 void inl_json_hex(struct inl_json *json, const char *key, const uint8_t *bytes, size_t len);
 void inl_json_time(struct inl_json *json, const char *key, const struct inl_time *time);

@@ -39,12 +39,13 @@ static const struct option_row option_rows[] = {
 	{ INL_OPT_BS, 0, "bs", "SIZE", "of one I/O (4K)" },
 	{ INL_OPT_DEPTH, 0, "depth", "N", "I/Os under way, for each thread (32)" },
 	{ INL_OPT_THREADS, 0, "threads", "N", "threads, each with a queue and a part of the range (1)" },
-	{ INL_OPT_TIME, 0, "time", "SECONDS", "end after this time (2)" },
+	{ INL_OPT_TIME, 0, "time", "SECONDS", "end after this time (2; of ciphers: 5, for all figures together)" },
 	{ INL_OPT_COUNT, 0, "count", "N", "end after so many I/Os, and not after 2 seconds" },
 	{ INL_OPT_PATTERN, 0, "pattern", "WORD", "random (default) or sequential" },
-	{ INL_OPT_SIZE, 0, "size", "SIZE", "of the range that is used, from the start (all)" },
+	{ INL_OPT_SIZE, 0, "size", "SIZE", "of the range that is used, from the start (all); of ciphers: of a buffer (64K)" },
 	{ INL_OPT_MADE_KEY, 0, "key", "WORD", "none (default), or raw: encrypted with keys made at random" },
-	{ INL_OPT_UNIT, 0, "unit", "SIZE", "data unit of the keys (4K, or the block size if I/Os are not made of 4K)" },
+	{ INL_OPT_UNIT, 0, "unit", "SIZE", "data unit of the keys (4K, or the block size if I/Os are not made of 4K);\n"
+				   "                        of ciphers: repeatable (512 and 4K)" },
 	{ INL_OPT_KEYS, 0, "keys", "N", "number of keys, used at random (1)" },
 	{ INL_OPT_ZIPF, 0, "zipf", "THETA", "... the n-th in proportion to 1/n^THETA (0: all alike)" },
 	{ INL_OPT_PLUG, 0, "plug", "N", "submit so many together, so that they can be merged (0: one by one)" },
@@ -105,13 +106,14 @@ static const struct inl_cli_command commands[] = {
 		{ INL_OPT_JSON }, 0, 1, inl_cli_device,
 	},
 	{
-		"bench", "block SPEC", "measure a stack of devices",
+		"bench", "block SPEC | ciphers", "measure a stack of devices, or the ciphers of this CPU",
+		"ciphers takes --ciphers, --json, --size, --time and --unit: all units, ways to compute and directions.\n"
 		"Without --rw nothing is written. Memory (ram) is filled with noise first, up to 1 GiB of each device.\n"
 		"SIZE is in bytes or has K, M, G or T after it.\n",
 		{ INL_OPT_RW, INL_OPT_READ, INL_OPT_BS, INL_OPT_DEPTH, INL_OPT_THREADS, INL_OPT_TIME, INL_OPT_COUNT,
 		  INL_OPT_PATTERN, INL_OPT_SIZE, INL_OPT_MADE_KEY, INL_OPT_UNIT, INL_OPT_KEYS, INL_OPT_ZIPF, INL_OPT_PLUG,
 		  INL_OPT_FLUSH, INL_OPT_SEED, INL_OPT_SAMPLE, INL_OPT_OVERWRITE, INL_OPT_CIPHERS, INL_OPT_JSON },
-		2, 2, inl_cli_bench,
+		1, 2, inl_cli_bench,
 	},
 	{
 		"help", "[COMMAND]", "print help", "",
@@ -180,7 +182,7 @@ static int general(void)
 {
 	fputs(synopsis, stdout);
 	for (size_t i = 0; i < N_COMMANDS; i++)
-		printf("  %-7s %-18s %s\n", commands[i].name, commands[i].usage, commands[i].summary);
+		printf("  %-7s %-20s %s\n", commands[i].name, commands[i].usage, commands[i].summary);
 	fputs(general_help, stdout);
 	return 0;
 }
@@ -267,12 +269,8 @@ static int usage_error(struct inl_cli *cli, int c, char **argv)
 			    optopt >= 256 ? "takes no value" : "no such option", cli->command->name);
 }
 
-static int take_option(struct inl_cli *cli, enum inl_opt opt)
+static int take_key(struct inl_cli *cli, enum inl_opt opt)
 {
-	cli->given[opt] = true;
-	cli->values[opt] = optarg;
-	if (opt != INL_OPT_KEY && opt != INL_OPT_KEY_HEX)
-		return 0;
 	for (unsigned i = 0; i < cli->n_key_files; i++) {
 		if (!strcmp(optarg, "-") && !strcmp(cli->key_files[i].file, "-"))
 			return inl_cli_fail(cli, INL_EXIT_USAGE, NULL, "only one key can come from standard input");
@@ -282,6 +280,18 @@ static int take_option(struct inl_cli *cli, enum inl_opt opt)
 	cli->key_files[cli->n_key_files].file = optarg;
 	cli->key_files[cli->n_key_files++].hex = opt == INL_OPT_KEY_HEX;
 	return 0;
+}
+
+static int take_option(struct inl_cli *cli, enum inl_opt opt)
+{
+	cli->given[opt] = true;
+	cli->values[opt] = optarg;
+	if (opt == INL_OPT_UNIT) {
+		if (cli->n_units == INL_UNITS_MAX)
+			return inl_cli_fail(cli, INL_EXIT_USAGE, "--unit", "more than %d times", INL_UNITS_MAX);
+		cli->units[cli->n_units++] = optarg;
+	}
+	return opt == INL_OPT_KEY || opt == INL_OPT_KEY_HEX ? take_key(cli, opt) : 0;
 }
 
 static int parse_options(struct inl_cli *cli, int argc, char **argv)

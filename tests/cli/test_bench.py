@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`inlay bench block`: it does the I/O that it was asked for, counts it, and destroys nothing unasked.
+"""`inlay bench`: block does the I/O that it was asked for, counts it, and destroys nothing unasked; ciphers measures all.
 
 Not here: how fast it is (bench/).
 Read more: doc/inlay.1, "BENCHMARKS".
@@ -236,10 +236,111 @@ def misuse():
             (("--nope",), "--nope"), (("--json=1",), "--json")):
         cli.bad(cli.USAGE, "bench", "block", *options, "ram(1M)", says=says)
     cli.bad(cli.USAGE, "bench", "block", "ram(1M)", "--depth", says=("--depth", "must follow"))
-    cli.bad(cli.USAGE, "bench", "rock", "ram(1M)", says="rock")
+    cli.bad(cli.USAGE, "bench", "rock", "ram(1M)", says=("rock", "block, ciphers"))
+    cli.bad(cli.USAGE, "bench", says="too few")
     cli.bad(cli.USAGE, "bench", "block", says="too few")
     cli.bad(cli.USAGE, "bench", "block", "ram(1M", says="column")
     cli.bad(cli.FAILED, "bench", "block", "/nonexistent/x", says="/nonexistent/x")
+
+
+CIPHERS = ("AES-256-XTS", "AES-128-XTS", "AES-128-CBC-ESSIV", "AES-256-CBC-CTS", "AES-128-CBC-CTS")
+QUICK = ("--size=4K", "--time=0.01")
+
+
+def speeds(*options):
+    """{(mode, unit, impl, direction): GB/s} of `bench ciphers`, where nothing comes twice."""
+    rows = cli.good("bench", "ciphers", "--json", *options).json()
+    for row in rows:
+        tap.equal(list(row), ["mode", "unit", "impl", "direction", "gb_s"])
+        assert isinstance(row["unit"], int) and 0 < row["gb_s"] < 1000, row
+    found = {(row["mode"], row["unit"], row["impl"], row["direction"]): row["gb_s"] for row in rows}
+    tap.equal(len(found), len(rows), "figures that differ in what they are about")
+    return found
+
+
+def runnable():
+    """{mode: the implementations that run here, best first}."""
+    ciphers = cli.good("info", "--cpu", "--json").json()["ciphers"]
+    return {c["name"]: [i["name"] for i in c["implementations"] if not i["needs"]] for c in ciphers if c["available"]}
+
+
+def figures(units, impls):
+    return {(mode, unit, impl, direction) for mode, unit in units for impl in impls[mode] for direction in ("encrypt", "decrypt")}
+
+
+@tap.test
+def ciphers_json():
+    """bench ciphers --json: a list of exactly these figures: every mode, unit, implementation that runs here, direction"""
+    impls = runnable()
+    tap.equal(set(CIPHERS) - set(impls), set(), "modes that are missing")
+    for mode in CIPHERS[:2]:
+        tap.equal((impls[mode][-2:]), ["portable", "openssl"])
+    both = [(mode, unit) for mode in impls for unit in (512, 4096)]
+    tap.equal(set(speeds(*QUICK)), figures(both, impls))
+
+
+@tap.test
+def ciphers_units():
+    """bench ciphers --unit: others, several; modes that take no such units are left out"""
+    impls = runnable()
+    tap.equal(set(speeds("--unit=1K", "--unit=16", *QUICK)), figures([(m, u) for m in impls for u in (1024, 16)], impls))
+    odd = set(speeds("--unit=255", *QUICK))
+    assert {f[0] for f in odd} >= {"AES-256-CBC-CTS", "AES-128-CBC-CTS"} and {f[1] for f in odd} == {255}, odd
+    assert not {f[0] for f in odd} & {"AES-256-XTS", "AES-128-XTS", "AES-128-CBC-ESSIV"}, odd
+    tap.equal({f[1] for f in speeds("--unit=64K", "--size=100000", "--time=0.01", "--ciphers=openssl")}, {65536})
+
+
+@tap.test
+def ciphers_choice():
+    """bench ciphers --ciphers: one implementation, of the ciphers that have it; best: of each the best"""
+    impls = runnable()
+    for name in impls["AES-256-XTS"]:
+        having = [(mode, 512) for mode in impls if name in impls[mode]]
+        tap.equal(set(speeds("--unit=512", "--ciphers", name, *QUICK)), figures(having, dict.fromkeys(impls, [name])), name)
+    best = {mode: names[:1] for mode, names in impls.items()}
+    tap.equal(set(speeds("--unit=512", "--ciphers=best", *QUICK)), figures([(mode, 512) for mode in impls], best))
+
+
+@tap.test
+def ciphers_speed():
+    """bench ciphers: units of 4096 bytes are not slower by far than one of 16, and --time is how long it takes"""
+    start = time.monotonic()
+    fast = speeds("--time=0.5", "--unit=4096", "--ciphers=openssl")
+    assert 0.4 < time.monotonic() - start < 20, time.monotonic() - start
+    slow = speeds("--time=0.5", "--unit=16", "--ciphers=openssl")
+    for mode in CIPHERS[:2]:
+        assert fast[mode, 4096, "openssl", "encrypt"] > 2 * slow[mode, 16, "openssl", "encrypt"], (fast, slow)
+
+
+@tap.test
+def ciphers_text():
+    """bench ciphers, text: the same figures, with ratios to openssl, whose own is 1"""
+    impls, mode, unit, seen = runnable(), None, None, set()
+    out = cli.good("bench", "ciphers", *QUICK).out.decode()
+    tap.contains(out, "from one buffer of 4.0 KiB")
+    figure = r" +(\d+\.\d+) GB/s +(\d+\.\d+)"
+    for line in out.splitlines():
+        row = re.fullmatch(r"(?:(\S+) +(\d+)| +)  (\S+) *" + figure * 2, line)
+        if row:
+            mode, unit = (row[1], int(row[2])) if row[1] else (mode, unit)
+            seen |= {(mode, unit, row[3], direction) for direction in ("encrypt", "decrypt")}
+            assert row[3] != "openssl" or (row[5], row[7]) == ("1.00", "1.00"), line
+    tap.equal(seen, figures([(mode, unit) for mode in impls for unit in (512, 4096)], impls))
+    alone = cli.good("bench", "ciphers", "--ciphers=portable", "--unit=512", *QUICK).out.decode()
+    assert re.search(r"^AES-256-XTS +512  portable +[\d.]+ GB/s +- +[\d.]+ GB/s +-$", alone, re.MULTILINE), alone
+
+
+@tap.test
+def ciphers_misuse():
+    """bench ciphers: wrong options: exit 2, which, and why"""
+    for options, says in (
+            (("--ciphers=abacus",), ("--ciphers", "abacus", "best, ", "portable or openssl")), (("--unit=15",), ("--unit", "'15'")),
+            (("--unit=512", "--unit=65537"), ("--unit", "'65537'")), (("--unit=banana",), "banana"),
+            (("--size=511", "--unit=512"), ("--size", "512")), (("--size=5G",), "--size"), (("--size=0",), "--size"),
+            (("--time=0",), "--time"), (("--unit=16",) * 17, ("--unit", "16")), (("ram(1M)",), "too many"),
+            (("--depth=1",), ("--depth", "bench block")), (("--key=raw",), ("--key", "bench block")),
+            (("--overwrite",), ("--overwrite", "bench block")), (("--count=1",), ("--count", "bench block"))):
+        cli.bad(cli.USAGE, "bench", "ciphers", *options, says=says)
 
 
 @tap.test
