@@ -1,6 +1,6 @@
 /*
  * bench/cipher.c: AES-256-XTS alone, in buffers of the size of an I/O: the part of an encrypted I/O that is encryption.
- * Not here: I/O (`inlay bench block`); comparison with other implementations (bench/xts.c).
+ * Not here: I/O (`inlay bench block`); comparison with other implementations (bench/ciphers.c).
  * Read more: HACKING.md, "Speed".
  */
 #include <stdbool.h>

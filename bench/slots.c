@@ -1,7 +1,7 @@
 /*
  * bench/slots.c: what a bio costs on an engine that does nothing: without a key, with a slot that has its key already,
  * with a key that goes with the request.
- * Not here: what encryption costs (bench/xts.c, bench/cipher.c).
+ * Not here: what encryption costs (bench/ciphers.c, bench/cipher.c).
  * Read more: HACKING.md, "Speed"; inlay/driver.h.
  */
 #include <inlay/driver.h>

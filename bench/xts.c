@@ -1,6 +1,6 @@
 /*
- * bench/xts.c: AES-256-XTS decryption, 4 KiB and 512-byte data units: OpenSSL alone, our cipher, the whole block layer.
- * Not here: files and commands (bench/run.py, which runs this program too).
+ * bench/xts.c: AES-256-XTS decryption, 4 KiB and 512-byte data units: by the whole block layer, beside OpenSSL alone.
+ * Not here: ciphers alone (bench/ciphers.c), files and commands (bench/run.py, which runs this program too).
  * Read more: HACKING.md, "Speed".
  */
 #include <inlay/block.h>
@@ -10,8 +10,6 @@
 #include <string.h>
 #include <time.h>
 
-#include <inlay/cipher.h>
-
 #define BUF_LEN (256 * 1024) /* stays in the second-level cache */
 #define ROUNDS	9
 #define ROUND_NS 30000000.0
@@ -20,7 +18,6 @@ struct bench {
 	size_t unit;
 	uint8_t *buf;
 	EVP_CIPHER_CTX *evp;
-	struct inl_cipher *cipher;
 	struct inl_dev *dev;
 	struct inl_key_use *use;
 };
@@ -50,14 +47,6 @@ static void run_openssl(struct bench *b)
 		    EVP_DecryptUpdate(b->evp, b->buf + at, &len, b->buf + at, b->unit) != 1)
 			die("EVP_DecryptUpdate");
 	}
-}
-
-static void run_cipher(struct bench *b)
-{
-	uint64_t dun[4] = {0};
-
-	if (inl_cipher_decrypt(b->cipher, dun, BUF_LEN / b->unit, b->unit, b->buf, b->buf))
-		die("inl_cipher_decrypt");
 }
 
 /* A keyed read of a ram device: the copy out of the device, the crossing, the accounting. */
@@ -103,8 +92,8 @@ static void bench_init(struct bench *b, size_t unit)
 	if (!b->buf || !b->evp || EVP_DecryptInit_ex2(b->evp, EVP_aes_256_xts(), bytes, NULL, NULL) != 1)
 		die("EVP_DecryptInit_ex2");
 	memset(b->buf, 0x5a, BUF_LEN);
-	if (inl_cipher_new(INL_CIPHER_AES_256_XTS, NULL, bytes, &b->cipher) || inl_key_new(&cfg, bytes, sizeof(bytes), &key) ||
-	    inl_dev_open("ram(1M)", INL_OPEN_WRITE, NULL, &b->dev) || inl_key_start(b->dev, key, &b->use))
+	if (inl_key_new(&cfg, bytes, sizeof(bytes), &key) || inl_dev_open("ram(1M)", INL_OPEN_WRITE, NULL, &b->dev) ||
+	    inl_key_start(b->dev, key, &b->use))
 		die("set-up");
 	inl_key_put(key);
 }
@@ -113,25 +102,24 @@ static void bench_done(struct bench *b)
 {
 	inl_key_evict(b->use);
 	inl_dev_close(b->dev);
-	inl_cipher_free(b->cipher);
 	EVP_CIPHER_CTX_free(b->evp);
 	free(b->buf);
 }
 
-/* One line per unit size: unit, GB/s of OpenSSL, of the cipher, of the block layer. */
+/* One line per unit size: unit, GB/s of OpenSSL, of the block layer. */
 static void report(size_t unit)
 {
-	static void (*const runs[])(struct bench *b) = { run_openssl, run_cipher, run_block };
-	double speed[3][ROUNDS];
+	static void (*const runs[])(struct bench *b) = { run_openssl, run_block };
+	double speed[2][ROUNDS];
 	struct bench b;
 
 	bench_init(&b, unit);
 	for (int round = 0; round < ROUNDS; round++) {
-		for (int i = 0; i < 3; i++)
+		for (int i = 0; i < 2; i++)
 			speed[i][round] = gb_per_s(runs[i], &b);
 	}
 	printf("%zu", unit);
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 2; i++) {
 		qsort(speed[i], ROUNDS, sizeof(double), by_value);
 		printf(" %.3f", speed[i][ROUNDS / 2]);
 	}
