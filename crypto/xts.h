@@ -40,6 +40,25 @@ struct inl_xts_code {
 	void (*clean)(void);
 };
 
+/* Four of them, from one inlined function, to which rounds and direction are constants: units(keys, u, rounds, encrypt). */
+#define INL_XTS_DIRECTIONS(noinline)                                                                                  \
+	noinline void encrypt_256(const struct inl_xts_keys *keys, const struct inl_units *u)                         \
+	{                                                                                                             \
+		units(keys, u, 14, true);                                                                             \
+	}                                                                                                             \
+	noinline void decrypt_256(const struct inl_xts_keys *keys, const struct inl_units *u)                         \
+	{                                                                                                             \
+		units(keys, u, 14, false);                                                                            \
+	}                                                                                                             \
+	noinline void encrypt_128(const struct inl_xts_keys *keys, const struct inl_units *u)                         \
+	{                                                                                                             \
+		units(keys, u, 10, true);                                                                             \
+	}                                                                                                             \
+	noinline void decrypt_128(const struct inl_xts_keys *keys, const struct inl_units *u)                         \
+	{                                                                                                             \
+		units(keys, u, 10, false);                                                                            \
+	}
+
 /* The functions of such an implementation. */
 int inl_xts_init(const struct inl_impl *impl, void *state, const uint8_t *key, unsigned key_size);
 int inl_xts_crypt(const struct inl_impl *impl, void *state, const struct inl_units *units, bool encrypt);

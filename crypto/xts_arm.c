@@ -179,25 +179,7 @@ NOINLINE void expand(struct inl_xts_keys *keys, const uint8_t *key, unsigned key
 
 /* ---- the implementation -------------------------------------------------------------------------------------------- */
 
-NOINLINE void encrypt_256(const struct inl_xts_keys *keys, const struct inl_units *u)
-{
-	units(keys, u, 14, true);
-}
-
-NOINLINE void decrypt_256(const struct inl_xts_keys *keys, const struct inl_units *u)
-{
-	units(keys, u, 14, false);
-}
-
-NOINLINE void encrypt_128(const struct inl_xts_keys *keys, const struct inl_units *u)
-{
-	units(keys, u, 10, true);
-}
-
-NOINLINE void decrypt_128(const struct inl_xts_keys *keys, const struct inl_units *u)
-{
-	units(keys, u, 10, false);
-}
+INL_XTS_DIRECTIONS(NOINLINE)
 
 NOINLINE void first_tweak(const struct inl_xts_keys *keys, const uint64_t dun[4], uint8_t *tweak)
 {
