@@ -408,7 +408,8 @@ static void everywhere(const struct inl_tc_subject *subject)
 	inl_cipher_free(cipher);
 	n = count_everywhere();
 	if (n)
-		fail_msg("%s (%s): %u pieces of the key in memory after it was freed", subject->oracle, subject->impl->name, n);
+		fail_msg("%s (%s): %u pieces of the key in memory after it was freed", subject->oracle, subject->impl->name,
+			 n);
 }
 
 static void test_nothing_anywhere(void **state)
@@ -521,7 +522,8 @@ static void registers_after(const struct inl_tc_subject *subject)
 			(how & 2 ? impl->steal : impl->crypt)(impl, state, how & 2 ? &odd : &units, how & 1);
 		store_registers();
 		if (!inl_tc_all(registers, registers_len(subject, init), 0))
-			fail_msg("%s (%s): something is left in vector registers, way %u", subject->oracle, impl->name, how);
+			fail_msg("%s (%s): something is left in vector registers, way %u", subject->oracle, impl->name,
+				 how);
 	}
 	inl_secret_free(state);
 }

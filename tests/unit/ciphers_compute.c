@@ -378,52 +378,88 @@ static void test_dun_bits(void **state)
 
 /* ---- against each other ------------------------------------------------------------------------------------------- */
 
-#define BIG ((size_t)4 << 20)
+#define BIG  ((size_t)4 << 20)
+#define HUGE (((size_t)16 << 20) + 65536) /* an implementation may write such spans around the caches */
 
-/* Set by the first implementation, for the others to reproduce. */
+/* What they compute, in memory aligned to 64 bytes. */
 static struct {
 	uint8_t *text, *first, *out;
-	size_t len; /* of all */
 	struct inl_tc_call call;
 	uint8_t key[64];
-	enum inl_cipher_id id; /* whose answer is in first */
+	enum inl_cipher_id id; /* whose answer is in first: the best implementation's */
 } big;
 
+static void big_new(size_t len)
+{
+	big.text = aligned_alloc(64, len);
+	big.first = aligned_alloc(64, len);
+	big.out = aligned_alloc(64, len);
+	assert_true(big.text && big.first && big.out);
+	inl_tc_fill(big.text, len);
+}
+
+static void big_free(void)
+{
+	free(big.text);
+	free(big.first);
+	free(big.out);
+}
+
+/* The first implementation of a cipher answers, the others have to agree. */
 static void same_as_the_first(const struct inl_tc_subject *subject)
 {
+	const struct inl_tc_call *call = &big.call;
 	bool is_first = subject->id != big.id;
+	uint8_t *dst = (is_first ? big.first : big.out) + call->dst_at;
 	struct inl_cipher *cipher;
 
 	assert_int_equal(inl_cipher_new(subject->id, subject->impl->name, big.key, &cipher), 0);
-	inl_tc_run(cipher, &big.call, is_first ? big.first : big.out, big.text);
+	if (call->in_place)
+		memcpy(dst, big.text, call->n * call->len);
+	inl_tc_run(cipher, call, dst, call->in_place ? dst : big.text);
 	if (!is_first)
-		inl_tc_same(big.out, big.first, big.len, "against the best implementation, units of %zu", big.call.len);
+		inl_tc_same(dst, big.first + call->dst_at, call->n * call->len,
+			    "against the best implementation, %zu units of %zu, to +%zu", call->n, call->len, call->dst_at);
 	big.id = subject->id;
 	inl_cipher_free(cipher);
 }
 
+static void check_big(struct inl_tc_call call)
+{
+	big.call = call;
+	big.call.encrypt = inl_tc_below(2);
+	random_dun(big.call.dun);
+	inl_tc_fill(big.key, sizeof(big.key));
+	big.id = 0;
+	inl_tc_each(same_as_the_first);
+}
+
 static void test_against_each_other(void **state)
 {
-	big.text = malloc(BIG);
-	big.first = malloc(BIG);
-	big.out = malloc(BIG);
-	assert_true(big.text && big.first && big.out);
-	for (unsigned i = 0; i < inl_tc_much(1, 6, 60); i++) {
-		size_t room = inl_tc_much(BIG / 32, BIG, BIG);
+	size_t room = inl_tc_much(BIG / 32, BIG, BIG);
 
-		big.call.len = 16 + 16 * inl_tc_below(((size_t)1 << (2 + inl_tc_below(11))) - 1);
-		big.call.n = room / big.call.len;
-		big.call.encrypt = inl_tc_below(2);
-		big.len = big.call.n * big.call.len;
-		random_dun(big.call.dun);
-		inl_tc_fill(big.key, 64);
-		inl_tc_fill(big.text, big.len);
-		big.id = 0;
-		inl_tc_each(same_as_the_first);
+	big_new(BIG);
+	for (unsigned i = 0; i < inl_tc_much(1, 6, 60); i++) {
+		size_t len = 16 + 16 * inl_tc_below(((size_t)1 << (2 + inl_tc_below(11))) - 1);
+
+		check_big((struct inl_tc_call){ .n = room / len, .len = len });
 	}
-	free(big.text);
-	free(big.first);
-	free(big.out);
+	big_free();
+}
+
+/* More than caches hold, in units that lines of 64 bytes divide and that they do not, to where a line begins and not. */
+static void test_beyond_the_caches(void **state)
+{
+	static const struct inl_tc_call all[] = {
+		{ .n = 4097, .len = 4096 },	       { .n = 32768, .len = 512 }, { .n = 15423, .len = 1088 },
+		{ .n = 4097, .len = 4096, .dst_at = 16 }, { .n = 29128, .len = 576 }, { .n = 31776, .len = 528 },
+		{ .n = 4097, .len = 4096, .in_place = true }, { .n = 256, .len = 65536 }, { .n = 262144, .len = 64 },
+	};
+
+	big_new(HUGE + 64);
+	for (size_t i = 0; i < inl_tc_much(1, INL_TC_ARRAY_LEN(all), INL_TC_ARRAY_LEN(all)); i++)
+		check_big(all[i]);
+	big_free();
 }
 
 int inl_tc_compute(void)
@@ -439,6 +475,7 @@ int inl_tc_compute(void)
 		cmocka_unit_test(test_carries),
 		cmocka_unit_test(test_dun_bits),
 		cmocka_unit_test(test_against_each_other),
+		cmocka_unit_test(test_beyond_the_caches),
 	};
 
 	return cmocka_run_group_tests_name("what it computes", tests, NULL, NULL);

@@ -79,7 +79,8 @@ static struct fenced source, target;
 static void check_fenced(const struct inl_tc_subject *subject, const struct inl_cipher *cipher, const uint8_t *key,
 			 const struct inl_tc_call *call, bool src_last, bool dst_last)
 {
-	size_t len = call->n * call->len, src_at = src_last ? source.len - len : 0, dst_at = dst_last ? target.len - len : 0;
+	size_t len = call->n * call->len, src_at = src_last ? source.len - len : 0;
+	size_t dst_at = dst_last ? target.len - len : 0;
 	uint8_t text[4096];
 
 	inl_tc_fill(text, len);

@@ -7,7 +7,8 @@
 #include "tests/unit/ciphers_rig.h"
 
 static const int wrong_ids[] = { 0, INL_CIPHER_MAX, -1, INT_MAX, INT_MIN };
-static const int not_available[] = { INL_CIPHER_ADIANTUM, INL_CIPHER_AES_256_HCTR2, INL_CIPHER_SM4_XTS, INL_CIPHER_SM4_CTS };
+static const int not_available[] = { INL_CIPHER_ADIANTUM, INL_CIPHER_AES_256_HCTR2, INL_CIPHER_SM4_XTS,
+				     INL_CIPHER_SM4_CTS };
 static const uint64_t zero_dun[4];
 static uint8_t ramp[64]; /* a key */
 
