@@ -1,5 +1,5 @@
 /*
- * fscrypt/cache.c: the keys of single files that are ready, no more than a limit: which one goes when another one comes.
+ * fscrypt/cache.c: the keys of single files that are ready: no more than a limit; which one goes when another comes.
  * Not here: deriving a key and starting it (info.c); keys that files share, which are few and stay.
  * Read more: ARCHITECTURE.md, "The life of a read"; fscrypt/info.h, "inl_crypt_info_ctx".
  *
@@ -7,8 +7,8 @@
  * those that have it and the key of the first that has not, unless it is pinned. So using a key that is ready takes no
  * lock and writes to nothing that files share.
  *
- * An inode's state says it all: a key goes by one exchange, from ready and not pinned to not ready, and from then on nobody
- * can pin it. It is evicted with no lock held, since that may wait and callbacks may run.
+ * An inode's state says it all: a key goes by one exchange, from ready and not pinned to not ready, and from then on
+ * nobody can pin it. It is evicted with no lock held, since that may wait and callbacks may run.
  */
 #include "fscrypt/private.h"
 #include <errno.h>

@@ -392,7 +392,7 @@ static int make_ready(struct inl_crypt_info *info, struct inl_diag *diag)
 	return rc;
 }
 
-/* Its own key is counted by the cache before it is there. Another thread may be faster; then it was counted for nothing. */
+/* Its own key is counted by the cache before it is there: for nothing, if another thread was faster. */
 static int pin_once(struct inl_crypt_info *info, struct inl_diag *diag)
 {
 	bool owns = inl_crypt_info_owns_key(info), found;

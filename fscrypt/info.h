@@ -46,7 +46,10 @@ struct inl_crypt_info;
 int inl_crypt_info_new(struct inl_fscrypt *fs, uint64_t ino, enum inl_crypt_kind kind, bool casefold, const void *context,
 		       size_t len, struct inl_crypt_info **out);
 
-/* Evicts the inode's own key; from a callback, where that cannot be, a later call for the same file system does. NULL is fine. */
+/*
+ * Evicts the inode's own key; in a callback, where that cannot be, a later call for the same file system does. No context
+ * may be out. NULL is fine.
+ */
 void inl_crypt_info_free(struct inl_crypt_info *info);
 
 const struct inl_policy *inl_crypt_info_policy(const struct inl_crypt_info *info);
@@ -54,9 +57,9 @@ const uint8_t *inl_crypt_info_nonce(const struct inl_crypt_info *info);
 uint32_t inl_crypt_info_unit_size(const struct inl_crypt_info *info); /* bytes */
 
 /*
- * Have the key ready: contents key started on the device (regular files), names key (directories, symlinks). Once that has
- * succeeded the inode counts as unlocked. Its own key may go when other inodes need room for theirs; it is then derived
- * again when it is needed. Cheap for an unlocked inode; tried again while the key is missing.
+ * Have the key ready: contents key started on the device (regular files), names key (directories, symlinks). Once that
+ * has succeeded the inode counts as unlocked. Its own key may go when other inodes need room for theirs; it is then
+ * derived again when it is needed. Cheap for an unlocked inode; tried again while the key is missing.
  *
  * Returns: 0; -ENOKEY (no such master key, or one too short for the mode); -ENOPKG (cipher not available); -EINVAL (a policy
  *          that Linux would not accept); -ENOMEM; -EIO.
@@ -64,15 +67,15 @@ uint32_t inl_crypt_info_unit_size(const struct inl_crypt_info *info); /* bytes *
 int inl_crypt_info_unlock(struct inl_crypt_info *info, struct inl_diag *diag);
 
 /*
- * Get the crypt context of a regular file at a block. Unlocks, or derives the key again, if need be. The key stays ready
- * until the context is put; put it when the I/O is done.
+ * Get the crypt context of a regular file at a block. Unlocks, or derives the key again, if need be. The key stays
+ * ready until the context is put; put it when the I/O is done.
  *
  *   lblk       logical block of the file
  *   n_blocks   in: how many blocks are wanted; out: how many the context covers (IV_INO_LBLK_32 wraps)
  *
  * Returns: 0, or as inl_crypt_info_unlock, before any I/O.
- * Threads: any. No lock if the key is ready. To make room it may evict another inode's key, which waits only for I/O whose
- *          context was put before it was done; from a callback it evicts none and goes beyond the limit.
+ * Threads: any. No lock if the key is ready. To make room it may evict another inode's key, which waits only for I/O
+ *          whose context was put before it was done; from a callback it evicts none and goes beyond the limit.
  */
 int inl_crypt_info_ctx(struct inl_crypt_info *info, uint64_t lblk, uint64_t *n_blocks, struct inl_crypt_ctx *ctx,
 		       struct inl_diag *diag);

@@ -234,7 +234,7 @@ static void test_more_files_than_keys(void **state)
 	}
 }
 
-/* A limit of one file system is nothing to another one on the same device. */
+/* Where no limit was asked for. */
 static void test_default_limit(void **state)
 {
 	struct inl_crypt_info *infos[600];
@@ -351,7 +351,6 @@ static void test_pins(void **state)
 struct held_read {
 	struct inl_bio bio;
 	struct iovec seg;
-	const struct env *env;
 	struct inl_crypt_info **infos;
 	uint8_t got[BLOCK];
 	int wrong;
@@ -390,7 +389,7 @@ static void test_callback(void **state)
 	env_open(&env, "ram(1M)", 2);
 	infos_new(&env, INL_CRYPT_REG, infos);
 	write_all(&env, infos);
-	held = (struct held_read){ .seg = { held.got, BLOCK }, .env = &env, .infos = infos };
+	held = (struct held_read){ .seg = { held.got, BLOCK }, .infos = infos };
 	assert_int_equal(inl_queue_new(env.dev, 1, &queue), 0);
 	assert_int_equal(inl_crypt_info_ctx(infos[0], 0, &n, &ctx, NULL), 0);
 	inl_bio_init_keyed(&held.bio, INL_READ, 0, &held.seg, 1, &ctx);
