@@ -88,20 +88,24 @@ static void run(const struct theft *theft, const uint8_t t[B], size_t len, uint8
 }
 
 /*
- * The last whole block is encrypted as always; its first bytes become the last, partial block, the rest fills up the
- * partial text to a block, which is encrypted in its place under the next tweak.
+ * The last whole block is encrypted as always, but not into its place: its first bytes become the last, partial block, the
+ * rest fills up the partial text to a block, which is encrypted in that place under the next tweak.
  */
 static void steal_encrypt(const struct theft *theft, uint8_t t[B], size_t len, uint8_t *dst, const uint8_t *src)
 {
-	size_t rest = len % B, whole = len - rest;
+	size_t rest = len % B, whole = len - rest, head = whole - B;
 	INL_SECRET_ARRAY(filled, B);
+	INL_SECRET_ARRAY(last, B);
 
+	if (head)
+		run(theft, t, head, dst, src);
+	advance(t, head / B);
+	run(theft, t, B, last, src + head);
 	memcpy(filled, src + whole, rest);
-	run(theft, t, whole, dst, src);
-	memcpy(filled + rest, dst + whole - B + rest, B - rest);
-	memcpy(dst + whole, dst + whole - B, rest);
-	advance(t, whole / B);
-	run(theft, t, B, dst + whole - B, filled);
+	memcpy(filled + rest, last + rest, B - rest);
+	memcpy(dst + whole, last, rest);
+	advance(t, 1);
+	run(theft, t, B, dst + head, filled);
 }
 
 /* Backwards: the last whole block gives the partial text and what was stolen; here the later tweak comes first. */

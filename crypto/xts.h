@@ -9,6 +9,7 @@
 #ifndef INLAY_CRYPTO_XTS_H
 #define INLAY_CRYPTO_XTS_H
 
+#include "base/cpu.h"
 #include "crypto/own.h"
 
 #define INL_AES_ROUNDS_MAX 14
@@ -81,7 +82,7 @@ static inline void inl_xts_dun_next(uint64_t dun[2], uint64_t n)
 /* Overwrites what lies below the caller's frame. */
 void inl_xts_wipe_stack(void);
 
-/* The vector registers of code without AVX. */
+/* The vector registers of code without AVX, and of the C library's. */
 static inline void inl_xts_wipe_registers(void)
 {
 #if defined(__x86_64__)
@@ -93,6 +94,16 @@ static inline void inl_xts_wipe_registers(void)
 			 :
 			 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
 			   "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+	/* The C library's memcpy, which compilers make of loops, goes through these where there are any. */
+	if (inl_cpu_features() & INL_CPU_AVX512)
+		__asm__ volatile("vpxord %zmm16, %zmm16, %zmm16; vpxord %zmm17, %zmm17, %zmm17;"
+				 "vpxord %zmm18, %zmm18, %zmm18; vpxord %zmm19, %zmm19, %zmm19;"
+				 "vpxord %zmm20, %zmm20, %zmm20; vpxord %zmm21, %zmm21, %zmm21;"
+				 "vpxord %zmm22, %zmm22, %zmm22; vpxord %zmm23, %zmm23, %zmm23;"
+				 "vpxord %zmm24, %zmm24, %zmm24; vpxord %zmm25, %zmm25, %zmm25;"
+				 "vpxord %zmm26, %zmm26, %zmm26; vpxord %zmm27, %zmm27, %zmm27;"
+				 "vpxord %zmm28, %zmm28, %zmm28; vpxord %zmm29, %zmm29, %zmm29;"
+				 "vpxord %zmm30, %zmm30, %zmm30; vpxord %zmm31, %zmm31, %zmm31");
 #elif defined(__aarch64__)
 	__asm__ volatile("movi v0.2d, #0; movi v1.2d, #0; movi v2.2d, #0; movi v3.2d, #0;"
 			 "movi v4.2d, #0; movi v5.2d, #0; movi v6.2d, #0; movi v7.2d, #0;"
