@@ -11,7 +11,7 @@ sys.dont_write_bytecode = True
 import aes_xts  # noqa: E402
 import reference  # noqa: E402
 
-N, LEN, ODD = 7, 1168, 1173
+N, LEN, ODD = 34, 592, 1173
 FIRST = (5 << 64) + (1 << 64) - 3
 KEY = bytes((7 * i + 1) & 255 for i in range(64))
 TEXT = bytes((i + (i >> 8) * 3) & 255 for i in range(N * LEN + ODD))
