@@ -73,6 +73,7 @@ static void adopt_children(struct inl_dev *dev, const struct inl_dev_params *par
 
 		dev->children[i] = child;
 		dev->fallback &= child->fallback;
+		dev->ciphers = dev->ciphers ? dev->ciphers : child->ciphers;
 		dev->has_memory |= dev->ops->map && child->has_memory;
 		if (!params->sector_size && dev->sector_size < child->sector_size)
 			dev->sector_size = child->sector_size;

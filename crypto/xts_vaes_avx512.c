@@ -284,11 +284,11 @@ NOINLINE void expand(struct inl_xts_keys *keys, const uint8_t *key, unsigned key
 
 NOINLINE void clean(void)
 {
-	__m512i stack[INL_XTS_STACK / VECTOR];
+	__m512i stack[INL_XTS_STACK_WIDE / VECTOR];
 
 	/* By hand: this is a good part of what a call for one short unit costs. */
 	INL_UNROLL
-	for (unsigned i = 0; i < INL_XTS_STACK / VECTOR; i++)
+	for (unsigned i = 0; i < INL_XTS_STACK_WIDE / VECTOR; i++)
 		_mm512_store_si512(&stack[i], _mm512_setzero_si512());
 	__asm__ volatile("" : : "r"(stack) : "memory"); /* somebody might read it */
 	_mm256_zeroall();

@@ -145,7 +145,7 @@ bool inl_key_cache_drop(struct inl_key_cache *cache)
 void inl_key_cache_reserve(struct inl_key_cache *cache)
 {
 	pthread_mutex_lock(&cache->lock);
-	while (atomic_load_explicit(&cache->n, memory_order_relaxed) >= cache->limit && drop_locked(cache))
+	while ((cache->left || atomic_load_explicit(&cache->n, memory_order_relaxed) >= cache->limit) && drop_locked(cache))
 		;
 	atomic_fetch_add_explicit(&cache->n, 1, memory_order_relaxed);
 	pthread_mutex_unlock(&cache->lock);

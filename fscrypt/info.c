@@ -243,7 +243,8 @@ static int explain(const struct inl_crypt_info *info, const struct inl_fscrypt_m
 		return inl_diag_set(diag, rc, "the cipher %s is not available", mode->name);
 	case -ENOENT:
 		return inl_diag_set(diag, rc, "the cipher %s has no implementation named %s here", mode->name,
-				    inl_dev_ciphers(info->fs->params.dev));
+				    inl_dev_ciphers(info->fs->params.dev) ? inl_dev_ciphers(info->fs->params.dev) :
+									    "as a device below asks for");
 	case -ENOTRECOVERABLE:
 		return inl_diag_set(diag, rc, "the cipher %s computes wrong answers on this machine", mode->name);
 	case -EINVAL:

@@ -68,14 +68,16 @@ int inl_crypt_info_unlock(struct inl_crypt_info *info, struct inl_diag *diag);
 
 /*
  * Get the crypt context of a regular file at a block. Unlocks, or derives the key again, if need be. The key stays
- * ready until the context is put; put it when the I/O is done.
+ * ready until the context is put. Put it when the I/O is done and not before: otherwise a thread that evicts the key may
+ * wait for this I/O while this thread waits for the eviction.
  *
  *   lblk       logical block of the file
  *   n_blocks   in: how many blocks are wanted; out: how many the context covers (IV_INO_LBLK_32 wraps)
  *
  * Returns: 0, or as inl_crypt_info_unlock, before any I/O.
- * Threads: any. No lock if the key is ready. To make room it may evict another inode's key, which waits only for I/O
- *          whose context was put before it was done; from a callback it evicts none and goes beyond the limit.
+ * Threads: any. No lock if the key is ready. To make room it may evict another inode's key. From a callback it evicts
+ *          none and goes beyond the limit, until secret memory is full (-ENOMEM): who does all in callbacks calls
+ *          inl_crypt_info_unlock of some inode outside one now and then.
  */
 int inl_crypt_info_ctx(struct inl_crypt_info *info, uint64_t lblk, uint64_t *n_blocks, struct inl_crypt_ctx *ctx,
 		       struct inl_diag *diag);

@@ -342,7 +342,8 @@ INL_API struct inl_dev *inl_dev_child(const struct inl_dev *dev, unsigned i); /*
 
 /*
  * Choose the implementation of ciphers, of the fallback and of emulated engines, here and on every device below, for keys
- * that are started from now on. File systems on the device follow the choice for names.
+ * that are started from now on. File systems on the device follow the choice for names, and so do stacks that are made
+ * on top later: the first choice that one of their devices has.
  *
  *   impl   as inl_cipher_impl lists it ("openssl"); NULL: the best of each cipher. Keys of a cipher that has no such
  *          implementation are then refused with -ENOENT

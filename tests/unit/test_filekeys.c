@@ -408,7 +408,6 @@ static void test_callback(void **state)
 	env_close(&env);
 }
 
-/* Nobody comes again after a file was let go of in a callback. */
 static void free_in_callback(struct inl_bio *bio)
 {
 	struct held_read *held = bio->private_data;
@@ -417,15 +416,15 @@ static void free_in_callback(struct inl_bio *bio)
 	inl_crypt_info_free(held->infos[0]);
 }
 
-static void test_freed_in_callback(void **state)
+/* The next key that is made takes the place, also where there is room; or nobody comes again. */
+static void freed_in_callback(bool again)
 {
-	struct inl_crypt_info *info;
+	struct inl_crypt_info *info, *next;
 	struct inl_queue *queue;
 	struct inl_crypt_ctx ctx;
 	struct held_read held;
 	struct env env;
 	uint64_t n = 1;
-	(void)state;
 
 	env_open(&env, "ram(1M)", 2);
 	info = info_new(&env, INL_CRYPT_REG, 0);
@@ -438,8 +437,22 @@ static void test_freed_in_callback(void **state)
 	assert_int_equal(inl_queue_submit(queue, &held.bio), 0);
 	inl_queue_reap(queue, 1);
 	assert_int_equal(n_live(&env), 1);
+	if (again) {
+		next = info_new(&env, INL_CRYPT_REG, 1);
+		assert_int_equal(inl_crypt_info_unlock(next, NULL), 0);
+		assert_int_equal(n_live(&env), 1);
+		inl_crypt_info_free(next);
+		assert_int_equal(n_live(&env), 0);
+	}
 	inl_queue_free(queue);
 	env_close(&env);
+}
+
+static void test_freed_in_callback(void **state)
+{
+	(void)state;
+	freed_in_callback(false);
+	freed_in_callback(true);
 }
 
 /* ---- secret memory ----------------------------------------------------------------------------------------------- */

@@ -585,6 +585,8 @@ static void test_ciphers(void **state)
 	assert_int_equal(inl_dev_set_ciphers(below, NULL), 0);
 	assert_null(inl_dev_ciphers(below));
 	assert_string_equal(inl_dev_ciphers(dev), "openssl");
+	dev = make(2, &map_ops, -1, dev);
+	assert_string_equal(inl_dev_ciphers(dev), "openssl"); /* a stack that is made on top does not forget it */
 	inl_key_put(key);
 	inl_dev_close(dev);
 }
