@@ -99,7 +99,8 @@ const struct peer libgcrypt = { .name = "libgcrypt", .open = gcrypt_open };
 
 #if defined(__x86_64__)
 #include "base/cpu.h"
-#include "crypto/aes_x86.h"
+#include "crypto/xts.h"
+#include <immintrin.h>
 
 #define ROUNDS 14
 

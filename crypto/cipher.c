@@ -67,10 +67,10 @@ static const struct inl_cipher_row *row_of(enum inl_cipher_id id)
 	return info && info->available ? &rows[id] : NULL;
 }
 
-/* The first feature that is lacking; NULL: none. What this build cannot have lacks what it needs. */
+/* The first feature that is lacking; NULL: none. Of implementations that are here. */
 static const char *lacks(const struct inl_impl *impl)
 {
-	unsigned missing = impl->crypt ? impl->needs & ~inl_cpu_features() : impl->needs;
+	unsigned missing = impl->needs & ~inl_cpu_features();
 
 	if (missing)
 		return inl_cpu_feature_name((enum inl_cpu_feature)(missing & -missing));

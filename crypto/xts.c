@@ -145,9 +145,10 @@ int inl_xts_steal(const struct inl_impl *impl, void *state, const struct inl_uni
 
 /* ---- leaving nothing behind --------------------------------------------------------------------------------------- */
 
-__attribute__((noinline)) void inl_xts_wipe_stack(void)
+__attribute__((noinline)) void inl_xts_clean(void)
 {
 	uint8_t stack[INL_XTS_STACK];
 
 	inl_wipe(stack, sizeof(stack));
+	inl_xts_wipe_registers();
 }

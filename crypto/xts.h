@@ -65,6 +65,9 @@ int inl_xts_init(const struct inl_impl *impl, void *state, const uint8_t *key, u
 int inl_xts_crypt(const struct inl_impl *impl, void *state, const struct inl_units *units, bool encrypt);
 int inl_xts_steal(const struct inl_impl *impl, void *state, const struct inl_units *unit, bool encrypt);
 
+/* The expand of all on x86-64. */
+void inl_xts_expand_x86(struct inl_xts_keys *keys, const uint8_t *key, unsigned key_size);
+
 /* The numbers of data units: 128 bits of them count. */
 static inline void inl_xts_dun_next(uint64_t dun[2], uint64_t n)
 {
@@ -81,9 +84,6 @@ static inline void inl_xts_dun_next(uint64_t dun[2], uint64_t n)
  */
 #define INL_XTS_STACK	   2048
 #define INL_XTS_STACK_WIDE 4096
-
-/* Overwrites what lies below the caller's frame. */
-void inl_xts_wipe_stack(void);
 
 /* The vector registers of code without AVX, and of the C library's. */
 static inline void inl_xts_wipe_registers(void)
@@ -123,5 +123,8 @@ static inline void inl_xts_wipe_registers(void)
 			   "v28", "v29", "v30", "v31");
 #endif
 }
+
+/* The clean of code that uses no other registers and no more than INL_XTS_STACK. */
+void inl_xts_clean(void);
 
 #endif

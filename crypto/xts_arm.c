@@ -189,14 +189,8 @@ NOINLINE void first_tweak(const struct inl_xts_keys *keys, const uint64_t dun[4]
 	vst1q_u8(tweak, t[0]);
 }
 
-NOINLINE void clean(void)
-{
-	inl_xts_wipe_stack();
-	inl_xts_wipe_registers();
-}
-
 static const struct inl_xts_code code = {
-	expand, encrypt_256, decrypt_256, encrypt_128, decrypt_128, first_tweak, clean,
+	expand, encrypt_256, decrypt_256, encrypt_128, decrypt_128, first_tweak, inl_xts_clean,
 };
 
 const struct inl_impl inl_xts_arm = {

@@ -9,7 +9,7 @@
 #include "crypto/xts.h"
 
 #if defined(__x86_64__)
-#include "crypto/aes_x86.h"
+#include <immintrin.h>
 
 #define TARGET	 __attribute__((target("avx2,vaes,vpclmulqdq,aes,sse4.1")))
 #define INLINE	 TARGET __attribute__((always_inline)) static inline
@@ -211,11 +211,6 @@ NOINLINE void first_tweak(const struct inl_xts_keys *keys, const uint64_t dun[4]
 	_mm_storeu_si128((__m128i *)tweak, _mm_loadu_si128((const __m128i *)t[0]));
 }
 
-NOINLINE void expand(struct inl_xts_keys *keys, const uint8_t *key, unsigned key_size)
-{
-	inl_xts_expand_x86(keys, key, key_size);
-}
-
 NOINLINE void clean(void)
 {
 	__m256i stack[INL_XTS_STACK / VECTOR];
@@ -229,7 +224,7 @@ NOINLINE void clean(void)
 }
 
 static const struct inl_xts_code code = {
-	expand, encrypt_256, decrypt_256, encrypt_128, decrypt_128, first_tweak, clean,
+	inl_xts_expand_x86, encrypt_256, decrypt_256, encrypt_128, decrypt_128, first_tweak, clean,
 };
 
 const struct inl_impl inl_xts_vaes_avx2 = {
