@@ -345,7 +345,7 @@ static void test_the_stack_is_clean(void **state)
 {
 	static const uint8_t known[B] = "needle in a hay";
 
-	if (!inl_tc_plain_build()) {
+	if (!is_plain_build()) {
 		print_message("skipped: sanitizers, or no optimisation, lay out frames in their own way\n");
 		skip();
 	}
@@ -414,7 +414,7 @@ static void everywhere(const struct inl_tc_subject *subject)
 
 static void test_nothing_anywhere(void **state)
 {
-	if (!inl_tc_plain_build()) {
+	if (!is_plain_build()) {
 		print_message("skipped: sanitizers keep what is freed\n");
 		skip();
 	}
@@ -521,7 +521,7 @@ static void registers_after(const struct inl_tc_subject *subject)
 
 static void test_registers_are_clean(void **state)
 {
-	if (!inl_tc_plain_build()) {
+	if (!is_plain_build()) {
 		print_message("skipped: sanitizers use vector registers as well\n");
 		skip();
 	}

@@ -457,7 +457,7 @@ static void test_beyond_the_caches(void **state)
 	};
 	size_t n;
 
-	n = inl_tc_much(1, inl_tc_plain_build() ? INL_TC_ARRAY_LEN(all) : 4, INL_TC_ARRAY_LEN(all));
+	n = inl_tc_much(1, is_plain_build() ? INL_TC_ARRAY_LEN(all) : 4, INL_TC_ARRAY_LEN(all));
 	big_new(HUGE + 64);
 	for (size_t i = 0; i < n; i++)
 		check_big(all[i]);

@@ -46,18 +46,6 @@ void inl_tc_fill(uint8_t *p, size_t len)
 		*p++ = (uint8_t)inl_tc_random();
 }
 
-bool inl_tc_plain_build(void)
-{
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
-	return false;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-	return false;
-#endif
-#endif
-	return true;
-}
-
 /* ---- subjects ----------------------------------------------------------------------------------------------------- */
 
 static const struct inl_tc_subject ciphers[] = {

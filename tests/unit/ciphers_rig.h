@@ -7,6 +7,7 @@
 #define INLAY_TESTS_CIPHERS_RIG_H
 
 #include "crypto/own.h"
+#include "tests/unit/plain.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -35,9 +36,6 @@ void inl_tc_seed(uint64_t seed);
 uint64_t inl_tc_random(void);
 uint64_t inl_tc_below(uint64_t n); /* 0 .. n - 1 */
 void inl_tc_fill(uint8_t *p, size_t len);
-
-/* Sanitizers and builds without optimisation lay out frames in their own way. */
-bool inl_tc_plain_build(void);
 
 /* ---- subjects ----------------------------------------------------------------------------------------------------- */
 

@@ -524,7 +524,7 @@ static int steps(void)
 		cmocka_unit_test(test_only_the_result_is_stored),
 	};
 
-	if (!inl_tc_plain_build())
+	if (!is_plain_build())
 		printf("1..0 # SKIP not where sanitizers add branches\n");
 	else if (!may_trace())
 		printf("1..0 # SKIP needs ptrace\n");

@@ -8,6 +8,7 @@
 #include <inlay/cipher.h>
 #include "crypto/hash.h"
 #include "crypto/kdf.h"
+#include "tests/unit/plain.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -784,18 +785,6 @@ __attribute__((noinline)) static unsigned count_on_stack(const uint8_t *bytes, s
 		n += same == len;
 	}
 	return n;
-}
-
-static bool is_plain_build(void)
-{
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
-	return false;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-	return false;
-#endif
-#endif
-	return true;
 }
 
 /* Functions of their own, so that their callers find below them on the stack what they left there. */
