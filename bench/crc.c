@@ -4,12 +4,13 @@
  * Read more: HACKING.md, "Speed".
  */
 #include <ext2fs/ext2fs.h>
+#include <inlay/base.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/cpu.h"
 #include "base/crc.h"
+#include "bench/stats.h"
 
 #define LEN_MAX	 65536
 #define ROUNDS	 15
@@ -18,14 +19,6 @@
 
 static uint8_t buf[LEN_MAX];
 static volatile uint32_t sink; /* what is summed must be computed */
-
-static double now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1e9 + t.tv_nsec;
-}
 
 static uint32_t by_libext2fs(uint32_t crc, const uint8_t *data, size_t len)
 {
@@ -37,7 +30,8 @@ static const struct inl_crc32c_impl reference = { "libext2fs", 0, by_libext2fs }
 static double gb_per_s(const struct inl_crc32c_impl *impl, size_t len)
 {
 	const size_t at_once = 1 + LEN_MAX / len; /* between two looks at the clock */
-	double start = now_ns(), ns;
+	uint64_t start = inl_now_ns();
+	double ns;
 	uint32_t crc = ~0u;
 	uint64_t n = 0;
 
@@ -45,23 +39,10 @@ static double gb_per_s(const struct inl_crc32c_impl *impl, size_t len)
 		for (size_t i = 0; i < at_once; i++)
 			crc = impl->update(crc, buf, len);
 		n += at_once;
-		ns = now_ns() - start;
+		ns = (double)(inl_now_ns() - start);
 	} while (ns < ROUND_NS);
 	sink = crc;
 	return (double)n * (double)len / ns;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double values[ROUNDS])
-{
-	qsort(values, ROUNDS, sizeof(double), by_value);
-	return values[ROUNDS / 2];
 }
 
 /* One line per implementation, best first: length, name, GB/s, GB/s of libext2fs, the median of all rounds' ratios. */
@@ -77,8 +58,8 @@ static void report(const struct inl_crc32c_impl *const impls[], int n, size_t le
 		}
 	}
 	for (int i = 0; i < n; i++)
-		printf("%zu %s %.3f %.3f %.3f\n", len, impls[i]->name, median(speed[i]), median(theirs),
-		       median(ratio[i]));
+		printf("%zu %s %.3f %.3f %.3f\n", len, impls[i]->name, stats_median(speed[i], ROUNDS),
+		       stats_median(theirs, ROUNDS), stats_median(ratio[i], ROUNDS));
 }
 
 int main(void)

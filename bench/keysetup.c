@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/stats.h"
 #include "fscrypt/info.h"
 #include "fscrypt/keyring.h"
 
@@ -150,13 +151,6 @@ static void bench_done(struct bench *b)
 	inl_dev_close(b->dev);
 }
 
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
 /* One line per step: its name, the median of nanoseconds per file. */
 int main(void)
 {
@@ -172,11 +166,9 @@ int main(void)
 				steps[s].run(&b, i);
 			ns[s][round] = (double)(inl_now_ns() - begin) / N_FILES;
 		}
-	for (unsigned s = 0; s < N_STEPS; s++) {
-		qsort(ns[s], ROUNDS, sizeof(double), by_value);
+	for (unsigned s = 0; s < N_STEPS; s++)
 		if (steps[s].name)
-			printf("%s %.0f\n", steps[s].name, ns[s][ROUNDS / 2]);
-	}
+			printf("%s %.0f\n", steps[s].name, stats_median(ns[s], ROUNDS));
 	bench_done(&b);
 	return 0;
 }

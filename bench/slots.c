@@ -7,7 +7,8 @@
 #include <inlay/driver.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "bench/stats.h"
 
 #define ROUNDS	   31
 #define ROUND_BIOS 100000
@@ -111,21 +112,13 @@ static void done(struct inl_bio *bio)
 	n_done++;
 }
 
-static double now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
 static void run(struct way *way, int round)
 {
 	static uint8_t buf[UNIT] __attribute__((aligned(512)));
 	struct iovec seg = { buf, sizeof(buf) };
 	struct inl_crypt_ctx ctx = { .use = way->use };
 	static struct inl_bio bio;
-	double start = now_ns();
+	uint64_t start = inl_now_ns();
 
 	n_done = 0;
 	for (unsigned i = 0; i < ROUND_BIOS; i++) {
@@ -137,26 +130,9 @@ static void run(struct way *way, int round)
 		if (inl_queue_submit(way->queue, &bio))
 			die("inl_queue_submit");
 	}
-	way->ns[round] = (now_ns() - start) / ROUND_BIOS;
+	way->ns[round] = (double)(inl_now_ns() - start) / ROUND_BIOS;
 	if (n_done != ROUND_BIOS)
 		die("completion before submit returns");
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(const double *values)
-{
-	double sorted[ROUNDS];
-
-	for (int i = 0; i < ROUNDS; i++)
-		sorted[i] = values[i];
-	qsort(sorted, ROUNDS, sizeof(double), by_value);
-	return sorted[ROUNDS / 2];
 }
 
 /* What this way costs more than the other, round by round. */
@@ -166,13 +142,14 @@ static double difference(const struct way *way, const struct way *other)
 
 	for (int i = 0; i < ROUNDS; i++)
 		more[i] = way->ns[i] - other->ns[i];
-	return median(more);
+	return stats_median(more, ROUNDS);
 }
 
 /* Nanoseconds: plain, and what more a slot that is hit costs, and a key that goes with the request. */
 int main(void)
 {
 	static struct way plain, slot, request;
+	double slot_more, request_more;
 
 	way_init(&plain, 1, false);
 	way_init(&slot, 1, true);
@@ -184,7 +161,9 @@ int main(void)
 	}
 	if (n_keyed != 2ull * ROUNDS * ROUND_BIOS || n_programs != 1)
 		die("the count of keyed bios and programs");
-	printf("%.1f %.1f %.1f\n", median(plain.ns), difference(&slot, &plain), difference(&request, &plain));
+	slot_more = difference(&slot, &plain);
+	request_more = difference(&request, &plain);
+	printf("%.1f %.1f %.1f\n", stats_median(plain.ns, ROUNDS), slot_more, request_more);
 	way_done(&plain);
 	way_done(&slot);
 	way_done(&request);

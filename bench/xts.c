@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "bench/stats.h"
 
 #define BUF_LEN (256 * 1024) /* stays in the second-level cache */
 #define ROUNDS	9
@@ -26,14 +27,6 @@ static void die(const char *what)
 {
 	fprintf(stderr, "xts: %s failed\n", what);
 	exit(1);
-}
-
-static double now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1e9 + t.tv_nsec;
 }
 
 /* The reference: the key schedule is made once, each unit sets its IV only. */
@@ -60,22 +53,16 @@ static void run_block(struct bench *b)
 
 static double gb_per_s(void (*run)(struct bench *b), struct bench *b)
 {
-	double start = now_ns(), ns;
+	uint64_t start = inl_now_ns();
+	double ns;
 	uint64_t n = 0;
 
 	do {
 		run(b);
 		n++;
-		ns = now_ns() - start;
+		ns = (double)(inl_now_ns() - start);
 	} while (ns < ROUND_NS);
 	return (double)n * BUF_LEN / ns;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
 }
 
 static void bench_init(struct bench *b, size_t unit)
@@ -119,10 +106,8 @@ static void report(size_t unit)
 			speed[i][round] = gb_per_s(runs[i], &b);
 	}
 	printf("%zu", unit);
-	for (int i = 0; i < 2; i++) {
-		qsort(speed[i], ROUNDS, sizeof(double), by_value);
-		printf(" %.3f", speed[i][ROUNDS / 2]);
-	}
+	for (int i = 0; i < 2; i++)
+		printf(" %.3f", stats_median(speed[i], ROUNDS));
 	printf("\n");
 	bench_done(&b);
 }
