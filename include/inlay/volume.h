@@ -3,8 +3,11 @@
  * Not here: devices (inlay/block.h), keys and policies (inlay/fscrypt.h).
  * Read more: ARCHITECTURE.md, "The life of a read".
  *
- * Read-only in this version: no call writes to the device.
  * Threads: a volume may be used from any number of threads; one inode cursor (struct inl_dir) from one at a time.
+ *
+ * A volume opened with INL_VOLUME_WRITE is changed in operations: each happens whole or not at all. inl_fsync and inl_sync
+ * make durable what was done before; a crash at any instant leaves a volume that Linux, e2fsck and Inlay bring back to
+ * a state in which all of that is whole.
  */
 #ifndef INLAY_VOLUME_H
 #define INLAY_VOLUME_H
@@ -28,6 +31,12 @@ enum inl_volume_flags {
 	 * replayed as far as it can be trusted; inl_volume_info says so.
 	 */
 	INL_VOLUME_DAMAGED = 1,
+
+	/*
+	 * Open for writing: the device must be. A journal that was not replayed is replayed to the device, inodes that a crash left
+	 * behind are removed, and the volume is marked as in use until inl_volume_close. Not together with INL_VOLUME_DAMAGED.
+	 */
+	INL_VOLUME_WRITE = 2,
 };
 
 /*
@@ -37,14 +46,20 @@ enum inl_volume_flags {
  *   dev    remains the caller's; closed after the volume
  *   keys   remains the caller's; freed after the volume; keys may be added at any time. NULL: none
  *
- * Returns: 0; -EINVAL (not ext4); -EUCLEAN (damaged); -EOPNOTSUPP (a feature that is refused, by name);
- *          -EIO; -ENOMEM.
+ * Returns: 0; -EINVAL (not ext4; flags); -EUCLEAN (damaged); -EOPNOTSUPP (a feature that is refused, by name);
+ *          -EIO; -ENOMEM; with INL_VOLUME_WRITE also -EROFS (the device, or a feature, by name, that Inlay only reads; a
+ *          volume marked as having errors, or without its primary superblock: e2fsck first), -EBUSY (in use elsewhere).
  */
 INL_API int inl_volume_open(struct inl_dev *dev, struct inl_keyring *keys, unsigned flags, struct inl_diag *diag,
 			    struct inl_volume **out);
 
-/* All inodes must be put. NULL is fine. */
-INL_API void inl_volume_close(struct inl_volume *vol);
+/*
+ * Close. All inodes must be put. NULL is fine. Of a volume that was written: what was changed is made durable and the
+ * volume marked as clean.
+ *
+ * Returns: 0, or why not all of it is on the medium: -EIO, -ENOSPC of the device. The volume is closed all the same.
+ */
+INL_API int inl_volume_close(struct inl_volume *vol);
 
 enum inl_access { INL_ACCESS_RW, INL_ACCESS_RO, INL_ACCESS_REFUSED };
 
@@ -62,6 +77,9 @@ struct inl_volume_info {
 	bool journal_damaged;	    /* with INL_VOLUME_DAMAGED: what was in it is lost, in part or whole: an older state is seen */
 	bool truncated;		    /* with INL_VOLUME_DAMAGED: the device ends before the file system does */
 	bool has_errors;	    /* the file system is marked as having errors */
+	bool has_journal;	    /* without one a crash while it is written may damage it */
+	bool writable;		    /* opened for writing, and no error has ended that */
+	uint32_t n_orphans;	    /* inodes that were removed or shortened at the open, as a crash had left them to be */
 	enum inl_access access;	    /* what its features allow Inlay: never REFUSED on an open volume */
 };
 INL_API void inl_volume_info(const struct inl_volume *vol, struct inl_volume_info *info);
@@ -237,6 +255,141 @@ INL_API int inl_lookup(struct inl_inode *dir, const char *name, size_t len, uint
  * Returns: as inl_lookup and inl_inode_get; -ELOOP.
  */
 INL_API int inl_path(struct inl_volume *vol, const char *path, bool follow, struct inl_diag *diag, struct inl_inode **out);
+
+/* ---- changing ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * All of these return -EROFS on a volume that is not open for writing, or whose journal was aborted by an error of the device
+ * (what was not durable by then is lost, and nothing is acknowledged any more); -ENOSPC, -EUCLEAN, -EIO, -ENOMEM as ever;
+ * and -EOPNOTSUPP where an encrypted file or directory would have to be written, which this version does not do. Each
+ * happens whole or not at all, except where it says so.
+ * No permissions are checked: who has the device has the volume. Times are set as Linux sets them.
+ */
+
+/* What a new inode is like. */
+struct inl_attr {
+	uint32_t mode; /* type and permissions, as st_mode; setgid of the parent directory is not looked at */
+	uint32_t uid, gid;
+	uint32_t rdev_major, rdev_minor; /* devices */
+	struct inl_time atime, mtime, ctime, crtime;
+};
+
+/* Which fields of an inl_attr are meant. */
+enum inl_attr_which {
+	INL_ATTR_MODE = 1, /* the permissions; the type cannot be changed */
+	INL_ATTR_UID = 2,
+	INL_ATTR_GID = 4,
+	INL_ATTR_ATIME = 8,
+	INL_ATTR_MTIME = 16,
+	INL_ATTR_CTIME = 32,
+	INL_ATTR_CRTIME = 64,
+	INL_ATTR_TIMES = 8 | 16 | 32 | 64,
+};
+
+/*
+ * Make a file of any type but symbolic links.
+ *
+ *   name   len bytes: 1 to 255, neither "." nor "..", no '/' and no NUL
+ *   attr   mode, owner, device number; times where which says so, the current time where not
+ *   which  INL_ATTR_*TIME bits; the rest is always taken
+ *   out    may be NULL
+ *
+ * Returns: 0; -EEXIST; -ENOTDIR; -ENAMETOOLONG; -EINVAL (name, type); -ENOENT (dir was removed); -EMLINK (too many
+ *          subdirectories, without dir_nlink); -ENOSPC (blocks, inodes, or the index of the directory is full).
+ */
+INL_API int inl_create(struct inl_inode *dir, const char *name, size_t len, const struct inl_attr *attr, unsigned which,
+		       struct inl_diag *diag, struct inl_inode **out);
+
+/* Make a symbolic link; target: target_len bytes without NUL, 1 .. block size - 1. -ENAMETOOLONG; else as inl_create. */
+INL_API int inl_symlink(struct inl_inode *dir, const char *name, size_t len, const char *target, size_t target_len,
+			const struct inl_attr *attr, unsigned which, struct inl_diag *diag, struct inl_inode **out);
+
+/* Make another name of an inode. -EPERM (a directory); -EMLINK (65,000 links); -EEXIST; -ENOENT (removed already). */
+INL_API int inl_link(struct inl_inode *inode, struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag);
+
+/*
+ * Remove a name, and with the last one the inode, when nobody has it any more. An encrypted directory without its key: name
+ * is a no-key name. -ENOENT; -EISDIR (inl_unlink); -ENOTDIR, -ENOTEMPTY, -EBUSY (the root) (inl_rmdir).
+ */
+INL_API int inl_unlink(struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag);
+INL_API int inl_rmdir(struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag);
+
+enum inl_rename_flags {
+	INL_RENAME_NOREPLACE = 1, /* -EEXIST if the new name is there */
+	INL_RENAME_EXCHANGE = 2,  /* both must be there, and change places */
+};
+
+/*
+ * Rename, over what is there under the new name: rename(2), renameat2(2).
+ *
+ * Returns: 0; -ENOENT; -EEXIST; -EISDIR, -ENOTDIR, -ENOTEMPTY (what is there cannot be replaced by this);
+ *          -EINVAL (a directory into itself or below; flags); -EMLINK.
+ */
+INL_API int inl_rename(struct inl_inode *dir, const char *name, size_t len, struct inl_inode *new_dir,
+		       const char *new_name, size_t new_len, unsigned flags, struct inl_diag *diag);
+
+/* Change attributes; ctime becomes the current time unless it is given. */
+INL_API int inl_setattr(struct inl_inode *inode, const struct inl_attr *attr, unsigned which, struct inl_diag *diag);
+
+/*
+ * Write to a regular file.
+ *
+ *   done   bytes written; less than len when the volume became full or the file as large as it can be
+ *
+ * Returns: 0 if anything was written; -ENOSPC; -EFBIG; -EISDIR; -EINVAL (no regular file); -EIO. Not atomic.
+ * Fastest with offset and len multiples of the block size and len of 128 KiB to 1 MiB.
+ */
+INL_API int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, size_t *done,
+		      struct inl_diag *diag);
+
+/* Make a regular file this long. Longer: with a hole. -EFBIG; -EISDIR; -EINVAL. A crash may leave it to the next open to finish. */
+INL_API int inl_truncate(struct inl_inode *inode, uint64_t size, struct inl_diag *diag);
+
+enum inl_fallocate_flags { /* as fallocate(2) */
+	INL_FALLOC_KEEP_SIZE = 1,
+	INL_FALLOC_PUNCH_HOLE = 2, /* with KEEP_SIZE */
+	INL_FALLOC_ZERO_RANGE = 16,
+};
+
+/* fallocate(2) on a regular file. Not atomic: what was done remains when the volume becomes full. -EOPNOTSUPP: unwritten blocks need extents. */
+INL_API int inl_fallocate(struct inl_inode *inode, unsigned flags, uint64_t offset, uint64_t len, struct inl_diag *diag);
+
+/*
+ * Get one attribute by its full name; POSIX ACLs in the form that setxattr(2) takes.
+ *
+ *   len    of the value; buf may be NULL with size 0, to learn it
+ *
+ * Returns: 0; -ENODATA; -ERANGE (size too small); -EOPNOTSUPP (no such prefix).
+ */
+INL_API int inl_xattr_get(struct inl_inode *inode, const char *name, void *buf, size_t size, size_t *len,
+			  struct inl_diag *diag);
+
+enum inl_xattr_flags { INL_XATTR_CREATE = 1, INL_XATTR_REPLACE = 2 };
+
+/*
+ * Set an attribute; value NULL: remove it. An access ACL changes the mode as Linux does; one that says no more than the
+ * mode is not kept.
+ *
+ * Returns: 0; -EEXIST, -ENODATA (flags; or nothing to remove); -ENOSPC (no room for it); -ERANGE (name or value too
+ *          long); -EINVAL (not an ACL; flags); -EPERM (user.* on what is no file or directory); -EOPNOTSUPP (prefix).
+ */
+INL_API int inl_xattr_set(struct inl_inode *inode, const char *name, const void *value, size_t len, unsigned flags,
+			  struct inl_diag *diag);
+
+/*
+ * Make durable: all that was done to this inode (and, as it happens, all that was done before), or to the volume.
+ *
+ * Returns: 0; -EIO, -ENOSPC of the device. After an error nothing is acknowledged any more: the volume is read-only.
+ */
+INL_API int inl_fsync(struct inl_inode *inode, struct inl_diag *diag);
+INL_API int inl_sync(struct inl_volume *vol, struct inl_diag *diag);
+
+/* What is free now. Blocks that become free only with the next commit count. */
+struct inl_volume_space {
+	uint64_t n_blocks, n_free_blocks;
+	uint32_t n_inodes, n_free_inodes;
+};
+INL_API void inl_volume_space(struct inl_volume *vol, struct inl_volume_space *space);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,346 @@
+/*
+ * ext4/change.h: what the files of ext4/ that change a volume share: operations, blocks, allocation, maps, directories.
+ * Not here: what reading needs (own.h); what callers may know (inlay/volume.h).
+ * Read more: ARCHITECTURE.md, "The life of a change".
+ *
+ * A change of the metadata is an *operation*: it happens whole or not at all, in memory and, after a crash, on the medium.
+ * One operation runs at a time per volume; it has vol->lock and never waits for I/O. A block that it needs and that
+ * is not in the cache makes it end with -EAGAIN: all is put back as it was, the block is read without the lock, and the operation
+ * begins again. So every function that takes an op
+ *
+ *   - may return -EAGAIN, which goes up untouched (no message, nothing put back by hand);
+ *   - after any error leaves the op to be cancelled: blocks and inodes changed in it are put back by inl_op_run alone. State
+ *     of its own in memory (other than what is changed through inl_block_modify and inl_inode_modify) it changes only
+ *     by means that are undone too (inl_op_undo), or after the operation has succeeded.
+ *
+ * File data never waits for a transaction: blocks are reserved, the data is written to them, and only when it has landed an
+ * operation makes them the file's. What is not there yet cannot be exposed, by a crash or by a commit.
+ */
+#ifndef INLAY_EXT4_CHANGE_H
+#define INLAY_EXT4_CHANGE_H
+
+#include "ext4/own.h"
+
+struct inl_op;
+
+/* ---- op.c: operations ------------------------------------------------------------------------------------------------ */
+
+/*
+ * Run one operation.
+ *
+ *   credits  how many different metadata blocks it changes at most (inodes count as the block they lie in); more is an error
+ *            (-E2BIG), and the operation is undone. At most inl_op_credits_max
+ *   fn       may be called several times; sees *arg as the time before left it. Holds vol->lock
+ *
+ * Returns: 0; -EROFS (opened for reading, or the journal was aborted: diag says which); what fn returned, and then nothing
+ *          has changed; -EIO, -EUCLEAN of a block that it needed; -ENOMEM.
+ * Never from within an operation, nor with a lock of vol held.
+ */
+typedef int inl_op_fn(struct inl_op *op, void *arg);
+int inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *arg, struct inl_diag *diag);
+
+/* The same for looking only: op is only good for passing on. On a volume opened for reading nothing is locked. */
+int inl_op_look(struct inl_volume *vol, inl_op_fn *fn, void *arg);
+
+struct inl_volume *inl_op_vol(const struct inl_op *op);
+
+/* The largest credits of this volume: a quarter of the journal. At least 64. Long work is cut into operations of less. */
+unsigned inl_op_credits_max(const struct inl_volume *vol);
+unsigned inl_op_credits_left(const struct inl_op *op);
+
+/*
+ * Remember how to put back something in memory. Called last in first out if the operation is cancelled, never otherwise.
+ *
+ *   len    bytes of what, copied; at most 64
+ */
+typedef void inl_undo_fn(struct inl_volume *vol, void *what);
+int inl_op_undo(struct inl_op *op, inl_undo_fn *fn, const void *what, size_t len);
+
+/* ---- cache.c: blocks of metadata ------------------------------------------------------------------------------------- */
+
+/*
+ * inl_block_get (own.h) within an operation: -EAGAIN if the block has to be read.
+ *
+ * Change a block: it joins the running transaction. *bytes, the whole block, may be written until the operation ends; what
+ * inl_block_bytes gave before is the content as it was when the operation first changed the block. The caller keeps its checksum right.
+ *
+ * Returns: 0; -E2BIG (credits); -ENOMEM.
+ */
+int inl_block_modify(struct inl_op *op, struct inl_block *block, uint8_t **bytes);
+
+/* Get and modify. The block stays pinned until the operation ends. */
+int inl_block_change(struct inl_op *op, uint64_t pblk, uint8_t **bytes);
+
+/* As inl_block_change, of a block just allocated: nothing is read, it is all zeros. */
+int inl_block_new(struct inl_op *op, uint64_t pblk, uint8_t **bytes);
+
+/* A block is not metadata any more: it leaves the transaction and is revoked. Called by inl_blocks_free. */
+int inl_block_forget(struct inl_op *op, uint64_t pblk);
+
+/* Look at a block within an operation; stays pinned until it ends. */
+int inl_block_look(struct inl_op *op, uint64_t pblk, const uint8_t **bytes);
+int inl_block_look_verified(struct inl_op *op, struct inl_inode *inode, uint64_t pblk, inl_block_verify verify,
+			    unsigned arg, const uint8_t **bytes);
+
+/* ---- inode.c: inodes ------------------------------------------------------------------------------------------------- */
+
+/*
+ * Change an inode: afterwards inode->raw (its first 160 bytes), inode->body from byte 160 on (body[0..159] is not looked at)
+ * and inode->size may be written until the operation ends; it is then written to the inode table with its checksum.
+ * Between operations raw and body say the same. -EAGAIN as for blocks.
+ */
+int inl_inode_modify(struct inl_op *op, struct inl_inode *inode);
+
+/* Set i_size and i_size_high (and the visible size) from bytes. Within inl_inode_modify. */
+void inl_inode_set_size(struct inl_inode *inode, uint64_t size);
+
+/* Add to i_blocks, in file system blocks; n may be negative. Within inl_inode_modify. Handles huge_file. */
+int inl_inode_add_blocks(struct inl_inode *inode, int64_t n);
+
+/*
+ * Make a live object for a freshly allocated inode number; its table slot is zeroed except i_generation (random), i_extra_isize and checksum.
+ * Its other fields are the caller's to fill. One reference; if the operation is cancelled the object is dead, and must still be put.
+ */
+int inl_inode_new(struct inl_op *op, uint32_t ino, struct inl_inode **out);
+
+/* Times: the epoch bits and nanoseconds where the inode has room for them. Within inl_inode_modify. */
+enum { INL_TIME_A = 1, INL_TIME_M = 2, INL_TIME_C = 4, INL_TIME_CR = 8 };
+void inl_inode_set_times(struct inl_inode *inode, unsigned which, struct inl_time time);
+struct inl_time inl_now(void); /* the clock, as inodes keep it */
+
+/* ---- group.c, alloc.c: descriptors, bitmaps, allocation --------------------------------------------------------------- */
+
+/*
+ * Free blocks of a volume that is open for writing are in one of three states in memory: free; *reserved* for a write under
+ * way; *busy*: freed by a transaction that has not been committed, and not to be used before it is.
+ */
+
+/*
+ * Reserve contiguous blocks for file data, in memory only.
+ *
+ *   goal   where to look first: a block number (0: anywhere)
+ *   n      how many are wanted; the nearest run that holds all is preferred over a nearer, shorter one within reason
+ *   got    how many were got: 1 .. n
+ *
+ * Returns: 0; -ENOSPC; -EAGAIN; -EUCLEAN (a damaged bitmap or descriptor: that group is left alone, if others can serve).
+ * The reservation outlives the operation (if it succeeds) until inl_blocks_take or inl_blocks_unreserve.
+ */
+int inl_blocks_reserve(struct inl_op *op, uint64_t goal, uint64_t n, uint64_t *pblk, uint64_t *got);
+
+/* Reserved blocks become allocated: bitmaps, descriptors, counts. Credits: 2 per group touched. */
+int inl_blocks_take(struct inl_op *op, uint64_t pblk, uint64_t n);
+
+/* Give reserved blocks back. Outside of operations. */
+void inl_blocks_unreserve(struct inl_volume *vol, uint64_t pblk, uint64_t n);
+
+/* Reserve and take one block of metadata. */
+int inl_block_alloc(struct inl_op *op, uint64_t goal, uint64_t *pblk);
+
+/*
+ * Free blocks: clear in the bitmaps; busy until the transaction has been committed.
+ *
+ *   metadata  they are forgotten (inl_block_forget) too
+ *
+ * Returns: 0; -EUCLEAN (some are free already, or are part of the file system's own tables); -EAGAIN. Credits: 2 per group.
+ */
+int inl_blocks_free(struct inl_op *op, uint64_t pblk, uint64_t n, bool metadata);
+
+/*
+ * Allocate an inode number. Directories are spread over groups, other inodes lie near their directory.
+ *
+ *   dir    the parent; NULL for the root of nothing (then anywhere)
+ *   mode   S_IFDIR matters
+ *
+ * Returns: 0; -ENOSPC. Credits: 2.
+ */
+int inl_ino_alloc(struct inl_op *op, const struct inl_inode *dir, uint32_t mode, uint32_t *ino);
+int inl_ino_free(struct inl_op *op, uint32_t ino, bool is_dir);
+
+/* Where data of an inode is best put: behind what it has (near lblk), else in the group of its inode. */
+uint64_t inl_inode_goal(struct inl_op *op, struct inl_inode *inode, uint64_t lblk);
+
+/* The state in memory. From open to close of a volume that is written. */
+struct inl_alloc;
+int inl_alloc_new(struct inl_volume *vol, struct inl_alloc **out);
+void inl_alloc_free(struct inl_alloc *alloc); /* NULL is fine */
+uint64_t inl_alloc_n_free_blocks(const struct inl_alloc *alloc); /* busy ones count as free, reserved ones do not */
+uint32_t inl_alloc_n_free_inodes(const struct inl_alloc *alloc);
+
+/*
+ * The journal tells of its transactions, with vol->lock held: the running one has been frozen for its commit; that one has been
+ * committed: what it freed is free.
+ */
+void inl_alloc_frozen(struct inl_alloc *alloc);
+void inl_alloc_committed(struct inl_alloc *alloc);
+bool inl_alloc_has_busy(const struct inl_alloc *alloc); /* would a commit make blocks free? */
+
+/* ---- extent.c, indirect.c: changing the map of an inode ---------------------------------------------------------------- */
+
+/*
+ * All: within inl_inode_modify of the inode (they call it). They keep i_blocks and inode->run right, allocate and free the blocks of the
+ * tree, and serve extent trees and indirect maps alike.
+ */
+
+/* The root of an empty map: extents where the volume has the feature. Sets the inode's flag. */
+void inl_map_init(struct inl_inode *inode);
+
+/*
+ * Map a hole: [lblk, lblk + n) to the blocks at pblk, which are allocated already; i_blocks counts them. Merges with its neighbours.
+ *
+ *   unwritten  extents only (-EOPNOTSUPP otherwise)
+ *
+ * Returns: 0; -EFBIG (beyond what the map can hold); -EEXIST (not a hole); -ENOSPC; -EUCLEAN; -EAGAIN.
+ * Credits: inl_map_credits.
+ */
+int inl_map_insert(struct inl_op *op, struct inl_inode *inode, uint64_t lblk, uint64_t n, uint64_t pblk, bool unwritten);
+
+/* [lblk, lblk + n), which is mapped throughout by extents, becomes written, or unwritten. Splits and merges. Credits: inl_map_credits per extent. */
+int inl_map_convert(struct inl_op *op, struct inl_inode *inode, uint64_t lblk, uint64_t n, bool unwritten);
+
+/*
+ * Unmap [lblk, end) from its end downwards and free the blocks, as far as the credits that are left allow.
+ *
+ *   metadata  the contents are metadata (directories, symbolic links, attribute values)
+ *   left      what remains is [lblk, *left): lblk when all is done
+ */
+int inl_map_remove(struct inl_op *op, struct inl_inode *inode, uint64_t lblk, uint64_t end, bool metadata, uint64_t *left);
+
+/* Credits of an insert or convert of one extent, allocation of nodes included. */
+unsigned inl_map_credits(const struct inl_inode *inode);
+
+/* The first block that no map of this inode can have: 2^32 - 1, or what indirect blocks reach. */
+uint64_t inl_map_max(const struct inl_inode *inode);
+
+/* ---- direntry changes: dirmod.c, dxmod.c ------------------------------------------------------------------------------- */
+
+/* Names are as stored: bytes of a length, of encrypted directories the ciphertext. None of these checks permissions. */
+
+/* Find an entry. 0 and *ino; -ENOENT. type may be NULL. */
+int inl_dir_find(struct inl_op *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t *ino, uint8_t *type);
+
+/*
+ * Add an entry that is known not to be there. Linear directories become indexed at their second block where the volume has dir_index.
+ *
+ *   type   DT_*
+ *
+ * Returns: 0; -ENOSPC (no block, or the index is full: large_dir); -EUCLEAN. Times and links are the caller's.
+ * Credits: inl_dir_credits.
+ */
+int inl_dir_add(struct inl_op *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t ino, uint8_t type);
+
+/* Remove an entry. -ENOENT. */
+int inl_dir_remove(struct inl_op *op, struct inl_inode *dir, const uint8_t *name, size_t len);
+
+/* Make an entry (".." too) point elsewhere. -ENOENT. */
+int inl_dir_replace(struct inl_op *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t ino, uint8_t type);
+
+/* The first block of a new directory: allocate, "." and "..". dir is empty and within inl_inode_modify. */
+int inl_dir_init(struct inl_op *op, struct inl_inode *dir, uint32_t parent);
+
+/* 0 if there is nothing but "." and ".."; -ENOTEMPTY; -EUCLEAN. */
+int inl_dir_empty(struct inl_op *op, struct inl_inode *dir);
+
+/* The directory that ".." names. */
+int inl_dir_parent(struct inl_op *op, struct inl_inode *dir, uint32_t *ino);
+
+unsigned inl_dir_credits(const struct inl_inode *dir);
+
+/* ---- xattrmod.c --------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Set or remove an attribute.
+ *
+ *   index, name  as stored
+ *   value        as stored; NULL: remove it
+ *   flags        XATTR_CREATE, XATTR_REPLACE
+ *
+ * Returns: 0; -EEXIST; -ENODATA; -ENOSPC (no room, as Linux says it); -ERANGE; -EUCLEAN. Does not touch ctime.
+ * Credits: inl_xattr_credits.
+ */
+int inl_raw_xattr_set(struct inl_op *op, struct inl_inode *inode, uint8_t index, const char *name, const void *value,
+		      size_t len, int flags);
+
+/* Free all that attributes have outside the inode: of one that goes away. Credits: inl_xattr_credits. */
+int inl_raw_xattrs_drop(struct inl_op *op, struct inl_inode *inode);
+
+unsigned inl_xattr_credits(const struct inl_volume *vol);
+
+/* ---- orphan.c: inodes that are to be deleted or shortened, should a crash come between ------------------------------------ */
+
+int inl_orphan_add(struct inl_op *op, struct inl_inode *inode);	 /* no effect if it is one */
+int inl_orphan_remove(struct inl_op *op, struct inl_inode *inode); /* no effect if it is none */
+
+/* After the replay: delete and shorten what a crash has left. 0 or -errno. */
+int inl_orphans_finish(struct inl_volume *vol, struct inl_diag *diag);
+
+/* An inode without links whose last reference goes: shortened, freed. Outside of operations. Errors leave it to the next open. */
+int inl_inode_delete(struct inl_inode *inode);
+
+/* Shorten to size bytes in steps, on the orphan list meanwhile. inode->size is size already. */
+int inl_inode_shorten(struct inl_inode *inode, uint64_t size, struct inl_diag *diag);
+
+/* ---- txn.c, log.c, replay.c: the journal ----------------------------------------------------------------------------------- */
+
+/*
+ * Where committed transactions go. The blocks of a transaction and what it revokes are written to the log, then its commit
+ * record; home they go at the next checkpoint.
+ */
+struct inl_log;
+
+/* A block of a transaction as it was when it was frozen. */
+struct inl_log_block {
+	uint64_t pblk;
+	const uint8_t *bytes;
+};
+
+struct inl_log_txn {
+	uint32_t tid;
+	const struct inl_log_block *blocks;
+	size_t n_blocks;
+	const uint64_t *revokes;
+	size_t n_revokes;
+};
+
+/*
+ * Open the log of a volume whose journal has been replayed (or was clean): map its blocks, set the features that Linux
+ * sets at a mount, and make it active: needs_recovery in the superblock, then s_start and s_sequence, each flushed.
+ *
+ *   tid    of the first transaction to come
+ */
+int inl_log_open(struct inl_volume *vol, struct inl_diag *diag, struct inl_log **out);
+void inl_log_free(struct inl_log *log); /* NULL is fine; writes nothing */
+uint32_t inl_log_next_tid(const struct inl_log *log);
+uint32_t inl_log_len(const struct inl_log *log);  /* blocks, for transactions */
+uint32_t inl_log_left(const struct inl_log *log); /* blocks that can be written now */
+
+/* How many blocks of the log a transaction takes, all its records included. */
+uint32_t inl_log_need(const struct inl_log *log, size_t n_blocks, size_t n_revokes);
+
+/* Write a transaction without its commit record; flush; write the record; flush. The data that it exposes has been written. */
+int inl_log_commit(struct inl_log *log, const struct inl_log_txn *txn);
+
+/* All that was logged is home and flushed: the log is empty from here. Durable on return. */
+int inl_log_reset(struct inl_log *log);
+
+/* Clean: s_start = 0. needs_recovery is the caller's, after. */
+int inl_log_close(struct inl_log *log);
+
+/* Nothing can be trusted any more: s_errno, if that can still be written. */
+void inl_log_abort(struct inl_log *log, int err);
+
+/*
+ * Write every block of vol->journal home, flush, and mark the journal as empty (s_start = 0, s_sequence behind the last one).
+ * For a volume that is going to be written. vol->journal is empty afterwards.
+ */
+int inl_journal_replay_home(struct inl_volume *vol, struct inl_diag *diag);
+
+/*
+ * The running transaction. Commit it, and wait: 0, or the error that aborted the journal, now or earlier. Also makes durable what has been
+ * written to files before. Outside of operations.
+ */
+struct inl_txn;
+int inl_txn_open(struct inl_volume *vol, struct inl_diag *diag);
+int inl_txn_commit(struct inl_volume *vol);
+int inl_txn_close(struct inl_volume *vol); /* commit, checkpoint, clean unmount */
+
+#endif
