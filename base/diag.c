@@ -4,6 +4,7 @@
  * Read more: ARCHITECTURE.md, "Errors, memory, secrets".
  */
 #include <inlay/base.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -19,7 +20,7 @@ int inl_diag_set(struct inl_diag *diag, int err, const char *fmt, ...)
 {
 	va_list args;
 
-	if (!diag || diag->err)
+	if (!diag || diag->err || err == -EAGAIN)
 		return err;
 	va_start(args, fmt);
 	if (vsnprintf(diag->text, sizeof(diag->text), fmt, args) < 0)

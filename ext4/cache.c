@@ -3,55 +3,21 @@
  * Not here: file data, which is never cached; what a block means (the callers' verify).
  * Read more: ext4/own.h. Blocks are read without the lock; who wants one that is being read waits for it.
  */
-#include "ext4/own.h"
+#include "ext4/cache.h"
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define CACHE_BYTES  (4u << 20)
-#define CACHE_BLOCKS_MIN 32u
-#define N_BUCKETS    1024u
-
-struct inl_block {
-	struct inl_cache *cache;
-	uint64_t pblk;
-	struct verdict {       /* found good, as what; verify NULL: not yet */
-		inl_block_verify verify;
-		unsigned arg;
-		uint32_t ino;
-	} good;
-	unsigned pins;
-	bool loading, hashed;
-	struct inl_block *prev, *next; /* by use, only while not pinned */
-	struct inl_block *hash_next;
-	uint8_t *bytes;
-};
-
-struct inl_cache {
-	struct inl_volume *vol;
-	pthread_mutex_t lock;
-	pthread_cond_t loaded;
-	unsigned n_blocks, max_blocks;
-	struct inl_block idle; /* list head, least recently used first */
-	struct inl_block *hash[N_BUCKETS];
-};
+#define CACHE_BYTES	  (4u << 20)
+#define CACHE_BYTES_WRITE (32u << 20)
+#define CACHE_BLOCKS_MIN  256u
+#define SPARE_PAGES	  256u
+#define BUCKET_BITS	  10u
+#define BUCKET_BITS_WRITE 14u
 
 static struct inl_block **bucket(struct inl_cache *cache, uint64_t pblk)
 {
-	return &cache->hash[(pblk * 0x9e3779b97f4a7c15u) >> 54];
-}
-
-static void list_remove(struct inl_block *block)
-{
-	block->prev->next = block->next;
-	block->next->prev = block->prev;
-}
-
-static void list_append(struct inl_cache *cache, struct inl_block *block)
-{
-	block->prev = cache->idle.prev;
-	block->next = &cache->idle;
-	block->prev->next = block;
-	block->next->prev = block;
+	return &cache->hash[(pblk * 0x9e3779b97f4a7c15u) >> (64 - cache->bucket_bits)];
 }
 
 static void unhash(struct inl_cache *cache, struct inl_block *block)
@@ -76,63 +42,152 @@ static void hash(struct inl_cache *cache, struct inl_block *block, uint64_t pblk
 	block->hashed = true;
 }
 
+/* ---- pages ------------------------------------------------------------------------------------------------------- */
+
+static void page_free(struct inl_page *page)
+{
+	free(page->bytes);
+	free(page);
+}
+
+/* With the lock held. */
+static struct inl_page *page_new_locked(struct inl_cache *cache)
+{
+	uint32_t size = cache->vol->block_size;
+	struct inl_page *page = cache->spare;
+
+	if (page) {
+		cache->spare = page->next;
+		cache->n_spare--;
+		page->refs = 1;
+		return page;
+	}
+	page = calloc(1, sizeof(*page));
+	if (!page)
+		return NULL;
+	page->refs = 1;
+	page->bytes = aligned_alloc(4096, size < 4096 ? 4096 : size);
+	if (!page->bytes) {
+		free(page);
+		return NULL;
+	}
+	return page;
+}
+
+static void page_put_locked(struct inl_cache *cache, struct inl_page *page)
+{
+	if (!page || --page->refs)
+		return;
+	if (cache->n_spare >= SPARE_PAGES) {
+		page_free(page);
+		return;
+	}
+	page->next = cache->spare;
+	cache->spare = page;
+	cache->n_spare++;
+}
+
+struct inl_page *inl_page_new(struct inl_cache *cache)
+{
+	struct inl_page *page;
+
+	pthread_mutex_lock(&cache->lock);
+	page = page_new_locked(cache);
+	pthread_mutex_unlock(&cache->lock);
+	return page;
+}
+
+void inl_page_get(struct inl_cache *cache, struct inl_page *page)
+{
+	pthread_mutex_lock(&cache->lock);
+	page->refs++;
+	pthread_mutex_unlock(&cache->lock);
+}
+
+void inl_page_put(struct inl_cache *cache, struct inl_page *page)
+{
+	pthread_mutex_lock(&cache->lock);
+	page_put_locked(cache, page);
+	pthread_mutex_unlock(&cache->lock);
+}
+
+/* ---- blocks ------------------------------------------------------------------------------------------------------ */
+
 int inl_cache_new(struct inl_volume *vol, struct inl_cache **out)
 {
+	bool write = vol->flags & INL_VOLUME_WRITE;
 	struct inl_cache *cache = calloc(1, sizeof(*cache));
 
 	if (!cache)
 		return -ENOMEM;
+	cache->bucket_bits = write ? BUCKET_BITS_WRITE : BUCKET_BITS;
+	cache->hash = calloc((size_t)1 << cache->bucket_bits, sizeof(struct inl_block *));
+	if (!cache->hash) {
+		free(cache);
+		return -ENOMEM;
+	}
 	pthread_mutex_init(&cache->lock, NULL);
 	pthread_cond_init(&cache->loaded, NULL);
 	cache->vol = vol;
-	cache->max_blocks = CACHE_BYTES / vol->block_size;
+	cache->max_blocks = (write ? CACHE_BYTES_WRITE : CACHE_BYTES) / vol->block_size;
 	if (cache->max_blocks < CACHE_BLOCKS_MIN)
 		cache->max_blocks = CACHE_BLOCKS_MIN;
-	cache->idle.prev = cache->idle.next = &cache->idle;
+	inl_link_init(&cache->idle);
 	*out = cache;
 	return 0;
 }
 
 static void block_free(struct inl_block *block)
 {
-	free(block->bytes);
+	page_put_locked(block->cache, block->logged);
+	page_put_locked(block->cache, block->page);
 	free(block);
 }
 
 void inl_cache_free(struct inl_cache *cache)
 {
-	struct inl_block *block;
+	struct inl_page *page;
 
 	if (!cache)
 		return;
-	while ((block = cache->idle.next) != &cache->idle) {
-		list_remove(block);
-		block_free(block);
+	/* All of them, those too that an aborted journal has left pinned. */
+	for (size_t i = 0; i < (size_t)1 << cache->bucket_bits; i++) {
+		struct inl_block *block, *next;
+
+		for (block = cache->hash[i]; block; block = next) {
+			next = block->hash_next;
+			block_free(block);
+		}
+	}
+	while ((page = cache->spare)) {
+		cache->spare = page->next;
+		page_free(page);
 	}
 	pthread_mutex_destroy(&cache->lock);
 	pthread_cond_destroy(&cache->loaded);
+	free(cache->hash);
 	free(cache);
 }
 
-/* With the lock held: a block to fill, off all lists. Above the limit only while everything is pinned. */
+/* With the lock held: a block without a page, off all lists. Above the limit only while everything is pinned. */
 static struct inl_block *block_take(struct inl_cache *cache)
 {
-	struct inl_block *block = cache->idle.next;
+	struct inl_link *link = cache->idle.next;
+	struct inl_block *block;
 
-	if (cache->n_blocks >= cache->max_blocks && block != &cache->idle) {
-		list_remove(block);
+	if (cache->n_blocks >= cache->max_blocks && link != &cache->idle) {
+		block = INL_LINK_OF(struct inl_block, idle, link);
+		inl_link_remove(link);
 		unhash(cache, block);
+		page_put_locked(cache, block->page);
+		memset(block, 0, sizeof(*block));
+		block->cache = cache;
 		return block;
 	}
 	block = calloc(1, sizeof(*block));
 	if (!block)
 		return NULL;
 	block->cache = cache;
-	block->bytes = aligned_alloc(4096, cache->vol->block_size < 4096 ? 4096 : cache->vol->block_size);
-	if (!block->bytes) {
-		free(block);
-		return NULL;
-	}
 	cache->n_blocks++;
 	return block;
 }
@@ -146,35 +201,50 @@ static struct inl_block *find(struct inl_cache *cache, uint64_t pblk)
 	return block;
 }
 
+/* With the lock held: back to nothing, of a block that is on no list. */
+static void discard(struct inl_cache *cache, struct inl_block *block)
+{
+	unhash(cache, block);
+	cache->n_blocks--;
+	block_free(block);
+}
+
 static void put_locked(struct inl_block *block)
 {
 	struct inl_cache *cache = block->cache;
 
 	if (--block->pins)
 		return;
-	if (!block->hashed || cache->n_blocks > cache->max_blocks) {
-		unhash(cache, block);
-		cache->n_blocks--;
-		block_free(block);
-		return;
-	}
-	list_append(cache, block);
+	if (!block->hashed || !block->page || cache->n_blocks > cache->max_blocks)
+		discard(cache, block);
+	else
+		inl_link_append(&cache->idle, &block->idle);
+}
+
+static void pin_locked(struct inl_block *block)
+{
+	if (block->pins++ == 0)
+		inl_link_remove(&block->idle);
 }
 
 /* With the lock held on entry and exit, not meanwhile. */
 static int load(struct inl_cache *cache, uint64_t pblk, struct inl_block **out)
 {
 	struct inl_block *block = block_take(cache);
+	struct inl_page *page = block ? page_new_locked(cache) : NULL;
 	int err;
 
-	if (!block)
+	if (!page) {
+		if (block)
+			discard(cache, block);
 		return -ENOMEM;
+	}
 	block->pins = 1;
 	block->loading = true;
-	block->good = (struct verdict){ 0 };
+	block->page = page;
 	hash(cache, block, pblk);
 	pthread_mutex_unlock(&cache->lock);
-	err = inl_meta_read(cache->vol, pblk << cache->vol->block_bits, block->bytes, cache->vol->block_size);
+	err = inl_meta_read(cache->vol, pblk << cache->vol->block_bits, page->bytes, cache->vol->block_size);
 	pthread_mutex_lock(&cache->lock);
 	block->loading = false;
 	pthread_cond_broadcast(&cache->loaded);
@@ -187,21 +257,101 @@ static int load(struct inl_cache *cache, uint64_t pblk, struct inl_block **out)
 	return 0;
 }
 
-int inl_block_get(struct inl_volume *vol, uint64_t pblk, struct inl_block **out)
+/* With the lock held; waits while somebody reads it. */
+static struct inl_block *find_loaded(struct inl_cache *cache, uint64_t pblk)
+{
+	struct inl_block *block;
+
+	while ((block = find(cache, pblk)) && block->loading)
+		pthread_cond_wait(&cache->loaded, &cache->lock);
+	return block;
+}
+
+struct inl_block *inl_block_find(struct inl_volume *vol, uint64_t pblk)
+{
+	struct inl_cache *cache = vol->cache;
+	struct inl_block *block;
+
+	pthread_mutex_lock(&cache->lock);
+	block = find(cache, pblk);
+	if (block && block->loading)
+		block = NULL;
+	if (block)
+		pin_locked(block);
+	pthread_mutex_unlock(&cache->lock);
+	return block;
+}
+
+int inl_block_make(struct inl_volume *vol, uint64_t pblk, struct inl_page *page, struct inl_block **out, bool *fresh)
 {
 	struct inl_cache *cache = vol->cache;
 	struct inl_block *block;
 	int err = 0;
 
+	pthread_mutex_lock(&cache->lock);
+	block = find_loaded(cache, pblk);
+	*fresh = !block;
+	if (block) {
+		pin_locked(block);
+	} else {
+		block = block_take(cache);
+		if (block) {
+			block->pins = 1;
+			block->page = page;
+			hash(cache, block, pblk);
+		} else {
+			err = -ENOMEM;
+		}
+	}
+	pthread_mutex_unlock(&cache->lock);
+	if (!err)
+		*out = block;
+	return err;
+}
+
+void inl_block_pin(struct inl_block *block)
+{
+	pthread_mutex_lock(&block->cache->lock);
+	pin_locked(block);
+	pthread_mutex_unlock(&block->cache->lock);
+}
+
+struct inl_page *inl_block_swap(struct inl_block *block, struct inl_page *page)
+{
+	struct inl_cache *cache = block->cache;
+	struct inl_page *old;
+
+	pthread_mutex_lock(&cache->lock);
+	old = block->page;
+	block->page = page;
+	if (!page)
+		unhash(cache, block);
+	pthread_mutex_unlock(&cache->lock);
+	return old;
+}
+
+int inl_block_get(struct inl_volume *vol, uint64_t pblk, struct inl_block **out)
+{
+	struct inl_cache *cache = vol->cache;
+	struct inl_handle *op = inl_op_current(vol);
+	struct inl_block *block;
+	int err = 0;
+
 	if (pblk >= vol->n_blocks)
 		return -EUCLEAN;
+	if (op) {
+		block = inl_block_find(vol, pblk);
+		if (!block)
+			return inl_op_miss(op, pblk);
+		*out = block;
+		return 0;
+	}
 	pthread_mutex_lock(&cache->lock);
-	while ((block = find(cache, pblk)) && block->loading)
-		pthread_cond_wait(&cache->loaded, &cache->lock);
-	if (!block)
+	block = find_loaded(cache, pblk);
+	if (block)
+		pin_locked(block);
+	else
 		err = load(cache, pblk, &block);
-	else if (block->pins++ == 0)
-		list_remove(block);
 	pthread_mutex_unlock(&cache->lock);
 	if (!err)
 		*out = block;
@@ -221,13 +371,13 @@ int inl_block_get_verified(struct inl_inode *inode, uint64_t pblk, inl_block_ver
 	good = block->good.verify == verify && block->good.arg == arg && block->good.ino == inode->ino;
 	pthread_mutex_unlock(&block->cache->lock);
 	if (!good) {
-		err = verify(inode, block->bytes, arg);
+		err = verify(inode, block->page->bytes, arg);
 		if (err) {
 			inl_block_put(block);
 			return err;
 		}
 		pthread_mutex_lock(&block->cache->lock);
-		block->good = (struct verdict){ verify, arg, inode->ino };
+		block->good = (struct inl_verdict){ verify, arg, inode->ino };
 		pthread_mutex_unlock(&block->cache->lock);
 	}
 	*out = block;
@@ -248,5 +398,5 @@ void inl_block_put(struct inl_block *block)
 
 const uint8_t *inl_block_bytes(const struct inl_block *block)
 {
-	return block->bytes;
+	return block->page->bytes;
 }

@@ -4,6 +4,7 @@
  * Read more: ARCHITECTURE.md, "The life of a change".
  *
  * A change of the metadata is an *operation*: it happens whole or not at all, in memory and, after a crash, on the medium.
+ * While it runs it has a *handle* (jbd2's word).
  * One operation runs at a time per volume; it has vol->lock and never waits for I/O. A block that it needs and that
  * is not in the cache makes it end with -EAGAIN: all is put back as it was, the block is read without the lock, and the operation
  * begins again. So every function that takes an op
@@ -21,7 +22,7 @@
 
 #include "ext4/own.h"
 
-struct inl_op;
+struct inl_handle;
 
 /* ---- op.c: operations ------------------------------------------------------------------------------------------------ */
 
@@ -36,17 +37,17 @@ struct inl_op;
  *          has changed; -EIO, -EUCLEAN of a block that it needed; -ENOMEM.
  * Never from within an operation, nor with a lock of vol held.
  */
-typedef int inl_op_fn(struct inl_op *op, void *arg);
+typedef int inl_op_fn(struct inl_handle *op, void *arg);
 int inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *arg, struct inl_diag *diag);
 
 /* The same for looking only: op is only good for passing on. On a volume opened for reading nothing is locked. */
 int inl_op_look(struct inl_volume *vol, inl_op_fn *fn, void *arg);
 
-struct inl_volume *inl_op_vol(const struct inl_op *op);
+struct inl_volume *inl_op_vol(const struct inl_handle *op);
 
 /* The largest credits of this volume: a quarter of the journal. At least 64. Long work is cut into operations of less. */
 unsigned inl_op_credits_max(const struct inl_volume *vol);
-unsigned inl_op_credits_left(const struct inl_op *op);
+unsigned inl_op_credits_left(const struct inl_handle *op);
 
 /*
  * Remember how to put back something in memory. Called last in first out if the operation is cancelled, never otherwise.
@@ -54,7 +55,14 @@ unsigned inl_op_credits_left(const struct inl_op *op);
  *   len    bytes of what, copied; at most 64
  */
 typedef void inl_undo_fn(struct inl_volume *vol, void *what);
-int inl_op_undo(struct inl_op *op, inl_undo_fn *fn, const void *what, size_t len);
+int inl_op_undo(struct inl_handle *op, inl_undo_fn *fn, const void *what, size_t len);
+
+/* The operation of this thread on this volume, NULL: none. Only one that holds vol->lock. */
+struct inl_handle *inl_op_current(const struct inl_volume *vol);
+
+struct inl_op_pool;
+int inl_op_pool_new(struct inl_op_pool **out);
+void inl_op_pool_free(struct inl_op_pool *pool); /* NULL is fine */
 
 /* ---- cache.c: blocks of metadata ------------------------------------------------------------------------------------- */
 
@@ -66,20 +74,20 @@ int inl_op_undo(struct inl_op *op, inl_undo_fn *fn, const void *what, size_t len
  *
  * Returns: 0; -E2BIG (credits); -ENOMEM.
  */
-int inl_block_modify(struct inl_op *op, struct inl_block *block, uint8_t **bytes);
+int inl_block_modify(struct inl_handle *op, struct inl_block *block, uint8_t **bytes);
 
 /* Get and modify. The block stays pinned until the operation ends. */
-int inl_block_change(struct inl_op *op, uint64_t pblk, uint8_t **bytes);
+int inl_block_change(struct inl_handle *op, uint64_t pblk, uint8_t **bytes);
 
 /* As inl_block_change, of a block just allocated: nothing is read, it is all zeros. */
-int inl_block_new(struct inl_op *op, uint64_t pblk, uint8_t **bytes);
+int inl_block_new(struct inl_handle *op, uint64_t pblk, uint8_t **bytes);
 
 /* A block is not metadata any more: it leaves the transaction and is revoked. Called by inl_blocks_free. */
-int inl_block_forget(struct inl_op *op, uint64_t pblk);
+int inl_block_forget(struct inl_handle *op, uint64_t pblk);
 
 /* Look at a block within an operation; stays pinned until it ends. */
-int inl_block_look(struct inl_op *op, uint64_t pblk, const uint8_t **bytes);
-int inl_block_look_verified(struct inl_op *op, struct inl_inode *inode, uint64_t pblk, inl_block_verify verify,
+int inl_block_look(struct inl_handle *op, uint64_t pblk, const uint8_t **bytes);
+int inl_block_look_verified(struct inl_handle *op, struct inl_inode *inode, uint64_t pblk, inl_block_verify verify,
 			    unsigned arg, const uint8_t **bytes);
 
 /* ---- inode.c: inodes ------------------------------------------------------------------------------------------------- */
@@ -89,7 +97,7 @@ int inl_block_look_verified(struct inl_op *op, struct inl_inode *inode, uint64_t
  * and inode->size may be written until the operation ends; it is then written to the inode table with its checksum.
  * Between operations raw and body say the same. -EAGAIN as for blocks.
  */
-int inl_inode_modify(struct inl_op *op, struct inl_inode *inode);
+int inl_inode_modify(struct inl_handle *op, struct inl_inode *inode);
 
 /* Set i_size and i_size_high (and the visible size) from bytes. Within inl_inode_modify. */
 void inl_inode_set_size(struct inl_inode *inode, uint64_t size);
@@ -101,12 +109,34 @@ int inl_inode_add_blocks(struct inl_inode *inode, int64_t n);
  * Make a live object for a freshly allocated inode number; its table slot is zeroed except i_generation (random), i_extra_isize and checksum.
  * Its other fields are the caller's to fill. One reference; if the operation is cancelled the object is dead, and must still be put.
  */
-int inl_inode_new(struct inl_op *op, uint32_t ino, struct inl_inode **out);
+int inl_inode_new(struct inl_handle *op, uint32_t ino, struct inl_inode **out);
 
 /* Times: the epoch bits and nanoseconds where the inode has room for them. Within inl_inode_modify. */
 enum { INL_TIME_A = 1, INL_TIME_M = 2, INL_TIME_C = 4, INL_TIME_CR = 8 };
 void inl_inode_set_times(struct inl_inode *inode, unsigned which, struct inl_time time);
 struct inl_time inl_now(void); /* the clock, as inodes keep it */
+
+/* For op.c: where an inode lies; what it was; how it is stored. */
+struct inl_inode_saved {
+	struct ext2_inode_large raw;
+	uint64_t size;
+	uint32_t csum_seed;
+};
+int inl_inode_place(struct inl_volume *vol, uint32_t ino, uint64_t *pblk, uint32_t *at);
+void inl_inode_save(const struct inl_inode *inode, uint8_t *saved); /* sizeof(struct inl_inode_saved) + inode size bytes */
+void inl_inode_restore(struct inl_inode *inode, const uint8_t *saved);
+void inl_inode_encode(struct inl_inode *inode, uint8_t *bytes); /* inode size bytes, with the checksum */
+
+/* ---- write.c --------------------------------------------------------------------------------------------------------- */
+
+/* 0; -EROFS; -EPERM (immutable, append-only). */
+int inl_inode_may_change(struct inl_inode *inode, struct inl_diag *diag);
+
+/* ... and the contents: 0; -EISDIR; -EINVAL; -EOPNOTSUPP; -ENOKEY. */
+int inl_data_may_write(struct inl_inode *inode, struct inl_diag *diag);
+
+/* Behind `size`, zeros to the end of its block. Outside of operations. */
+int inl_data_zero_tail(struct inl_inode *inode, uint64_t size, struct inl_diag *diag);
 
 /* ---- group.c, alloc.c: descriptors, bitmaps, allocation --------------------------------------------------------------- */
 
@@ -125,16 +155,16 @@ struct inl_time inl_now(void); /* the clock, as inodes keep it */
  * Returns: 0; -ENOSPC; -EAGAIN; -EUCLEAN (a damaged bitmap or descriptor: that group is left alone, if others can serve).
  * The reservation outlives the operation (if it succeeds) until inl_blocks_take or inl_blocks_unreserve.
  */
-int inl_blocks_reserve(struct inl_op *op, uint64_t goal, uint64_t n, uint64_t *pblk, uint64_t *got);
+int inl_blocks_reserve(struct inl_handle *op, uint64_t goal, uint64_t n, uint64_t *pblk, uint64_t *got);
 
 /* Reserved blocks become allocated: bitmaps, descriptors, counts. Credits: 2 per group touched. */
-int inl_blocks_take(struct inl_op *op, uint64_t pblk, uint64_t n);
+int inl_blocks_take(struct inl_handle *op, uint64_t pblk, uint64_t n);
 
 /* Give reserved blocks back. Outside of operations. */
 void inl_blocks_unreserve(struct inl_volume *vol, uint64_t pblk, uint64_t n);
 
 /* Reserve and take one block of metadata. */
-int inl_block_alloc(struct inl_op *op, uint64_t goal, uint64_t *pblk);
+int inl_block_alloc(struct inl_handle *op, uint64_t goal, uint64_t *pblk);
 
 /*
  * Free blocks: clear in the bitmaps; busy until the transaction has been committed.
@@ -143,7 +173,7 @@ int inl_block_alloc(struct inl_op *op, uint64_t goal, uint64_t *pblk);
  *
  * Returns: 0; -EUCLEAN (some are free already, or are part of the file system's own tables); -EAGAIN. Credits: 2 per group.
  */
-int inl_blocks_free(struct inl_op *op, uint64_t pblk, uint64_t n, bool metadata);
+int inl_blocks_free(struct inl_handle *op, uint64_t pblk, uint64_t n, bool metadata);
 
 /*
  * Allocate an inode number. Directories are spread over groups, other inodes lie near their directory.
@@ -153,11 +183,18 @@ int inl_blocks_free(struct inl_op *op, uint64_t pblk, uint64_t n, bool metadata)
  *
  * Returns: 0; -ENOSPC. Credits: 2.
  */
-int inl_ino_alloc(struct inl_op *op, const struct inl_inode *dir, uint32_t mode, uint32_t *ino);
-int inl_ino_free(struct inl_op *op, uint32_t ino, bool is_dir);
+int inl_ino_alloc(struct inl_handle *op, const struct inl_inode *dir, uint32_t mode, uint32_t *ino);
+int inl_ino_free(struct inl_handle *op, uint32_t ino, bool is_dir);
 
 /* Where data of an inode is best put: behind what it has (near lblk), else in the group of its inode. */
-uint64_t inl_inode_goal(struct inl_op *op, struct inl_inode *inode, uint64_t lblk);
+uint64_t inl_inode_goal(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk);
+
+/* Total the groups' free counts in the superblock: at a clean close. Credits: 1. */
+int inl_group_sync_super(struct inl_handle *op);
+
+/* Change the superblock: 1024 bytes. Call inl_super_csum when done. */
+int inl_super_change(struct inl_handle *op, uint8_t **sb);
+void inl_super_csum(const struct inl_volume *vol, uint8_t *sb);
 
 /* The state in memory. From open to close of a volume that is written. */
 struct inl_alloc;
@@ -192,10 +229,10 @@ void inl_map_init(struct inl_inode *inode);
  * Returns: 0; -EFBIG (beyond what the map can hold); -EEXIST (not a hole); -ENOSPC; -EUCLEAN; -EAGAIN.
  * Credits: inl_map_credits.
  */
-int inl_map_insert(struct inl_op *op, struct inl_inode *inode, uint64_t lblk, uint64_t n, uint64_t pblk, bool unwritten);
+int inl_map_insert(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk, uint64_t n, uint64_t pblk, bool unwritten);
 
 /* [lblk, lblk + n), which is mapped throughout by extents, becomes written, or unwritten. Splits and merges. Credits: inl_map_credits per extent. */
-int inl_map_convert(struct inl_op *op, struct inl_inode *inode, uint64_t lblk, uint64_t n, bool unwritten);
+int inl_map_convert(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk, uint64_t n, bool unwritten);
 
 /*
  * Unmap [lblk, end) from its end downwards and free the blocks, as far as the credits that are left allow.
@@ -203,7 +240,7 @@ int inl_map_convert(struct inl_op *op, struct inl_inode *inode, uint64_t lblk, u
  *   metadata  the contents are metadata (directories, symbolic links, attribute values)
  *   left      what remains is [lblk, *left): lblk when all is done
  */
-int inl_map_remove(struct inl_op *op, struct inl_inode *inode, uint64_t lblk, uint64_t end, bool metadata, uint64_t *left);
+int inl_map_remove(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk, uint64_t end, bool metadata, uint64_t *left);
 
 /* Credits of an insert or convert of one extent, allocation of nodes included. */
 unsigned inl_map_credits(const struct inl_inode *inode);
@@ -216,7 +253,7 @@ uint64_t inl_map_max(const struct inl_inode *inode);
 /* Names are as stored: bytes of a length, of encrypted directories the ciphertext. None of these checks permissions. */
 
 /* Find an entry. 0 and *ino; -ENOENT. type may be NULL. */
-int inl_dir_find(struct inl_op *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t *ino, uint8_t *type);
+int inl_dir_find(struct inl_handle *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t *ino, uint8_t *type);
 
 /*
  * Add an entry that is known not to be there. Linear directories become indexed at their second block where the volume has dir_index.
@@ -226,22 +263,22 @@ int inl_dir_find(struct inl_op *op, struct inl_inode *dir, const uint8_t *name, 
  * Returns: 0; -ENOSPC (no block, or the index is full: large_dir); -EUCLEAN. Times and links are the caller's.
  * Credits: inl_dir_credits.
  */
-int inl_dir_add(struct inl_op *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t ino, uint8_t type);
+int inl_dir_add(struct inl_handle *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t ino, uint8_t type);
 
 /* Remove an entry. -ENOENT. */
-int inl_dir_remove(struct inl_op *op, struct inl_inode *dir, const uint8_t *name, size_t len);
+int inl_dir_remove(struct inl_handle *op, struct inl_inode *dir, const uint8_t *name, size_t len);
 
 /* Make an entry (".." too) point elsewhere. -ENOENT. */
-int inl_dir_replace(struct inl_op *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t ino, uint8_t type);
+int inl_dir_replace(struct inl_handle *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t ino, uint8_t type);
 
 /* The first block of a new directory: allocate, "." and "..". dir is empty and within inl_inode_modify. */
-int inl_dir_init(struct inl_op *op, struct inl_inode *dir, uint32_t parent);
+int inl_dir_init(struct inl_handle *op, struct inl_inode *dir, uint32_t parent);
 
 /* 0 if there is nothing but "." and ".."; -ENOTEMPTY; -EUCLEAN. */
-int inl_dir_empty(struct inl_op *op, struct inl_inode *dir);
+int inl_dir_empty(struct inl_handle *op, struct inl_inode *dir);
 
 /* The directory that ".." names. */
-int inl_dir_parent(struct inl_op *op, struct inl_inode *dir, uint32_t *ino);
+int inl_dir_parent(struct inl_handle *op, struct inl_inode *dir, uint32_t *ino);
 
 unsigned inl_dir_credits(const struct inl_inode *dir);
 
@@ -257,18 +294,18 @@ unsigned inl_dir_credits(const struct inl_inode *dir);
  * Returns: 0; -EEXIST; -ENODATA; -ENOSPC (no room, as Linux says it); -ERANGE; -EUCLEAN. Does not touch ctime.
  * Credits: inl_xattr_credits.
  */
-int inl_raw_xattr_set(struct inl_op *op, struct inl_inode *inode, uint8_t index, const char *name, const void *value,
+int inl_raw_xattr_set(struct inl_handle *op, struct inl_inode *inode, uint8_t index, const char *name, const void *value,
 		      size_t len, int flags);
 
 /* Free all that attributes have outside the inode: of one that goes away. Credits: inl_xattr_credits. */
-int inl_raw_xattrs_drop(struct inl_op *op, struct inl_inode *inode);
+int inl_raw_xattrs_drop(struct inl_handle *op, struct inl_inode *inode);
 
 unsigned inl_xattr_credits(const struct inl_volume *vol);
 
 /* ---- orphan.c: inodes that are to be deleted or shortened, should a crash come between ------------------------------------ */
 
-int inl_orphan_add(struct inl_op *op, struct inl_inode *inode);	 /* no effect if it is one */
-int inl_orphan_remove(struct inl_op *op, struct inl_inode *inode); /* no effect if it is none */
+int inl_orphan_add(struct inl_handle *op, struct inl_inode *inode);	 /* no effect if it is one */
+int inl_orphan_remove(struct inl_handle *op, struct inl_inode *inode); /* no effect if it is none */
 
 /* After the replay: delete and shorten what a crash has left. 0 or -errno. */
 int inl_orphans_finish(struct inl_volume *vol, struct inl_diag *diag);
@@ -342,5 +379,6 @@ struct inl_txn;
 int inl_txn_open(struct inl_volume *vol, struct inl_diag *diag);
 int inl_txn_commit(struct inl_volume *vol);
 int inl_txn_close(struct inl_volume *vol); /* commit, checkpoint, clean unmount */
+bool inl_txn_writable(struct inl_volume *vol);
 
 #endif

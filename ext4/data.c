@@ -4,7 +4,7 @@
  * Read more: ARCHITECTURE.md, "The life of a read". The only place that reads contents; encrypted contents are read by keyed
  * bios alone.
  */
-#include "ext4/own.h"
+#include "ext4/change.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +18,33 @@ static int io_error(const struct inl_inode *inode, int err, uint64_t lblk, struc
 		return inl_diag_set(diag, -EIO, "block %llu of inode %u lies beyond the end of the device",
 				    (unsigned long long)lblk, inode->ino);
 	return inl_diag_set(diag, err, "cannot read block %llu of inode %u", (unsigned long long)lblk, inode->ino);
+}
+
+struct map_arg {
+	struct inl_inode *inode;
+	uint64_t lblk;
+	struct inl_run *run;
+	struct inl_diag *diag;
+};
+
+static int map_in_op(struct inl_handle *op, void *arg)
+{
+	struct map_arg *map = arg;
+
+	return inl_map(map->inode, map->lblk, map->run, map->diag);
+}
+
+int inl_map_look(struct inl_inode *inode, uint64_t lblk, struct inl_run *run, struct inl_diag *diag)
+{
+	struct map_arg map = { inode, lblk, run, diag };
+	bool known;
+
+	pthread_mutex_lock(&inode->lock);
+	known = lblk >= inode->run.lblk && lblk - inode->run.lblk < inode->run.len;
+	if (known)
+		*run = inode->run;
+	pthread_mutex_unlock(&inode->lock);
+	return known ? 0 : inl_op_look(inode->vol, map_in_op, &map);
 }
 
 /* Read *n whole blocks that follow each other on the device; fewer if the journal or the crypt context says so. */
@@ -81,7 +108,7 @@ static int read_piece(struct inl_inode *inode, uint64_t offset, void *buf, size_
 	uint64_t lblk = offset >> vol->block_bits, n, pblk;
 	size_t skip = offset & (vol->block_size - 1);
 	struct inl_run run;
-	int err = inl_map(inode, lblk, &run, diag);
+	int err = inl_map_look(inode, lblk, &run, diag);
 
 	if (err)
 		return err;
@@ -143,11 +170,12 @@ static int read_inline(struct inl_inode *inode, uint64_t offset, void *buf, size
 
 int inl_data_read(struct inl_inode *inode, uint64_t offset, void *buf, size_t len, size_t *got, struct inl_diag *diag)
 {
+	uint64_t size = inode->size;
 	uint8_t *to = buf;
 	size_t want, at = 0;
 	int err = 0;
 
-	want = offset >= inode->size ? 0 : INL_MIN(len, inode->size - offset);
+	want = offset >= size ? 0 : INL_MIN(len, size - offset);
 	if (want && inl_is_inline(inode)) {
 		err = read_inline(inode, offset, buf, want, diag);
 		at = want;
@@ -176,7 +204,10 @@ int inl_read(struct inl_inode *inode, uint64_t offset, void *buf, size_t len, si
 		return err;
 	if (inode->encrypted && inl_is_inline(inode))
 		return inl_diag_set(diag, -EUCLEAN, "inode %u is damaged: encrypted and inline", inode->ino);
-	return inl_data_read(inode, offset, buf, len, got, diag);
+	inl_data_lock_shared(inode);
+	err = inl_data_read(inode, offset, buf, len, got, diag);
+	inl_data_unlock(inode);
+	return err;
 }
 
 int inl_inode_extent(struct inl_inode *inode, uint64_t offset, struct inl_extent *extent, struct inl_diag *diag)
@@ -195,7 +226,7 @@ int inl_inode_extent(struct inl_inode *inode, uint64_t offset, struct inl_extent
 		*extent = (struct inl_extent){ .kind = INL_EXTENT_INLINE, .offset = offset, .len = len };
 		return 0;
 	}
-	err = inl_map(inode, offset >> vol->block_bits, &run, diag);
+	err = inl_map_look(inode, offset >> vol->block_bits, &run, diag);
 	if (err)
 		return err;
 	len = INL_MIN(len, ((run.lblk + run.len) << vol->block_bits) - offset);

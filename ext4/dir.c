@@ -3,7 +3,7 @@
  * Not here: entries and index nodes as bytes (dirent.c, htree.c); encryption of names (fscrypt/).
  * Read more: inlay/volume.h, "directories". Names are bytes of a given length everywhere: a stored one may hold NUL and '/'.
  */
-#include "ext4/own.h"
+#include "ext4/change.h"
 #include "base/crc.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -145,33 +145,37 @@ struct inl_dir {
 };
 
 /* Linux iterates by hash, and shows hashes in no-key names, where it considers the directory indexed. */
-static void choose_hash(struct inl_dir *dir)
+static int choose_hash(struct inl_handle *op, void *arg)
 {
+	struct inl_dir *dir = arg;
 	struct inl_inode *inode = dir->inode;
 	struct ext2_super_block *sb = inode->vol->fs->super;
 	struct inl_block *block;
 	struct inl_dx_node root;
 	uint64_t skip;
+	int err;
 
 	dir->hash_source = HASH_NONE;
 	dir->hash_version = sb->s_def_hash_version;
 	if (dir->format.hashes) {
 		dir->hash_source = HASH_STORED;
-		return;
+		return 0;
 	}
 	if (!(sb->s_feature_compat & EXT4_COMPAT_DIR_INDEX))
-		return;
+		return 0;
 	if (!(inode->raw.i_flags & EXT4_FL_INDEX)) {
 		dir->hash_source = dir->n_blocks == 1 || inl_is_inline(inode) ? HASH_NAME : HASH_NONE;
-		return;
+		return 0;
 	}
 	dir->hash_source = HASH_NAME;
-	if (dir_block(inode, 0, &block, &skip, NULL))
-		return;
+	err = dir_block(inode, 0, &block, &skip, NULL);
+	if (err)
+		return err == -EAGAIN ? err : 0;
 	if (!inl_dx_root_parse(inl_block_bytes(block), inode->vol->block_size, inode->vol->metadata_csum,
 			       ext2fs_has_feature_largedir(sb), &root))
 		dir->hash_version = root.hash_version;
 	inl_block_put(block);
+	return 0;
 }
 
 int inl_dir_open(struct inl_inode *inode, struct inl_diag *diag, struct inl_dir **out)
@@ -193,7 +197,7 @@ int inl_dir_open(struct inl_inode *inode, struct inl_diag *diag, struct inl_dir 
 	dir->inline_data = inl_is_inline(inode);
 	dir->n_blocks = (inode->size + inode->vol->block_size - 1) >> inode->vol->block_bits;
 	dir->format = dir_format(inode);
-	choose_hash(dir);
+	inl_op_look(inode->vol, choose_hash, dir);
 	*out = dir;
 	return 0;
 }
@@ -224,12 +228,31 @@ static int load_inline(struct inl_dir *dir, size_t resume, struct inl_diag *diag
 	return 0;
 }
 
+struct load {
+	struct inl_dir *dir;
+	uint64_t skip;
+	struct inl_diag *diag;
+};
+
+static int copy_block(struct inl_handle *op, void *arg)
+{
+	struct load *load = arg;
+	struct inl_dir *dir = load->dir;
+	struct inl_block *block;
+	int err = dir_block(dir->inode, dir->lblk, &block, &load->skip, load->diag);
+
+	if (err)
+		return err;
+	memcpy(dir->bytes, inl_block_bytes(block), dir->inode->vol->block_size);
+	inl_block_put(block);
+	return 0;
+}
+
 /* Returns 1 (a block is there), 0 (the end), or an error; the next call goes on behind. */
 static int load_next(struct inl_dir *dir, struct inl_diag *diag)
 {
-	struct inl_block *block;
+	struct load load = { dir, 1, diag };
 	size_t resume = dir->resume;
-	uint64_t skip;
 	int err;
 
 	dir->size = dir->at = dir->resume = 0;
@@ -240,12 +263,10 @@ static int load_next(struct inl_dir *dir, struct inl_diag *diag)
 	}
 	if (dir->lblk >= dir->n_blocks)
 		return 0;
-	err = dir_block(dir->inode, dir->lblk, &block, &skip, diag);
-	dir->lblk += skip;
+	err = inl_op_look(dir->inode->vol, copy_block, &load);
+	dir->lblk += load.skip;
 	if (err)
 		return err;
-	memcpy(dir->bytes, inl_block_bytes(block), dir->inode->vol->block_size);
-	inl_block_put(block);
 	dir->size = dir->inode->vol->block_size;
 	dir->at = resume;
 	return 1;
@@ -422,7 +443,7 @@ static int search_linear(struct inl_inode *dir, const struct wanted *wanted, uin
 	for (uint64_t lblk = 0; lblk < n_blocks; lblk += skip) {
 		int found = search_block(dir, lblk, wanted, ino, &skip, &local);
 
-		if (found > 0)
+		if (found > 0 || found == -EAGAIN)
 			return found;
 		damage = damage ? damage : found;
 	}
@@ -573,10 +594,35 @@ static int want(struct inl_inode *dir, const char *name, size_t len, struct want
 	return inl_diag_set(diag, err, "%s", locked.text[0] ? locked.text : "the directory is locked");
 }
 
+struct lookup {
+	struct inl_inode *dir;
+	const struct wanted *wanted;
+	uint64_t *ino;
+	struct inl_diag *diag;
+};
+
+static int search(struct inl_handle *op, void *arg)
+{
+	struct lookup *lookup = arg;
+	struct inl_inode *dir = lookup->dir;
+	int found = -EUCLEAN;
+
+	if (inl_is_inline(dir)) {
+		found = search_inline(dir, lookup->wanted, lookup->ino, lookup->diag);
+	} else {
+		if ((dir->raw.i_flags & EXT4_FL_INDEX) && !(dir->raw.i_flags & EXT4_FL_CASEFOLD))
+			found = search_index(dir, lookup->wanted, lookup->ino);
+		if (found < 0 && found != -EAGAIN)
+			found = search_linear(dir, lookup->wanted, lookup->ino, lookup->diag);
+	}
+	return found > 0 ? 0 : found < 0 ? found : -ENOENT;
+}
+
 int inl_lookup(struct inl_inode *dir, const char *name, size_t len, uint64_t *ino, struct inl_diag *diag)
 {
 	struct wanted wanted;
-	int found;
+	struct lookup lookup = { dir, &wanted, ino, diag };
+	int err;
 
 	if (!S_ISDIR(dir->raw.i_mode))
 		return inl_diag_set(diag, -ENOTDIR, "is not a directory");
@@ -586,17 +632,6 @@ int inl_lookup(struct inl_inode *dir, const char *name, size_t len, uint64_t *in
 		return -ENAMETOOLONG;
 	if (!len || memchr(name, '/', len) || memchr(name, 0, len))
 		return -ENOENT;
-	found = want(dir, name, len, &wanted, diag);
-	if (found)
-		return found;
-	found = -EUCLEAN;
-	if (inl_is_inline(dir)) {
-		found = search_inline(dir, &wanted, ino, diag);
-	} else {
-		if ((dir->raw.i_flags & EXT4_FL_INDEX) && !(dir->raw.i_flags & EXT4_FL_CASEFOLD))
-			found = search_index(dir, &wanted, ino);
-		if (found < 0)
-			found = search_linear(dir, &wanted, ino, diag);
-	}
-	return found > 0 ? 0 : found < 0 ? found : -ENOENT;
+	err = want(dir, name, len, &wanted, diag);
+	return err ? err : inl_op_look(dir->vol, search, &lookup);
 }

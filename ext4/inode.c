@@ -3,66 +3,125 @@
  * Not here: what they contain (data.c, dir.c, symlink.c, xattr.c).
  * Read more: Linux Documentation/filesystems/ext4/inodes.rst.
  */
-#include "ext4/own.h"
+#include "ext4/change.h"
 #include "base/crc.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
+#include <unistd.h>
 
 bool inl_is_inline(const struct inl_inode *inode)
 {
 	return inode->raw.i_flags & EXT4_FL_INLINE;
 }
 
-static int inode_error(errcode_t code, uint32_t ino, struct inl_diag *diag)
+static int bad_place(uint32_t ino, struct inl_diag *diag)
 {
-	switch (code) {
-	case EXT2_ET_NO_MEMORY:
-		return -ENOMEM;
-	case EXT2_ET_SHORT_READ:
-		return inl_diag_set(diag, -EIO, "inode %u cannot be read", ino);
-	case EXT2_ET_INODE_CSUM_INVALID:
-		return inl_diag_set(diag, -EUCLEAN, "inode %u is damaged: wrong checksum", ino);
-	case EXT2_ET_BAD_INODE_NUM:
-		return inl_diag_set(diag, -EUCLEAN, "there is no inode %u", ino);
-	default:
-		return inl_diag_set(diag, -EUCLEAN, "inode %u cannot be found: its group descriptor is damaged", ino);
-	}
+	return inl_diag_set(diag, -EUCLEAN, "inode %u cannot be found: its group descriptor is damaged", ino);
+}
+
+/* The places of inode tables do not change: those that were read at the open hold. */
+int inl_inode_place(struct inl_volume *vol, uint32_t ino, uint64_t *pblk, uint32_t *at)
+{
+	ext2_filsys fs = vol->fs;
+	uint32_t per_group = fs->super->s_inodes_per_group, inode_size = EXT2_INODE_SIZE(fs->super);
+	uint64_t table, offset;
+	dgrp_t group;
+
+	if (ino == 0 || ino > fs->super->s_inodes_count)
+		return -EUCLEAN;
+	group = (ino - 1) / per_group;
+	offset = (uint64_t)((ino - 1) % per_group) * inode_size;
+	table = ext2fs_inode_table_loc(fs, group);
+	if (!ext2fs_group_desc_csum_verify(fs, group) || !inl_block_in_range(vol, table, fs->inode_blocks_per_group))
+		return -EUCLEAN;
+	*pblk = table + (offset >> vol->block_bits);
+	*at = (uint32_t)(offset & (vol->block_size - 1));
+	return 0;
+}
+
+static bool all_zero(const uint8_t *p, size_t len)
+{
+	return !len || (p[0] == 0 && !memcmp(p, p + 1, len - 1));
+}
+
+/* The checksum field's second half is there only where the inode has room for it. */
+static bool has_checksum_hi(const uint8_t *body, uint32_t inode_size)
+{
+	return inode_size > 128 && inl_load_le16(body + 0x80) >= 4;
+}
+
+static uint32_t body_checksum(const struct inl_inode *inode, uint32_t inode_size)
+{
+	static const uint8_t zero[2];
+	const uint8_t *body = inode->body;
+	uint32_t crc = inl_crc32c(inode->csum_seed, body, 0x7c);
+
+	crc = inl_crc32c(crc, zero, 2);
+	crc = inl_crc32c(crc, body + 0x7e, 128 - 0x7e);
+	if (inode_size == 128)
+		return crc;
+	if (!has_checksum_hi(body, inode_size))
+		return inl_crc32c(crc, body + 128, inode_size - 128);
+	crc = inl_crc32c(crc, body + 128, 2);
+	crc = inl_crc32c(crc, zero, 2);
+	return inl_crc32c(crc, body + 132, inode_size - 132);
+}
+
+static bool checksum_good(const struct inl_inode *inode, uint32_t inode_size)
+{
+	uint32_t crc = body_checksum(inode, inode_size), stored = inl_load_le16(inode->body + 0x7c);
+
+	if (has_checksum_hi(inode->body, inode_size))
+		stored |= (uint32_t)inl_load_le16(inode->body + 0x82) << 16;
+	else
+		crc &= 0xffff;
+	/* One that was never used is all zeros. */
+	return crc == stored || all_zero(inode->body, inode_size);
+}
+
+static void set_csum_seed(struct inl_inode *inode, uint32_t generation)
+{
+	uint8_t le[8];
+
+	inl_store_le32(le, inode->ino);
+	inl_store_le32(le + 4, generation);
+	inode->csum_seed = inl_crc32c(inode->vol->csum_seed, le, sizeof(le));
 }
 
 static int read_body(struct inl_inode *inode, uint32_t inode_size, struct inl_diag *diag)
 {
+	INL_BLOCK_SCOPED struct inl_block *block = NULL;
 	struct inl_volume *vol = inode->vol;
-	ext2_filsys fs = vol->fs;
-	bool group_good;
-	errcode_t code = 0;
+	uint64_t pblk;
+	uint32_t at;
+	int err;
 
-	if (inode->ino == 0 || inode->ino > fs->super->s_inodes_count)
-		return inode_error(EXT2_ET_BAD_INODE_NUM, inode->ino, diag);
-	pthread_mutex_lock(&vol->lock);
-	group_good = ext2fs_group_desc_csum_verify(fs, (inode->ino - 1) / fs->super->s_inodes_per_group);
-	if (group_good)
-		code = ext2fs_read_inode_full(fs, inode->ino, (struct ext2_inode *)inode->body, (int)inode_size);
-	pthread_mutex_unlock(&vol->lock);
-	if (!group_good)
-		code = EXT2_ET_GDESC_BAD_INODE_TABLE;
-	return code ? inode_error(code, inode->ino, diag) : 0;
+	if (inode->ino == 0 || inode->ino > vol->fs->super->s_inodes_count)
+		return inl_diag_set(diag, -EUCLEAN, "there is no inode %u", inode->ino);
+	if (inl_inode_place(vol, inode->ino, &pblk, &at))
+		return bad_place(inode->ino, diag);
+	err = inl_block_get(vol, pblk, &block);
+	if (err == -EAGAIN || err == -ENOMEM)
+		return err;
+	if (err)
+		return inl_diag_set(diag, -EIO, "inode %u cannot be read", inode->ino);
+	memcpy(inode->body, inl_block_bytes(block) + at, inode_size);
+	set_csum_seed(inode, inl_load_le32(inode->body + 0x64));
+	if (vol->metadata_csum && !checksum_good(inode, inode_size))
+		return inl_diag_set(diag, -EUCLEAN, "inode %u is damaged: wrong checksum", inode->ino);
+	return 0;
 }
 
 static void take_fields(struct inl_inode *inode, uint32_t inode_size)
 {
-	uint8_t le[8];
 	bool large_dir = ext2fs_has_feature_largedir(inode->vol->fs->super);
 
 	memcpy(&inode->raw, inode->body, inode_size < sizeof(inode->raw) ? inode_size : sizeof(inode->raw));
 	inode->size = inode->raw.i_size;
 	if (S_ISREG(inode->raw.i_mode) || (S_ISDIR(inode->raw.i_mode) && large_dir))
 		inode->size |= (uint64_t)inode->raw.i_size_high << 32;
-	inl_store_le32(le, inode->ino);
-	inl_store_le32(le + 4, inode->raw.i_generation);
-	inode->csum_seed = inl_crc32c(inode->vol->csum_seed, le, sizeof(le));
 }
 
 static uint64_t stat_blocks(const struct inl_inode *inode)
@@ -109,28 +168,90 @@ static int load_context(struct inl_inode *inode)
 	if (!err)
 		err = inl_crypt_info_new(inode->vol->crypt, inode->ino, kind, inode->raw.i_flags & EXT4_FL_CASEFOLD, context,
 					 len, &inode->crypt);
-	if (err == -ENOMEM)
+	if (err == -ENOMEM || err == -EAGAIN)
 		return err;
 	inode->crypt_status = !err ? 0 : err == -EIO ? -EIO : -EUCLEAN;
 	return 0;
 }
 
+static struct inl_inode *inode_new(struct inl_volume *vol, uint32_t ino)
+{
+	struct inl_inode *inode = calloc(1, sizeof(*inode) + EXT2_INODE_SIZE(vol->fs->super));
+
+	if (!inode)
+		return NULL;
+	atomic_init(&inode->refs, 1);
+	pthread_mutex_init(&inode->lock, NULL);
+	pthread_rwlock_init(&inode->rw, NULL);
+	pthread_mutex_init(&inode->ranges_lock, NULL);
+	pthread_cond_init(&inode->ranges_free, NULL);
+	inode->vol = vol;
+	inode->ino = ino;
+	inode->body = (uint8_t *)(inode + 1);
+	return inode;
+}
+
+static void inode_free(struct inl_inode *inode)
+{
+	inl_crypt_info_free(inode->crypt);
+	pthread_cond_destroy(&inode->ranges_free);
+	pthread_mutex_destroy(&inode->ranges_lock);
+	pthread_rwlock_destroy(&inode->rw);
+	pthread_mutex_destroy(&inode->lock);
+	free(inode);
+}
+
+/* ---- live inodes: of a volume that is written there is one object for each; vol->lock is held ------------------------ */
+
+static struct inl_inode **bucket(struct inl_volume *vol, uint32_t ino)
+{
+	return &vol->inodes[ino % INL_INODE_BUCKETS];
+}
+
+static struct inl_inode *find_live(struct inl_volume *vol, uint32_t ino)
+{
+	struct inl_inode *inode = *bucket(vol, ino);
+
+	while (inode && inode->ino != ino)
+		inode = inode->hash_next;
+	return inode;
+}
+
+static void unhash(struct inl_inode *inode)
+{
+	struct inl_inode **at;
+
+	if (!inode->hashed)
+		return;
+	for (at = bucket(inode->vol, inode->ino); *at != inode; at = &(*at)->hash_next)
+		;
+	*at = inode->hash_next;
+	inode->hashed = false;
+}
+
+static void hash(struct inl_inode *inode)
+{
+	struct inl_inode **head = bucket(inode->vol, inode->ino), *old = find_live(inode->vol, inode->ino);
+
+	/* Its number is in use again: it was deleted, and only its last user has not said so yet. */
+	if (old)
+		unhash(old);
+	inode->hash_next = *head;
+	*head = inode;
+	inode->hashed = true;
+}
+
 int inl_inode_load(struct inl_volume *vol, uint32_t ino, struct inl_diag *diag, struct inl_inode **out)
 {
 	uint32_t inode_size = EXT2_INODE_SIZE(vol->fs->super);
-	struct inl_inode *inode = calloc(1, sizeof(*inode) + inode_size);
+	struct inl_inode *inode = inode_new(vol, ino);
 	int err;
 
 	if (!inode)
 		return -ENOMEM;
-	atomic_init(&inode->refs, 1);
-	pthread_mutex_init(&inode->lock, NULL);
-	inode->vol = vol;
-	inode->ino = ino;
-	inode->body = (uint8_t *)(inode + 1);
 	err = read_body(inode, inode_size, diag);
 	if (err) {
-		inl_inode_put(inode);
+		inode_free(inode);
 		return err;
 	}
 	take_fields(inode, inode_size);
@@ -159,40 +280,230 @@ static bool known_type(uint16_t mode)
 	       S_ISSOCK(mode);
 }
 
-int inl_inode_get(struct inl_volume *vol, uint64_t ino, struct inl_diag *diag, struct inl_inode **out)
+static int check_inode(struct inl_inode *inode, struct inl_diag *diag)
+{
+	struct inl_volume *vol = inode->vol;
+
+	if (!inode->raw.i_links_count)
+		return inl_diag_set(diag, -ENOENT, "inode %u is not in use", inode->ino);
+	if (!known_type(inode->raw.i_mode))
+		return inl_diag_set(diag, -EUCLEAN, "inode %u is damaged: unknown type (mode 0%o)", inode->ino,
+				    inode->raw.i_mode);
+	if (S_ISDIR(inode->raw.i_mode) && inode->size > vol->n_blocks << vol->block_bits)
+		return inl_diag_set(diag, -EUCLEAN, "inode %u is damaged: a directory larger than the volume",
+				    inode->ino);
+	return 0;
+}
+
+struct get {
+	struct inl_volume *vol;
+	uint32_t ino;
+	bool any; /* without links too */
+	struct inl_diag *diag;
+	struct inl_inode *inode;
+};
+
+static int get_inode(struct inl_handle *op, void *arg)
+{
+	struct get *get = arg;
+	struct inl_inode *inode = get->vol->inodes ? find_live(get->vol, get->ino) : NULL;
+	int err;
+
+	if (inode && inode->deleting)
+		return inl_diag_set(get->diag, -ENOENT, "inode %u is not in use", get->ino);
+	if (inode) {
+		err = get->any ? 0 : check_inode(inode, get->diag);
+		if (err)
+			return err;
+		atomic_fetch_add_explicit(&inode->refs, 1, memory_order_relaxed);
+		get->inode = inode;
+		return 0;
+	}
+	err = inl_inode_load_crypt(get->vol, get->ino, get->diag, &inode);
+	if (err)
+		return err;
+	err = get->any ? 0 : check_inode(inode, get->diag);
+	if (err) {
+		inode_free(inode);
+		return err;
+	}
+	if (get->vol->inodes)
+		hash(inode);
+	get->inode = inode;
+	return 0;
+}
+
+static int inode_get(struct inl_volume *vol, uint64_t ino, bool any, struct inl_diag *diag, struct inl_inode **out)
 {
 	const struct ext2_super_block *sb = vol->fs->super;
-	struct inl_inode *inode;
+	struct get get = { .vol = vol, .ino = (uint32_t)ino, .any = any, .diag = diag };
 	int err;
 
 	if (ino > sb->s_inodes_count || (ino != INL_ROOT_INO && ino < EXT2_FIRST_INODE(sb)))
 		return inl_diag_set(diag, -EUCLEAN, "inode number %llu is out of range", (unsigned long long)ino);
-	err = inl_inode_load_crypt(vol, (uint32_t)ino, diag, &inode);
-	if (err)
-		return err;
-	if (!inode->raw.i_links_count)
-		err = inl_diag_set(diag, -ENOENT, "inode %u is not in use", inode->ino);
-	else if (!known_type(inode->raw.i_mode))
-		err = inl_diag_set(diag, -EUCLEAN, "inode %u is damaged: unknown type (mode 0%o)", inode->ino,
-				   inode->raw.i_mode);
-	else if (S_ISDIR(inode->raw.i_mode) && inode->size > vol->n_blocks << vol->block_bits)
-		err = inl_diag_set(diag, -EUCLEAN, "inode %u is damaged: a directory larger than the volume",
-				   inode->ino);
-	if (err) {
-		inl_inode_put(inode);
-		return err;
+	err = inl_op_look(vol, get_inode, &get);
+	if (!err)
+		*out = get.inode;
+	return err;
+}
+
+int inl_inode_get(struct inl_volume *vol, uint64_t ino, struct inl_diag *diag, struct inl_inode **out)
+{
+	return inode_get(vol, ino, false, diag, out);
+}
+
+int inl_inode_get_any(struct inl_volume *vol, uint64_t ino, struct inl_diag *diag, struct inl_inode **out)
+{
+	return inode_get(vol, ino, true, diag, out);
+}
+
+/* Drop a reference that is not the last one. */
+static bool put_fast(struct inl_inode *inode)
+{
+	unsigned refs = atomic_load_explicit(&inode->refs, memory_order_relaxed);
+
+	while (refs > 1) {
+		if (atomic_compare_exchange_weak_explicit(&inode->refs, &refs, refs - 1, memory_order_acq_rel,
+							  memory_order_relaxed))
+			return true;
 	}
-	*out = inode;
-	return 0;
+	return false;
+}
+
+/* The last reference of an inode that has no name any more: it goes. What fails is left to the next open, as after a crash. */
+static bool must_delete(const struct inl_inode *inode)
+{
+	return inode->hashed && !inode->dead && !inode->deleting && !inode->raw.i_links_count;
 }
 
 void inl_inode_put(struct inl_inode *inode)
 {
-	if (!inode || atomic_fetch_sub_explicit(&inode->refs, 1, memory_order_acq_rel) != 1)
+	struct inl_volume *vol;
+	bool locked, delete;
+
+	if (!inode || put_fast(inode))
 		return;
-	inl_crypt_info_free(inode->crypt);
-	pthread_mutex_destroy(&inode->lock);
-	free(inode);
+	vol = inode->vol;
+	if (!vol->inodes) {
+		if (atomic_fetch_sub_explicit(&inode->refs, 1, memory_order_acq_rel) == 1)
+			inode_free(inode);
+		return;
+	}
+	locked = inl_op_current(vol) != NULL;
+	if (!locked)
+		pthread_mutex_lock(&vol->lock);
+	if (atomic_fetch_sub_explicit(&inode->refs, 1, memory_order_acq_rel) != 1) {
+		if (!locked)
+			pthread_mutex_unlock(&vol->lock);
+		return;
+	}
+	delete = !locked && must_delete(inode);
+	if (delete) {
+		atomic_store_explicit(&inode->refs, 1, memory_order_relaxed);
+		inode->deleting = true;
+		pthread_mutex_unlock(&vol->lock);
+		inl_inode_delete(inode);
+		pthread_mutex_lock(&vol->lock);
+	}
+	unhash(inode);
+	if (!locked)
+		pthread_mutex_unlock(&vol->lock);
+	inode_free(inode);
+}
+
+/* ---- change ------------------------------------------------------------------------------------------------------ */
+
+void inl_inode_save(const struct inl_inode *inode, uint8_t *saved)
+{
+	struct inl_inode_saved state = { .raw = inode->raw, .size = inode->size, .csum_seed = inode->csum_seed };
+
+	memcpy(saved, &state, sizeof(state));
+	memcpy(saved + sizeof(state), inode->body, EXT2_INODE_SIZE(inode->vol->fs->super));
+}
+
+void inl_inode_forget_run(struct inl_inode *inode)
+{
+	pthread_mutex_lock(&inode->lock);
+	inode->run.len = 0;
+	pthread_mutex_unlock(&inode->lock);
+}
+
+void inl_inode_restore(struct inl_inode *inode, const uint8_t *saved)
+{
+	struct inl_inode_saved state;
+
+	memcpy(&state, saved, sizeof(state));
+	inode->raw = state.raw;
+	inode->size = state.size;
+	inode->csum_seed = state.csum_seed;
+	memcpy(inode->body, saved + sizeof(state), EXT2_INODE_SIZE(inode->vol->fs->super));
+	inl_inode_forget_run(inode);
+}
+
+void inl_inode_encode(struct inl_inode *inode, uint8_t *bytes)
+{
+	uint32_t inode_size = EXT2_INODE_SIZE(inode->vol->fs->super), crc;
+
+	memcpy(inode->body, &inode->raw, INL_MIN(inode_size, sizeof(inode->raw)));
+	if (inode->vol->metadata_csum) {
+		crc = body_checksum(inode, inode_size);
+		inl_store_le16(inode->body + 0x7c, (uint16_t)crc);
+		if (has_checksum_hi(inode->body, inode_size))
+			inl_store_le16(inode->body + 0x82, (uint16_t)(crc >> 16));
+		memcpy(&inode->raw, inode->body, INL_MIN(inode_size, sizeof(inode->raw)));
+	}
+	memcpy(bytes, inode->body, inode_size);
+}
+
+static void undo_new(struct inl_volume *vol, void *what)
+{
+	struct inl_inode *inode;
+
+	memcpy(&inode, what, sizeof(inode));
+	inode->dead = true;
+	unhash(inode);
+}
+
+/* As Linux: what the superblock wants, at least what all known fields need. */
+static uint16_t extra_isize(const struct inl_volume *vol)
+{
+	const struct ext2_super_block *sb = vol->fs->super;
+	uint32_t inode_size = EXT2_INODE_SIZE(sb);
+	uint16_t want = sizeof(struct ext2_inode_large) - 128;
+
+	if (inode_size <= 128)
+		return 0;
+	if (sb->s_want_extra_isize > want && sb->s_want_extra_isize % 4 == 0)
+		want = sb->s_want_extra_isize;
+	return want + 128u > inode_size ? (uint16_t)(inode_size - 128) : want;
+}
+
+int inl_inode_new(struct inl_handle *op, uint32_t ino, struct inl_inode **out)
+{
+	struct inl_volume *vol = inl_op_vol(op);
+	struct inl_inode *inode = inode_new(vol, ino);
+	int err;
+
+	if (!inode)
+		return -ENOMEM;
+	if (getentropy(&inode->raw.i_generation, sizeof(inode->raw.i_generation))) {
+		inode_free(inode);
+		return -EIO;
+	}
+	if (EXT2_INODE_SIZE(vol->fs->super) > 128)
+		inode->raw.i_extra_isize = extra_isize(vol);
+	set_csum_seed(inode, inode->raw.i_generation);
+	err = inl_inode_modify(op, inode);
+	if (!err)
+		err = inl_op_undo(op, undo_new, &inode, sizeof(inode));
+	if (err) {
+		inode->dead = true;
+		inl_inode_put(inode);
+		return err;
+	}
+	hash(inode);
+	*out = inode;
+	return 0;
 }
 
 /* ---- stat -------------------------------------------------------------------------------------------------------- */
@@ -234,9 +545,17 @@ static void stat_device(const struct inl_inode *inode, struct inl_stat *st)
 	st->rdev_minor = old ? old & 0xff : (new & 0xff) | (new >> 12 & 0xfff00);
 }
 
-int inl_inode_stat(struct inl_inode *inode, struct inl_stat *st, struct inl_diag *diag)
+struct stat_arg {
+	struct inl_inode *inode;
+	struct inl_stat *st;
+};
+
+static int take_stat(struct inl_handle *op, void *arg)
 {
+	struct stat_arg *a = arg;
+	struct inl_inode *inode = a->inode;
 	const struct ext2_inode_large *raw = &inode->raw;
+	struct inl_stat *st = a->st;
 
 	memset(st, 0, sizeof(*st));
 	st->ino = inode->ino;
@@ -250,6 +569,14 @@ int inl_inode_stat(struct inl_inode *inode, struct inl_stat *st, struct inl_diag
 	st->flags = raw->i_flags;
 	stat_times(inode, st);
 	stat_device(inode, st);
+	return 0;
+}
+
+int inl_inode_stat(struct inl_inode *inode, struct inl_stat *st, struct inl_diag *diag)
+{
+	struct stat_arg arg = { inode, st };
+
+	inl_op_look(inode->vol, take_stat, &arg);
 	if (S_ISLNK(st->mode) && inode->encrypted) {
 		char *target = malloc(INL_SYMLINK_MAX);
 		size_t len;

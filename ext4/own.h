@@ -3,7 +3,11 @@
  * Not here: anything that callers may know (inlay/volume.h).
  * Read more: Linux Documentation/filesystems/ext4/; ARCHITECTURE.md, "The life of a read".
  *
- * Locks, in the order they are taken: vol->lock (libext2fs), cache->lock, inode->lock. File data is read with none held.
+ * Locks, in the order they are taken: inode->rw and ranges (data, write.c), txn->commit (txn.c), vol->lock (operations),
+ * cache->lock, inode->lock. File data is read and written with inode->rw and ranges only.
+ *
+ * Of a volume that is open for reading nothing changes: vol->lock is not taken. Of one that is open for writing the metadata is
+ * looked at within operations (change.h: inl_op_look).
  */
 #ifndef INLAY_EXT4_OWN_H
 #define INLAY_EXT4_OWN_H
@@ -24,6 +28,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ext4/ has been writte
 #define EXT4_N_LBLKS	  0x100000000ull /* logical block numbers have 32 bits */
 #define EXT4_LBLK_NONE	  0xffffffffull	 /* the one that no file uses */
 #define EXT4_MAX_DEPTH	  5
+#define INL_INODE_BUCKETS 1024u
 
 /* Inode flags and features: the numbers of the format. */
 enum {
@@ -69,8 +74,8 @@ struct inl_volume {
 	struct inl_dev *dev;
 	struct inl_keyring *keys; /* may be NULL */
 	struct inl_fscrypt *crypt;
-	pthread_mutex_t lock; /* fs */
-	ext2_filsys fs;
+	pthread_mutex_t lock; /* operations */
+	ext2_filsys fs;	      /* as it was at the open: only what does not change is looked at later */
 	unsigned flags;	      /* enum inl_volume_flags */
 	uint32_t block_size;
 	unsigned block_bits;
@@ -80,6 +85,10 @@ struct inl_volume {
 	uint32_t csum_seed;
 	struct inl_journal_map journal; /* immutable after open */
 	struct inl_cache *cache;	/* of metadata blocks */
+	struct inl_op_pool *op_pool;	/* these four: of a volume that is written, else NULL */
+	struct inl_alloc *alloc;
+	struct inl_txn *txn;
+	struct inl_inode **inodes;	/* live ones by number: a hash table; vol->lock */
 	struct inl_volume_info info;
 	unsigned n_features;
 	struct inl_feature features[96];
@@ -97,7 +106,7 @@ struct inl_inode {
 	atomic_uint refs;
 	uint32_t ino;
 	uint32_t csum_seed; /* of everything that belongs to this inode */
-	uint64_t size;
+	_Atomic uint64_t size;
 	bool encrypted;
 	int crypt_status;	      /* of the context: 0 or -EUCLEAN */
 	struct inl_crypt_info *crypt; /* NULL: not encrypted, or crypt_status */
@@ -105,6 +114,20 @@ struct inl_inode {
 	struct inl_run run;	      /* the last one looked up; len 0: none */
 	struct ext2_inode_large raw;  /* host order */
 	uint8_t *body;		      /* the whole inode as it lies in the table, inode_size bytes */
+
+	/* Of a volume that is written. vol->lock: */
+	struct inl_inode *hash_next;
+	bool hashed;		      /* in vol->inodes */
+	bool dead;		      /* its creation was undone, or it was deleted */
+	bool deleting;		      /* nobody can get it any more */
+	uint64_t op_seq;	      /* the operation that changed it last */
+	struct inl_inode *op_next;    /* changed by the same operation */
+
+	/* Data: shared by reads and writes, exclusive for whatever takes blocks away. Ranges: write.c */
+	pthread_rwlock_t rw;
+	pthread_mutex_t ranges_lock;
+	pthread_cond_t ranges_free;
+	struct inl_range *ranges;
 };
 
 /* ---- io.c: bytes of the device, seen through the journal ---- */
@@ -194,6 +217,9 @@ void inl_journal_map_done(struct inl_journal_map *map);
 
 /* Find the run that contains lblk (holes included); it may end before the real run does, never after. */
 int inl_map(struct inl_inode *inode, uint64_t lblk, struct inl_run *run, struct inl_diag *diag);
+
+/* The same outside of operations, also of a volume that is being written. */
+int inl_map_look(struct inl_inode *inode, uint64_t lblk, struct inl_run *run, struct inl_diag *diag);
 
 /* What one node of an extent tree says of lblk. Bytes in, no I/O. */
 struct inl_extent_hit {
@@ -310,6 +336,11 @@ int inl_inode_load(struct inl_volume *vol, uint32_t ino, struct inl_diag *diag, 
 /* Inline data: up to size bytes; -ENODATA when the inode has none. */
 int inl_inline_read(struct inl_inode *inode, uint8_t *buf, size_t size, size_t *len, struct inl_diag *diag);
 
+/* While somebody reads or writes data, nobody takes its blocks away. No effect on a volume that is open for reading. */
+void inl_data_lock_shared(struct inl_inode *inode);
+void inl_data_lock_exclusive(struct inl_inode *inode);
+void inl_data_unlock(struct inl_inode *inode);
+
 /* Read the bytes of a plain inode of any type, as inl_read. */
 int inl_data_read(struct inl_inode *inode, uint64_t offset, void *buf, size_t len, size_t *got, struct inl_diag *diag);
 
@@ -317,6 +348,12 @@ int inl_data_read(struct inl_inode *inode, uint64_t offset, void *buf, size_t le
 int inl_inode_load_crypt(struct inl_volume *vol, uint32_t ino, struct inl_diag *diag, struct inl_inode **out);
 
 bool inl_is_inline(const struct inl_inode *inode);
+
+/* As inl_inode_get, also of one that has no links any more. */
+int inl_inode_get_any(struct inl_volume *vol, uint64_t ino, struct inl_diag *diag, struct inl_inode **out);
+
+/* The block map has changed: what was looked up is void. */
+void inl_inode_forget_run(struct inl_inode *inode);
 
 /* Is this a symbolic link whose target stands in place of the block map? */
 bool inl_is_fast_symlink(const struct inl_inode *inode);

@@ -3,7 +3,7 @@
  * Not here: decryption of targets (fscrypt/symlink.c), following them (path.c).
  * Read more: Linux Documentation/filesystems/ext4/ifork.rst, "Symbolic Links".
  */
-#include "ext4/own.h"
+#include "ext4/change.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +41,19 @@ static int read_stored(struct inl_inode *inode, uint8_t *buf, struct inl_diag *d
 	return err ? err : got == inode->size ? 0 : -EUCLEAN;
 }
 
+struct read_arg {
+	struct inl_inode *inode;
+	uint8_t *buf;
+	struct inl_diag *diag;
+};
+
+static int read_in_op(struct inl_handle *op, void *arg)
+{
+	struct read_arg *read = arg;
+
+	return read_stored(read->inode, read->buf, read->diag);
+}
+
 static int decode(struct inl_inode *inode, const uint8_t *stored, char *buf, size_t size, size_t *len,
 		  struct inl_diag *diag)
 {
@@ -59,6 +72,7 @@ static int decode(struct inl_inode *inode, const uint8_t *stored, char *buf, siz
 
 int inl_readlink(struct inl_inode *inode, char *buf, size_t size, size_t *len, struct inl_diag *diag)
 {
+	struct read_arg read = { .inode = inode, .diag = diag };
 	uint8_t *stored;
 	int err;
 
@@ -71,7 +85,8 @@ int inl_readlink(struct inl_inode *inode, char *buf, size_t size, size_t *len, s
 	stored = malloc(inode->size);
 	if (!stored)
 		return -ENOMEM;
-	err = read_stored(inode, stored, diag);
+	read.buf = stored;
+	err = inl_op_look(inode->vol, read_in_op, &read);
 	if (!err)
 		err = decode(inode, stored, buf, size, len, diag);
 	free(stored);

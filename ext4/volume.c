@@ -3,12 +3,13 @@
  * Not here: each of those (super.c, features.c, journal.c, io.c, fscrypt/).
  * Read more: inlay/volume.h.
  */
-#include "ext4/own.h"
+#include "ext4/change.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#define STATE_VALID	     0x0001u
 #define STATE_ERRORS	     0x0002u
 
 static int open_fs(struct inl_volume *vol, uint64_t super_block, struct inl_diag *diag)
@@ -240,16 +241,108 @@ static void fill_info(struct inl_volume *vol, uint64_t super_block)
 	info->inode_size = EXT2_INODE_SIZE(sb);
 	info->backup_superblock = super_block;
 	info->has_errors = sb->s_state & STATE_ERRORS;
+	info->has_journal = sb->s_feature_compat & EXT4_COMPAT_HAS_JOURNAL;
 }
+
+/* ---- for writing --------------------------------------------------------------------------------------------------- */
+
+static int refuse_feature(const struct inl_volume *vol, struct inl_diag *diag)
+{
+	for (unsigned i = 0; i < vol->n_features; i++) {
+		if (vol->features[i].access == INL_ACCESS_RO)
+			return inl_diag_set(diag, -EROFS, "the volume has the feature %s and is not written: %s",
+					    vol->features[i].name, vol->features[i].why);
+	}
+	return 0;
+}
+
+/* What must be seen to before this volume is written. */
+static int refuse_state(const struct inl_volume *vol, uint64_t super_block, struct inl_diag *diag)
+{
+	const struct ext2_super_block *sb = vol->fs->super;
+
+	if (super_block)
+		return inl_diag_set(diag, -EROFS, "the primary superblock or its descriptors are damaged: run e2fsck first");
+	if (sb->s_state & STATE_ERRORS)
+		return inl_diag_set(diag, -EROFS, "the volume is marked as having errors: run e2fsck first");
+	if (!(sb->s_feature_compat & EXT4_COMPAT_HAS_JOURNAL) && !(sb->s_state & STATE_VALID))
+		return inl_diag_set(diag, -EROFS, "the volume has no journal and was not closed cleanly: run e2fsck first");
+	if (sb->s_rev_level == 0)
+		return inl_diag_set(diag, -EROFS, "the volume is of revision 0, which is only read");
+	if (vol->block_size % inl_dev_block_size(vol->dev))
+		return inl_diag_set(diag, -EROFS, "blocks of %u bytes cannot be written to a device with blocks of %u bytes",
+				    vol->block_size, inl_dev_block_size(vol->dev));
+	return refuse_feature(vol, diag);
+}
+
+static int check_writable(struct inl_dev *dev, unsigned flags, struct inl_diag *diag)
+{
+	if (!(flags & INL_VOLUME_WRITE))
+		return 0;
+	if (flags & INL_VOLUME_DAMAGED)
+		return inl_diag_set(diag, -EINVAL, "a damaged volume is not opened for writing");
+	return inl_dev_writable(dev) ? 0 : inl_diag_set(diag, -EROFS, "the device is open for reading only");
+}
+
+/* The journal's content goes home before anything is written; then all is read again. */
+static int replay_home(struct inl_volume *vol, uint32_t block_size, struct inl_diag *diag)
+{
+	int err;
+
+	if (!vol->info.journal_replayed)
+		return 0;
+	err = inl_journal_replay_home(vol, diag);
+	if (err)
+		return err;
+	unload_super(vol);
+	return load_super(vol, 0, block_size, diag);
+}
+
+static int start_writing(struct inl_volume *vol, uint64_t super_block, uint32_t block_size, struct inl_diag *diag)
+{
+	int err = refuse_state(vol, super_block, diag);
+
+	if (!err)
+		err = replay_home(vol, block_size, diag);
+	if (!err)
+		err = refuse_state(vol, super_block, diag);
+	if (err)
+		return err;
+	vol->inodes = calloc(INL_INODE_BUCKETS, sizeof(struct inl_inode *));
+	if (!vol->inodes)
+		return -ENOMEM;
+	err = inl_op_pool_new(&vol->op_pool);
+	if (!err)
+		err = inl_alloc_new(vol, &vol->alloc);
+	if (!err)
+		err = inl_txn_open(vol, diag);
+	return err ? err : inl_orphans_finish(vol, diag);
+}
+
+/* Returns why not all of it is durable. */
+static int stop_writing(struct inl_volume *vol)
+{
+	int err = inl_txn_close(vol);
+
+	inl_alloc_free(vol->alloc);
+	inl_op_pool_free(vol->op_pool);
+	free(vol->inodes);
+	return err;
+}
+
+/* ---- open and close ------------------------------------------------------------------------------------------------ */
 
 int inl_volume_open(struct inl_dev *dev, struct inl_keyring *keys, unsigned flags, struct inl_diag *diag,
 		    struct inl_volume **out)
 {
-	struct inl_volume *vol = calloc(1, sizeof(*vol));
+	struct inl_volume *vol;
 	uint64_t super_block = 0;
 	uint32_t block_size = 0;
-	int err;
+	int err = check_writable(dev, flags, diag);
 
+	if (err)
+		return err;
+	vol = calloc(1, sizeof(*vol));
 	if (!vol)
 		return -ENOMEM;
 	pthread_mutex_init(&vol->lock, NULL);
@@ -268,6 +361,8 @@ int inl_volume_open(struct inl_dev *dev, struct inl_keyring *keys, unsigned flag
 		err = replay_journal(vol, super_block, block_size, diag);
 	if (!err)
 		err = start_crypt(vol);
+	if (!err && (flags & INL_VOLUME_WRITE))
+		err = start_writing(vol, super_block, block_size, diag);
 	if (err)
 		goto fail;
 	fill_info(vol, super_block);
@@ -278,18 +373,39 @@ fail:
 	return err;
 }
 
-void inl_volume_close(struct inl_volume *vol)
+int inl_volume_close(struct inl_volume *vol)
 {
+	int err;
+
 	if (!vol)
-		return;
+		return 0;
+	err = stop_writing(vol);
 	inl_fscrypt_free(vol->crypt);
 	unload_super(vol);
 	inl_journal_map_done(&vol->journal);
 	pthread_mutex_destroy(&vol->lock);
 	free(vol);
+	return err;
 }
 
 void inl_volume_info(const struct inl_volume *vol, struct inl_volume_info *info)
 {
+	struct inl_volume *own = (struct inl_volume *)vol; /* for its lock */
+
 	*info = vol->info;
+	if (!vol->txn)
+		return;
+	pthread_mutex_lock(&own->lock);
+	info->n_free_blocks = inl_alloc_n_free_blocks(vol->alloc);
+	info->n_free_inodes = inl_alloc_n_free_inodes(vol->alloc);
+	pthread_mutex_unlock(&own->lock);
+	info->writable = inl_txn_writable(own);
+}
+
+void inl_volume_space(const struct inl_volume *vol, struct inl_volume_space *space)
+{
+	struct inl_volume_info info;
+
+	inl_volume_info(vol, &info);
+	*space = (struct inl_volume_space){ info.n_blocks, info.n_free_blocks, info.n_inodes, info.n_free_inodes };
 }

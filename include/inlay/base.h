@@ -32,7 +32,7 @@ struct inl_diag {
 /*
  * Fill *diag (unless it is NULL or already filled) and return err, so that `return inl_diag_set(...)` reads well.
  *
- *   err    negative errno
+ *   err    negative errno; -EAGAIN asks for another attempt and is no cause of a failure: nothing is filled in
  */
 INL_API int inl_diag_set(struct inl_diag *diag, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 

@@ -389,7 +389,7 @@ struct inl_volume_space {
 	uint64_t n_blocks, n_free_blocks;
 	uint32_t n_inodes, n_free_inodes;
 };
-INL_API void inl_volume_space(struct inl_volume *vol, struct inl_volume_space *space);
+INL_API void inl_volume_space(const struct inl_volume *vol, struct inl_volume_space *space);
 
 #ifdef __cplusplus
 }

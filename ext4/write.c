@@ -1,0 +1,637 @@
+/*
+ * ext4/write.c: writing file data, and what changes the size and the map of a file.
+ * Not here: the map itself (extent.c, indirect.c), allocation (alloc.c).
+ * Read more: inlay/volume.h; ARCHITECTURE.md, "The life of a write".
+ *
+ * Data goes to blocks before they are part of the file: blocks are reserved, written, and only then one operation maps them
+ * and moves i_size. So a crash, or a commit at any moment, can expose nothing that was not written.
+ *
+ * Locks: inode->rw exclusively for what extends the file or takes blocks away, else shared; then a range of blocks, so
+ * that two writes to parts of one block do not meet. Both are held while the device works; vol->lock never.
+ */
+#include "ext4/change.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define PIECE_BYTES   (4u << 20) /* of one run of blocks that is written at once */
+#define FL_IMMUTABLE  0x10u
+#define FL_APPEND     0x20u
+#define FL_VERITY     0x00100000u
+
+/* ---- locks ------------------------------------------------------------------------------------------------------- */
+
+struct inl_range {
+	uint64_t first, last; /* blocks */
+	struct inl_range *next;
+};
+
+void inl_data_lock_shared(struct inl_inode *inode)
+{
+	if (inode->vol->txn)
+		pthread_rwlock_rdlock(&inode->rw);
+}
+
+void inl_data_lock_exclusive(struct inl_inode *inode)
+{
+	if (inode->vol->txn)
+		pthread_rwlock_wrlock(&inode->rw);
+}
+
+void inl_data_unlock(struct inl_inode *inode)
+{
+	if (inode->vol->txn)
+		pthread_rwlock_unlock(&inode->rw);
+}
+
+static bool range_taken(const struct inl_inode *inode, const struct inl_range *range)
+{
+	for (const struct inl_range *r = inode->ranges; r; r = r->next) {
+		if (r->first <= range->last && range->first <= r->last)
+			return true;
+	}
+	return false;
+}
+
+static void range_lock(struct inl_inode *inode, struct inl_range *range)
+{
+	pthread_mutex_lock(&inode->ranges_lock);
+	while (range_taken(inode, range))
+		pthread_cond_wait(&inode->ranges_free, &inode->ranges_lock);
+	range->next = inode->ranges;
+	inode->ranges = range;
+	pthread_mutex_unlock(&inode->ranges_lock);
+}
+
+static void range_unlock(struct inl_inode *inode, struct inl_range *range)
+{
+	struct inl_range **at;
+
+	pthread_mutex_lock(&inode->ranges_lock);
+	for (at = &inode->ranges; *at != range; at = &(*at)->next)
+		;
+	*at = range->next;
+	pthread_cond_broadcast(&inode->ranges_free);
+	pthread_mutex_unlock(&inode->ranges_lock);
+}
+
+/* ---- may it be written? -------------------------------------------------------------------------------------------- */
+
+int inl_inode_may_change(struct inl_inode *inode, struct inl_diag *diag)
+{
+	if (!inode->vol->txn)
+		return inl_diag_set(diag, -EROFS, "the volume is open for reading only");
+	if (inode->raw.i_flags & (FL_IMMUTABLE | FL_APPEND))
+		return inl_diag_set(diag, -EPERM, "inode %u is marked as immutable or append-only", inode->ino);
+	return 0;
+}
+
+int inl_data_may_write(struct inl_inode *inode, struct inl_diag *diag)
+{
+	int err;
+
+	if (S_ISDIR(inode->raw.i_mode))
+		return inl_diag_set(diag, -EISDIR, "is a directory");
+	if (!S_ISREG(inode->raw.i_mode))
+		return inl_diag_set(diag, -EINVAL, "is not a regular file");
+	err = inl_inode_may_change(inode, diag);
+	if (!err)
+		err = inl_inode_unlock(inode, diag);
+	if (err)
+		return err;
+	if (inode->encrypted)
+		return inl_diag_set(diag, -EOPNOTSUPP, "encrypted files are not written by this version");
+	if (inl_is_inline(inode))
+		return inl_diag_set(diag, -EOPNOTSUPP, "files kept in their inodes are not written");
+	if (inode->raw.i_flags & FL_VERITY)
+		return inl_diag_set(diag, -EPERM, "is protected by fs-verity");
+	return 0;
+}
+
+/* Bytes that a file can have. */
+static uint64_t max_size(const struct inl_inode *inode)
+{
+	return inl_map_max(inode) << inode->vol->block_bits;
+}
+
+/* ---- a part of a block --------------------------------------------------------------------------------------------- */
+
+static uint8_t *block_buf(const struct inl_volume *vol)
+{
+	return aligned_alloc(4096, vol->block_size < 4096 ? 4096 : vol->block_size);
+}
+
+static int write_failed(const struct inl_inode *inode, int err, struct inl_diag *diag)
+{
+	return inl_diag_set(diag, err, "the data of inode %u cannot be written", inode->ino);
+}
+
+/* Zero [from, to) of one block on the medium, where it is data. */
+static int zero_part(struct inl_inode *inode, uint64_t lblk, uint32_t from, uint32_t to, struct inl_diag *diag)
+{
+	struct inl_volume *vol = inode->vol;
+	struct inl_run run;
+	uint64_t place;
+	uint8_t *buf;
+	int err = inl_map_look(inode, lblk, &run, diag);
+
+	if (err || from >= to || run.kind != INL_EXTENT_DATA)
+		return err;
+	buf = block_buf(vol);
+	if (!buf)
+		return -ENOMEM;
+	place = (run.pblk + (lblk - run.lblk)) << vol->block_bits;
+	err = inl_dev_read(vol->dev, place, buf, vol->block_size);
+	if (!err && (buf[from] || memcmp(buf + from, buf + from + 1, to - from - 1))) {
+		memset(buf + from, 0, to - from);
+		err = inl_dev_write(vol->dev, place, buf, vol->block_size);
+	}
+	free(buf);
+	return err ? write_failed(inode, err, diag) : 0;
+}
+
+int inl_data_zero_tail(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
+{
+	uint32_t block_size = inode->vol->block_size, from = (uint32_t)(size & (block_size - 1));
+
+	return from ? zero_part(inode, size >> inode->vol->block_bits, from, block_size, diag) : 0;
+}
+
+/* ---- write ------------------------------------------------------------------------------------------------------- */
+
+/* One run of blocks that is being written: of one kind, and in one place. */
+struct piece {
+	struct inl_inode *inode;
+	struct inl_diag *diag;
+	uint64_t offset;	/* bytes of the file */
+	const uint8_t *buf;
+	size_t len;		/* bytes; may be cut by find_place */
+	uint64_t lblk, n;	/* the blocks that it touches */
+	enum inl_extent_kind kind;
+	uint64_t pblk;		/* of lblk; reserved if kind is HOLE */
+};
+
+static uint64_t blocks_of(const struct inl_volume *vol, uint64_t offset, size_t len)
+{
+	return ((offset + len - 1) >> vol->block_bits) - (offset >> vol->block_bits) + 1;
+}
+
+static void cut(struct piece *piece, uint64_t n)
+{
+	struct inl_volume *vol = piece->inode->vol;
+
+	if (n >= piece->n)
+		return;
+	piece->n = n;
+	piece->len = (size_t)(((piece->lblk + n) << vol->block_bits) - piece->offset);
+}
+
+/* Where the piece goes: what is mapped there, or blocks reserved for it. */
+static int find_place(struct inl_handle *op, void *arg)
+{
+	struct piece *piece = arg;
+	struct inl_run run;
+	uint64_t got, left;
+	int err = inl_map(piece->inode, piece->lblk, &run, piece->diag);
+
+	if (err)
+		return err;
+	left = run.lblk + run.len - piece->lblk;
+	piece->kind = run.kind;
+	if (run.kind != INL_EXTENT_HOLE) {
+		piece->pblk = run.pblk + (piece->lblk - run.lblk);
+		cut(piece, left);
+		return 0;
+	}
+	err = inl_blocks_reserve(op, inl_inode_goal(op, piece->inode, piece->lblk), INL_MIN(piece->n, left), &piece->pblk,
+				 &got);
+	if (!err)
+		cut(piece, got);
+	return err;
+}
+
+/* A whole block of which the piece has only a part: the rest is what is there, or zeros. */
+static int fill_block(const struct piece *piece, uint64_t i, uint8_t *block)
+{
+	struct inl_volume *vol = piece->inode->vol;
+	uint64_t start = (piece->lblk + i) << vol->block_bits, size = piece->inode->size;
+	uint64_t from = piece->offset > start ? piece->offset - start : 0;
+	uint64_t to = INL_MIN(piece->offset + piece->len - start, vol->block_size);
+	int err = 0;
+
+	if (piece->kind == INL_EXTENT_DATA && start < size) {
+		err = inl_dev_read(vol->dev, (piece->pblk + i) << vol->block_bits, block, vol->block_size);
+		/* Behind the end a crash may have left anything. */
+		if (size - start < vol->block_size)
+			memset(block + (size - start), 0, vol->block_size - (size - start));
+	} else {
+		memset(block, 0, vol->block_size);
+	}
+	memcpy(block + from, piece->buf + (start + from - piece->offset), to - from);
+	return err;
+}
+
+/* The data of a piece, to whole blocks: at most the first and the last are made here. edges: two blocks. */
+static int write_data(const struct piece *piece, uint8_t *edges)
+{
+	struct inl_volume *vol = piece->inode->vol;
+	uint32_t block_size = vol->block_size, head = piece->offset & (block_size - 1);
+	bool tail = (piece->offset + piece->len) & (block_size - 1);
+	uint64_t first = head || (tail && piece->n == 1) ? 1 : 0, last = piece->n - (tail && piece->n > first);
+	struct iovec iov[3];
+	struct inl_bio bio;
+	unsigned n = 0;
+	int err = 0;
+
+	if (first) {
+		err = fill_block(piece, 0, edges);
+		iov[n++] = (struct iovec){ edges, block_size };
+	}
+	if (last > first) {
+		const uint8_t *from = piece->buf + (((piece->lblk + first) << vol->block_bits) - piece->offset);
+
+		iov[n++] = (struct iovec){ (void *)from, (last - first) << vol->block_bits };
+	}
+	if (!err && last < piece->n) {
+		err = fill_block(piece, last, edges + block_size);
+		iov[n++] = (struct iovec){ edges + block_size, block_size };
+	}
+	if (err)
+		return err;
+	inl_bio_init_plain(&bio, INL_WRITE, piece->pblk << vol->block_bits, iov, n);
+	return inl_submit_wait(vol->dev, &bio);
+}
+
+static bool has_edges(const struct piece *piece)
+{
+	return (piece->offset | piece->len) & (piece->inode->vol->block_size - 1);
+}
+
+/* The data has landed: the blocks become the file's, and its size and times follow. */
+static int attach(struct inl_handle *op, void *arg)
+{
+	struct piece *piece = arg;
+	struct inl_inode *inode = piece->inode;
+	int err = inl_inode_modify(op, inode);
+
+	if (!err && piece->kind == INL_EXTENT_HOLE) {
+		err = inl_blocks_take(op, piece->pblk, piece->n);
+		if (!err)
+			err = inl_map_insert(op, inode, piece->lblk, piece->n, piece->pblk, false);
+	} else if (!err && piece->kind == INL_EXTENT_UNWRITTEN) {
+		err = inl_map_convert(op, inode, piece->lblk, piece->n, false);
+	}
+	if (err)
+		return err;
+	if (piece->offset + piece->len > inode->size)
+		inl_inode_set_size(inode, piece->offset + piece->len);
+	inl_inode_set_times(inode, INL_TIME_M | INL_TIME_C, inl_now());
+	return 0;
+}
+
+static unsigned attach_credits(const struct piece *piece)
+{
+	/* The inode; the map; bitmaps and descriptors of the groups that the blocks lie in. */
+	return 1 + inl_map_credits(piece->inode) + 4;
+}
+
+static int write_piece(struct piece *piece)
+{
+	struct inl_volume *vol = piece->inode->vol;
+	uint8_t *edges = NULL;
+	int err;
+
+	piece->lblk = piece->offset >> vol->block_bits;
+	piece->n = blocks_of(vol, piece->offset, piece->len);
+	cut(piece, PIECE_BYTES >> vol->block_bits);
+	err = inl_op_run(vol, 0, find_place, piece, piece->diag);
+	if (err)
+		return err;
+	if (has_edges(piece)) {
+		edges = aligned_alloc(4096, 2 * (size_t)(vol->block_size < 4096 ? 4096 : vol->block_size));
+		err = edges ? 0 : -ENOMEM;
+	}
+	if (!err)
+		err = write_data(piece, edges);
+	free(edges);
+	if (err)
+		write_failed(piece->inode, err, piece->diag);
+	else
+		err = inl_op_run(vol, attach_credits(piece), attach, piece, piece->diag);
+	if (err && piece->kind == INL_EXTENT_HOLE)
+		inl_blocks_unreserve(vol, piece->pblk, piece->n);
+	return err;
+}
+
+static int write_all(struct inl_inode *inode, uint64_t offset, const uint8_t *buf, size_t len, size_t *done,
+		     struct inl_diag *diag)
+{
+	int err = 0;
+
+	/* Between the old end and the new data lies a hole: of zeros, also in the block where the old end was. */
+	if (offset > inode->size)
+		err = inl_data_zero_tail(inode, inode->size, diag);
+	*done = 0;
+	while (!err && *done < len) {
+		struct piece piece = { .inode = inode, .diag = diag, .offset = offset + *done, .buf = buf + *done,
+				       .len = len - *done };
+
+		err = write_piece(&piece);
+		if (!err)
+			*done += piece.len;
+	}
+	return *done ? 0 : err;
+}
+
+int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, size_t *done, struct inl_diag *diag)
+{
+	struct inl_range range;
+	uint64_t max;
+	int err = inl_data_may_write(inode, diag);
+
+	if (err)
+		return err;
+	*done = 0;
+	if (!len)
+		return 0;
+	max = max_size(inode);
+	if (offset >= max)
+		return inl_diag_set(diag, -EFBIG, "a file of this volume has at most %llu bytes", (unsigned long long)max);
+	len = INL_MIN(len, max - offset);
+	range = (struct inl_range){ offset >> inode->vol->block_bits, (offset + len - 1) >> inode->vol->block_bits, NULL };
+	inl_data_lock_shared(inode);
+	if (offset + len > inode->size) {
+		inl_data_unlock(inode);
+		inl_data_lock_exclusive(inode);
+	}
+	range_lock(inode, &range);
+	err = write_all(inode, offset, buf, len, done, diag);
+	range_unlock(inode, &range);
+	inl_data_unlock(inode);
+	return err;
+}
+
+/* ---- truncate ------------------------------------------------------------------------------------------------------ */
+
+struct resize {
+	struct inl_inode *inode;
+	uint64_t size;
+	bool shrink;
+};
+
+static int set_size(struct inl_handle *op, void *arg)
+{
+	struct resize *resize = arg;
+	int err = inl_inode_modify(op, resize->inode);
+
+	if (err)
+		return err;
+	inl_inode_set_size(resize->inode, resize->size);
+	inl_inode_set_times(resize->inode, INL_TIME_M | INL_TIME_C, inl_now());
+	return resize->shrink ? inl_orphan_add(op, resize->inode) : 0;
+}
+
+static int truncate_locked(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
+{
+	struct resize resize = { inode, size, size < inode->size };
+	int err = 0;
+
+	if (size > inode->size)
+		err = inl_data_zero_tail(inode, inode->size, diag);
+	if (!err)
+		err = inl_op_run(inode->vol, 4, set_size, &resize, diag);
+	if (err || !resize.shrink)
+		return err;
+	/* It is on the orphan list: should a crash come now, the next open does what follows. */
+	err = inl_data_zero_tail(inode, size, diag);
+	return err ? err : inl_inode_shorten(inode, size, diag);
+}
+
+int inl_truncate(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
+{
+	int err = inl_data_may_write(inode, diag);
+
+	if (err)
+		return err;
+	if (size > max_size(inode))
+		return inl_diag_set(diag, -EFBIG, "a file of this volume has at most %llu bytes",
+				    (unsigned long long)max_size(inode));
+	inl_data_lock_exclusive(inode);
+	err = truncate_locked(inode, size, diag);
+	inl_data_unlock(inode);
+	return err;
+}
+
+/* ---- fallocate ----------------------------------------------------------------------------------------------------- */
+
+struct change {
+	struct inl_inode *inode;
+	struct inl_diag *diag;
+	uint64_t at, end; /* blocks: what is still to do; at or end moves */
+	uint64_t size;	  /* when it is done; 0: as it is */
+};
+
+/* One hole of the range gets unwritten blocks; what is mapped stays. */
+static int allocate_step(struct inl_handle *op, void *arg)
+{
+	struct change *change = arg;
+	struct inl_inode *inode = change->inode;
+	uint64_t n, pblk, got, at = change->at;
+	struct inl_run run;
+	int err = inl_map(inode, at, &run, change->diag);
+
+	if (err)
+		return err;
+	n = INL_MIN(change->end, run.lblk + run.len) - at;
+	if (run.kind != INL_EXTENT_HOLE) {
+		change->at = at + n;
+		return 0;
+	}
+	n = INL_MIN(n, INL_MIN(32767u, PIECE_BYTES >> 2));
+	err = inl_blocks_reserve(op, inl_inode_goal(op, inode, at), n, &pblk, &got);
+	if (!err)
+		err = inl_blocks_take(op, pblk, got);
+	if (!err)
+		err = inl_inode_modify(op, inode);
+	if (!err)
+		err = inl_map_insert(op, inode, at, got, pblk, true);
+	if (!err)
+		change->at = at + got;
+	return err;
+}
+
+/* One run of written blocks of the range becomes unwritten; holes and unwritten ones stay. */
+static int unwrite_step(struct inl_handle *op, void *arg)
+{
+	struct change *change = arg;
+	struct inl_run run;
+	uint64_t n;
+	int err = inl_map(change->inode, change->at, &run, change->diag);
+
+	if (err)
+		return err;
+	n = INL_MIN(change->end, run.lblk + run.len) - change->at;
+	if (run.kind == INL_EXTENT_DATA) {
+		err = inl_inode_modify(op, change->inode);
+		if (!err)
+			err = inl_map_convert(op, change->inode, change->at, n, true);
+	}
+	if (!err)
+		change->at += n;
+	return err;
+}
+
+static int remove_step(struct inl_handle *op, void *arg)
+{
+	struct change *change = arg;
+	uint64_t left;
+	int err = inl_inode_modify(op, change->inode);
+
+	if (!err)
+		err = inl_map_remove(op, change->inode, change->at, change->end, false, &left);
+	if (!err)
+		change->end = left;
+	return err;
+}
+
+static int finish_change(struct inl_handle *op, void *arg)
+{
+	struct change *change = arg;
+	int err = inl_inode_modify(op, change->inode);
+
+	if (err)
+		return err;
+	if (change->size > change->inode->size)
+		inl_inode_set_size(change->inode, change->size);
+	inl_inode_set_times(change->inode, INL_TIME_M | INL_TIME_C, inl_now());
+	return 0;
+}
+
+static int run_steps(struct change *change, uint64_t first, uint64_t end, unsigned credits, inl_op_fn *step)
+{
+	int err = 0;
+
+	change->at = first;
+	change->end = end;
+	while (!err && change->at < change->end)
+		err = inl_op_run(change->inode->vol, credits, step, change, change->diag);
+	return err;
+}
+
+static unsigned step_credits(const struct inl_inode *inode)
+{
+	unsigned credits = 1 + inl_map_credits(inode) + 6;
+
+	return INL_MIN(credits, inl_op_credits_max(inode->vol));
+}
+
+/* Zero the parts of blocks at both ends of [offset, end). *first, *last: the whole blocks between. */
+static int zero_edges(struct inl_inode *inode, uint64_t offset, uint64_t end, uint64_t *first, uint64_t *last,
+		      struct inl_diag *diag)
+{
+	uint32_t bits = inode->vol->block_bits, mask = inode->vol->block_size - 1;
+	int err = 0;
+
+	*first = (offset + mask) >> bits;
+	*last = end >> bits;
+	if (*first > *last) /* within one block */
+		return zero_part(inode, offset >> bits, (uint32_t)(offset & mask), (uint32_t)(end & mask), diag);
+	if (offset & mask)
+		err = zero_part(inode, offset >> bits, (uint32_t)(offset & mask), mask + 1, diag);
+	if (!err && (end & mask))
+		err = zero_part(inode, end >> bits, 0, (uint32_t)(end & mask), diag);
+	return err;
+}
+
+/* As Linux: nothing behind the block that has the end of the file is touched. */
+static int punch(struct change *change, uint64_t offset, uint64_t end)
+{
+	struct inl_inode *inode = change->inode;
+	uint64_t mask = inode->vol->block_size - 1, size = inode->size, first, last;
+	int err;
+
+	if (offset >= size)
+		return 0;
+	if (end > size)
+		end = (size + mask) & ~mask;
+	err = zero_edges(inode, offset, end, &first, &last, change->diag);
+	if (!err)
+		err = inl_op_run(inode->vol, 1, finish_change, change, change->diag);
+	if (!err && first < last)
+		err = run_steps(change, first, last, INL_MIN(64u, inl_op_credits_max(inode->vol)), remove_step);
+	return err;
+}
+
+static int allocate(struct change *change, unsigned flags, uint64_t offset, uint64_t end)
+{
+	struct inl_inode *inode = change->inode;
+	uint64_t mask = inode->vol->block_size - 1, first, last;
+	unsigned bits = inode->vol->block_bits;
+	int err = 0;
+
+	if (!(inode->raw.i_flags & EXT4_FL_EXTENTS))
+		return inl_diag_set(change->diag, -EOPNOTSUPP, "unwritten blocks need a file with extents");
+	change->size = !(flags & INL_FALLOC_KEEP_SIZE) && end > inode->size ? end : 0;
+	/* The old end: what lies behind it in its block becomes part of the file. */
+	if (change->size)
+		err = inl_data_zero_tail(inode, inode->size, change->diag);
+	if (!err && (flags & INL_FALLOC_ZERO_RANGE)) {
+		err = zero_edges(inode, offset, end, &first, &last, change->diag);
+		if (!err && first < last)
+			err = run_steps(change, first, last, step_credits(inode), unwrite_step);
+	}
+	if (!err)
+		err = run_steps(change, offset >> bits, (end + mask) >> bits, step_credits(inode), allocate_step);
+	return err ? err : inl_op_run(inode->vol, 1, finish_change, change, change->diag);
+}
+
+static int check_fallocate(struct inl_inode *inode, unsigned flags, uint64_t offset, uint64_t len, struct inl_diag *diag)
+{
+	unsigned known = INL_FALLOC_KEEP_SIZE | INL_FALLOC_PUNCH_HOLE | INL_FALLOC_ZERO_RANGE;
+	int err = inl_data_may_write(inode, diag);
+
+	if (err)
+		return err;
+	if ((flags & ~known) || ((flags & INL_FALLOC_PUNCH_HOLE) && (flags & INL_FALLOC_ZERO_RANGE)) ||
+	    ((flags & INL_FALLOC_PUNCH_HOLE) && !(flags & INL_FALLOC_KEEP_SIZE)))
+		return -EOPNOTSUPP;
+	if (!len)
+		return -EINVAL;
+	if (offset > max_size(inode) || len > max_size(inode) - offset)
+		return inl_diag_set(diag, -EFBIG, "a file of this volume has at most %llu bytes",
+				    (unsigned long long)max_size(inode));
+	return 0;
+}
+
+int inl_fallocate(struct inl_inode *inode, unsigned flags, uint64_t offset, uint64_t len, struct inl_diag *diag)
+{
+	struct change change = { .inode = inode, .diag = diag };
+	int err = check_fallocate(inode, flags, offset, len, diag);
+
+	if (err)
+		return err;
+	inl_data_lock_exclusive(inode);
+	if (flags & INL_FALLOC_PUNCH_HOLE)
+		err = punch(&change, offset, offset + len);
+	else
+		err = allocate(&change, flags, offset, offset + len);
+	inl_data_unlock(inode);
+	return err;
+}
+
+/* ---- sync -------------------------------------------------------------------------------------------------------- */
+
+int inl_sync(struct inl_volume *vol, struct inl_diag *diag)
+{
+	int err = inl_txn_commit(vol);
+
+	if (err == -EROFS)
+		return inl_diag_set(diag, err, "the volume is open for reading only");
+	return err ? inl_diag_set(diag, err, "what was written is not durable: the device has failed") : 0;
+}
+
+int inl_fsync(struct inl_inode *inode, struct inl_diag *diag)
+{
+	return inl_sync(inode->vol, diag);
+}
