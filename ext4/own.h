@@ -301,6 +301,7 @@ struct inl_raw_xattr {
 	const uint8_t *value; /* NULL: in another inode */
 	uint32_t size;
 	uint32_t value_ino;
+	uint32_t hash;
 };
 
 /*

@@ -1,22 +1,17 @@
 /*
- * ext4/xattr.c: extended attributes: in the inode, in a block, with values in inodes of their own; POSIX ACLs.
- * Not here: what the encryption context means (fscrypt/). Own code because libext2fs has no name for index 9.
- * Read more: Linux Documentation/filesystems/ext4/attributes.rst.
+ * ext4/xattr.c: extended attributes: in the inode, in a block, with values in inodes of their own.
+ * Not here: where they are put when they change (xattrmod.c); POSIX ACLs (acl.c); what the encryption context means
+ * (fscrypt/). Own code because libext2fs has no name for index 9.
+ * Read more: Linux Documentation/filesystems/ext4/attributes.rst; xattr(7).
  */
-#include "ext4/own.h"
+#include "ext4/xattr.h"
 #include "base/crc.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
-#define XATTR_MAGIC   0xea020000u
-#define ENTRY_SIZE    16u
-#define BLOCK_HEADER  32u
-#define VALUE_MAX     65536u /* bytes: XATTR_SIZE_MAX */
-#define INDEX_ACL_ACCESS  2
-#define INDEX_ACL_DEFAULT 3
-#define INDEX_SYSTEM	  7
-#define INDEX_ENCRYPTION  9
+#define NAME_MAX_LEN 255u /* bytes of a full name, as in Linux */
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------- */
 
@@ -35,16 +30,17 @@ int inl_xattr_area_walk(const uint8_t *area, size_t len, size_t first, inl_raw_x
 		uint32_t value_at;
 		int err;
 
-		if (len - at < ENTRY_SIZE || len - at - ENTRY_SIZE < area[at])
+		if (len - at < XATTR_ENTRY_SIZE || len - at - XATTR_ENTRY_SIZE < area[at])
 			return -EUCLEAN;
 		xattr.name_len = area[at];
 		xattr.index = area[at + 1];
 		value_at = inl_load_le16(area + at + 2);
 		xattr.value_ino = inl_load_le32(area + at + 4);
 		xattr.size = inl_load_le32(area + at + 8);
-		xattr.name = (const char *)area + at + ENTRY_SIZE;
+		xattr.hash = inl_load_le32(area + at + 12);
+		xattr.name = (const char *)area + at + XATTR_ENTRY_SIZE;
 		xattr.value = xattr.value_ino ? NULL : area + (xattr.size ? value_at : 0);
-		if (xattr.size > VALUE_MAX)
+		if (xattr.size > XATTR_VALUE_MAX)
 			return -EUCLEAN;
 		if (!xattr.value_ino && xattr.size && (value_at > len || xattr.size > len - value_at))
 			return -EUCLEAN;
@@ -53,36 +49,9 @@ int inl_xattr_area_walk(const uint8_t *area, size_t len, size_t first, inl_raw_x
 		err = each(&xattr, arg);
 		if (err)
 			return err;
-		at += (ENTRY_SIZE + xattr.name_len + 3) & ~(size_t)3;
+		at += inl_xattr_entry_len(xattr.name_len);
 	}
 	return 0;
-}
-
-int inl_acl_convert(const uint8_t *value, size_t len, uint8_t *out)
-{
-	enum { USER_OBJ = 1, USER = 2, GROUP_OBJ = 4, GROUP = 8, MASK = 16, OTHER = 32 };
-	size_t at = 4, to = 4;
-
-	if (len < 4 || inl_load_le32(value) != 1)
-		return -EUCLEAN;
-	inl_store_le32(out, 2);
-	while (at < len) {
-		uint16_t tag;
-		bool has_id;
-
-		if (len - at < 4)
-			return -EUCLEAN;
-		tag = inl_load_le16(value + at);
-		has_id = tag == USER || tag == GROUP;
-		if ((!has_id && tag != USER_OBJ && tag != GROUP_OBJ && tag != MASK && tag != OTHER) ||
-		    (has_id && len - at < 8))
-			return -EUCLEAN;
-		memcpy(out + to, value + at, 4);
-		inl_store_le32(out + to + 4, has_id ? inl_load_le32(value + at + 4) : ~0u);
-		at += has_id ? 8 : 4;
-		to += 8;
-	}
-	return (int)to;
 }
 
 /* ---- areas of an inode ------------------------------------------------------------------------------------------- */
@@ -96,48 +65,86 @@ static int damaged(struct inl_inode *inode, int err, struct inl_diag *diag)
 	return err;
 }
 
-static int walk_body(struct inl_inode *inode, inl_raw_xattr_fn each, void *arg)
+int inl_xattr_body_start(const struct inl_volume *vol, const uint8_t *body, size_t *start)
 {
-	size_t inode_size = EXT2_INODE_SIZE(inode->vol->fs->super), start;
+	size_t inode_size = EXT2_INODE_SIZE(vol->fs->super), at;
 
+	*start = 0;
 	if (inode_size <= 128)
 		return 0;
-	start = 128 + (size_t)inode->raw.i_extra_isize;
-	if (start % 4 || start > inode_size)
+	at = 128 + (size_t)inl_load_le16(body + 128);
+	if (at == 128) /* as Linux: nothing is there, whatever it looks like */
+		return 0;
+	if (at % 4 || at > inode_size)
 		return -EUCLEAN;
-	if (inode_size - start < 8) /* no room for any */
-		return 0;
-	if (inl_load_le32(inode->body + start) != XATTR_MAGIC)
-		return 0;
-	start += 4;
-	return inl_xattr_area_walk(inode->body + start, inode_size - start, 0, each, arg);
+	*start = inode_size - at < XATTR_BODY_HEADER + 4 ? 0 : at;
+	return 0;
+}
+
+void inl_xattr_body_copy(const struct inl_inode *inode, uint8_t *body)
+{
+	size_t inode_size = EXT2_INODE_SIZE(inode->vol->fs->super), n = INL_MIN(inode_size, sizeof(inode->raw));
+
+	memcpy(body, &inode->raw, n);
+	memcpy(body + n, inode->body + n, inode_size - n);
+}
+
+uint64_t inl_xattr_block(const struct inl_inode *inode)
+{
+	return ext2fs_file_acl_block(inode->vol->fs, (const struct ext2_inode *)&inode->raw);
+}
+
+/* body: an inode as it lies in the table. */
+static int walk_body(const struct inl_volume *vol, const uint8_t *body, inl_raw_xattr_fn each, void *arg)
+{
+	size_t inode_size = EXT2_INODE_SIZE(vol->fs->super), start;
+	int err = inl_xattr_body_start(vol, body, &start);
+
+	if (err || !start || inl_load_le32(body + start) != XATTR_MAGIC)
+		return err;
+	start += XATTR_BODY_HEADER;
+	return inl_xattr_area_walk(body + start, inode_size - start, 0, each, arg);
+}
+
+uint32_t inl_xattr_block_csum(const struct inl_volume *vol, uint64_t pblk, const uint8_t *block)
+{
+	static const uint8_t zero[4];
+	uint8_t le[8];
+	uint32_t crc;
+
+	inl_store_le64(le, pblk);
+	crc = inl_crc32c(vol->csum_seed, le, sizeof(le));
+	crc = inl_crc32c(crc, block, XATTR_CSUM);
+	crc = inl_crc32c(crc, zero, 4);
+	return inl_crc32c(crc, block + XATTR_CSUM + 4, vol->block_size - XATTR_CSUM - 4);
 }
 
 static int verify_block(struct inl_inode *inode, const uint8_t *block, unsigned arg)
 {
-	static const uint8_t zero[4];
 	struct inl_volume *vol = inode->vol;
-	uint64_t pblk = ext2fs_file_acl_block(vol->fs, (struct ext2_inode *)&inode->raw);
-	uint8_t le[8];
-	uint32_t crc;
 
-	if (inl_load_le32(block) != XATTR_MAGIC || inl_load_le32(block + 8) != 1)
+	if (inl_load_le32(block) != XATTR_MAGIC || inl_load_le32(block + XATTR_BLOCKS) != 1)
 		return -EUCLEAN;
 	if (!vol->metadata_csum)
 		return 0;
-	inl_store_le64(le, pblk);
-	crc = inl_crc32c(vol->csum_seed, le, sizeof(le));
-	crc = inl_crc32c(crc, block, 16);
-	crc = inl_crc32c(crc, zero, 4);
-	crc = inl_crc32c(crc, block + 20, vol->block_size - 20);
-	return crc == inl_load_le32(block + 16) ? 0 : -EUCLEAN;
+	return inl_xattr_block_csum(vol, inl_xattr_block(inode), block) == inl_load_le32(block + XATTR_CSUM) ?
+		       0 : -EUCLEAN;
+}
+
+int inl_xattr_block_look(struct inl_op *op, struct inl_inode *inode, const uint8_t **bytes)
+{
+	uint64_t pblk = inl_xattr_block(inode);
+
+	if (!inl_block_in_range(inode->vol, pblk, 1))
+		return -EUCLEAN;
+	return inl_block_look_verified(op, inode, pblk, verify_block, 0, bytes);
 }
 
 static int walk_block(struct inl_inode *inode, inl_raw_xattr_fn each, void *arg)
 {
 	INL_BLOCK_SCOPED struct inl_block *block = NULL;
 	struct inl_volume *vol = inode->vol;
-	uint64_t pblk = ext2fs_file_acl_block(vol->fs, (struct ext2_inode *)&inode->raw);
+	uint64_t pblk = inl_xattr_block(inode);
 	int err;
 
 	if (!pblk)
@@ -146,12 +153,12 @@ static int walk_block(struct inl_inode *inode, inl_raw_xattr_fn each, void *arg)
 		return -EUCLEAN;
 	err = inl_block_get_verified(inode, pblk, verify_block, 0, &block);
 	return err ? err :
-		     inl_xattr_area_walk(inl_block_bytes(block), vol->block_size, BLOCK_HEADER, each, arg);
+		     inl_xattr_area_walk(inl_block_bytes(block), vol->block_size, XATTR_HEADER_SIZE, each, arg);
 }
 
 int inl_raw_xattrs(struct inl_inode *inode, inl_raw_xattr_fn each, void *arg, struct inl_diag *diag)
 {
-	int err = walk_body(inode, each, arg);
+	int err = walk_body(inode->vol, inode->body, each, arg);
 
 	if (!err)
 		err = walk_block(inode, each, arg);
@@ -160,9 +167,14 @@ int inl_raw_xattrs(struct inl_inode *inode, inl_raw_xattr_fn each, void *arg, st
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
 
+bool inl_xattr_is(const struct inl_raw_xattr *xattr, uint8_t index, const char *name)
+{
+	return xattr->index == index && xattr->name_len == strlen(name) && !memcmp(xattr->name, name, xattr->name_len);
+}
+
 static bool is_inline_data(const struct inl_raw_xattr *xattr)
 {
-	return xattr->index == INDEX_SYSTEM && xattr->name_len == 4 && !memcmp(xattr->name, "data", 4);
+	return inl_xattr_is(xattr, XATTR_INDEX_SYSTEM, "data");
 }
 
 /* Fetch a value wherever it lies; buf has xattr->size bytes. */
@@ -177,7 +189,7 @@ static int fetch(struct inl_inode *inode, const struct inl_raw_xattr *xattr, voi
 		return 0;
 	}
 	/* What opening and reading an inode depend on is never in another one: damage could make that a circle. */
-	if (xattr->index == INDEX_ENCRYPTION || is_inline_data(xattr))
+	if (xattr->index == XATTR_INDEX_ENCRYPTION || is_inline_data(xattr))
 		return -EUCLEAN;
 	err = inl_inode_load(inode->vol, xattr->value_ino, diag, &holder);
 	if (err)
@@ -206,8 +218,7 @@ static int get_one(const struct inl_raw_xattr *xattr, void *arg)
 	struct get *get = arg;
 	int err;
 
-	if (xattr->index != get->index || xattr->name_len != strlen(get->name) ||
-	    memcmp(xattr->name, get->name, xattr->name_len))
+	if (!inl_xattr_is(xattr, get->index, get->name))
 		return 0;
 	if (xattr->size > get->size)
 		return -ERANGE;
@@ -227,7 +238,62 @@ int inl_raw_xattr_get(struct inl_inode *inode, uint8_t index, const char *name, 
 	return err > 0 ? 0 : err < 0 ? err : -ENODATA;
 }
 
-/* ---- for callers ------------------------------------------------------------------------------------------------- */
+/* ---- for callers: looking ---------------------------------------------------------------------------------------- */
+
+/* All that an inode has, at one moment: what callers do with it is done without locks. */
+struct snapshot {
+	struct inl_inode *inode;
+	uint8_t *body, *block; /* one allocation */
+	bool has_block;
+};
+
+static int take(struct inl_op *op, void *arg)
+{
+	struct snapshot *snapshot = arg;
+	struct inl_inode *inode = snapshot->inode;
+	const uint8_t *bytes;
+	int err;
+
+	inl_xattr_body_copy(inode, snapshot->body);
+	snapshot->has_block = inl_xattr_block(inode);
+	if (!snapshot->has_block)
+		return 0;
+	err = inl_xattr_block_look(op, inode, &bytes);
+	if (!err)
+		memcpy(snapshot->block, bytes, inode->vol->block_size);
+	return err;
+}
+
+static int snapshot_init(struct snapshot *snapshot, struct inl_inode *inode)
+{
+	size_t inode_size = EXT2_INODE_SIZE(inode->vol->fs->super);
+	int err;
+
+	snapshot->inode = inode;
+	snapshot->body = malloc(inode_size + inode->vol->block_size);
+	if (!snapshot->body)
+		return -ENOMEM;
+	snapshot->block = snapshot->body + inode_size;
+	err = inl_op_look(inode->vol, take, snapshot);
+	if (err)
+		free(snapshot->body);
+	return err;
+}
+
+static void snapshot_done(struct snapshot *snapshot)
+{
+	free(snapshot->body);
+}
+
+static int snapshot_walk(const struct snapshot *snapshot, inl_raw_xattr_fn each, void *arg)
+{
+	const struct inl_volume *vol = snapshot->inode->vol;
+	int err = walk_body(vol, snapshot->body, each, arg);
+
+	if (!err && snapshot->has_block)
+		err = inl_xattr_area_walk(snapshot->block, vol->block_size, XATTR_HEADER_SIZE, each, arg);
+	return err;
+}
 
 static const char *const prefixes[] = {
 	[0] = "",
@@ -239,6 +305,11 @@ static const char *const prefixes[] = {
 	[7] = "system.",
 	[8] = "system.richacl",
 };
+
+static bool is_acl(uint8_t index)
+{
+	return index == XATTR_INDEX_ACL_ACCESS || index == XATTR_INDEX_ACL_DEFAULT;
+}
 
 struct list {
 	struct inl_inode *inode;
@@ -267,7 +338,7 @@ static int room_for(struct list *list, size_t len)
 
 static bool hidden(const struct inl_raw_xattr *xattr)
 {
-	return xattr->index == INDEX_ENCRYPTION || xattr->index >= sizeof(prefixes) / sizeof(prefixes[0]) ||
+	return xattr->index == XATTR_INDEX_ENCRYPTION || xattr->index >= sizeof(prefixes) / sizeof(prefixes[0]) ||
 	       !prefixes[xattr->index] || is_inline_data(xattr);
 }
 
@@ -287,7 +358,7 @@ static int list_one(const struct inl_raw_xattr *xattr, void *arg)
 	if (err)
 		return err;
 	value = list->value;
-	if (xattr->index == INDEX_ACL_ACCESS || xattr->index == INDEX_ACL_DEFAULT) {
+	if (is_acl(xattr->index)) {
 		len = inl_acl_convert(list->value, xattr->size, list->converted);
 		value = list->converted;
 		if (len < 0)
@@ -300,11 +371,230 @@ int inl_xattrs(struct inl_inode *inode, int (*each)(const char *name, const void
 	       void *arg, struct inl_diag *diag)
 {
 	struct list list = { .inode = inode, .each = each, .arg = arg, .diag = diag };
-	int err = room_for(&list, 64);
+	struct snapshot snapshot;
+	int err = snapshot_init(&snapshot, inode);
 
+	if (err)
+		return damaged(inode, err, diag);
+	err = room_for(&list, 64);
 	if (!err)
-		err = inl_raw_xattrs(inode, list_one, &list, diag);
+		err = snapshot_walk(&snapshot, list_one, &list);
+	snapshot_done(&snapshot);
 	free(list.value);
 	free(list.converted);
+	return damaged(inode, err, diag);
+}
+
+/* From a full name to what is stored, as Linux does. */
+static int resolve(const char *full, uint8_t *index, const char **name, struct inl_diag *diag)
+{
+	static const uint8_t with_name[] = { XATTR_INDEX_USER, XATTR_INDEX_TRUSTED, XATTR_INDEX_SECURITY };
+	size_t len = strlen(full);
+
+	if (!len || len > NAME_MAX_LEN)
+		return inl_diag_set(diag, -ERANGE, "the name of an attribute has 1 to %u bytes, this one %zu", NAME_MAX_LEN,
+				    len);
+	for (uint8_t i = XATTR_INDEX_ACL_ACCESS; i <= XATTR_INDEX_ACL_DEFAULT; i++) {
+		if (!strcmp(full, prefixes[i])) {
+			*index = i;
+			*name = "";
+			return 0;
+		}
+	}
+	for (size_t i = 0; i < sizeof(with_name); i++) {
+		size_t n = strlen(prefixes[with_name[i]]);
+
+		if (strncmp(full, prefixes[with_name[i]], n))
+			continue;
+		if (len == n)
+			return inl_diag_set(diag, -EINVAL, "'%s' is only the beginning of the name of an attribute", full);
+		*index = with_name[i];
+		*name = full + n;
+		return 0;
+	}
+	return inl_diag_set(diag, -EOPNOTSUPP,
+			    "no attribute can have the name '%s': it would begin with user., trusted. or security., or be "
+			    "one of the two of ACLs", full);
+}
+
+/* Fetch what was found, for callers. Returns 1, or -errno. */
+static int get_public(const struct inl_raw_xattr *xattr, void *arg)
+{
+	struct get *get = arg;
+	uint8_t *value, *out;
+	int len = (int)xattr->size, err;
+
+	if (!inl_xattr_is(xattr, get->index, get->name))
+		return 0;
+	if (!is_acl(xattr->index) && (xattr->size > get->size || !get->size)) {
+		if (get->size)
+			return -ERANGE;
+		*get->len = xattr->size;
+		return 1;
+	}
+	value = malloc(3 * (size_t)xattr->size + 4);
+	if (!value)
+		return -ENOMEM;
+	out = value;
+	err = fetch(get->inode, xattr, value, get->diag);
+	if (!err && is_acl(xattr->index)) {
+		out = value + xattr->size;
+		len = inl_acl_convert(value, xattr->size, out);
+		err = len < 0 ? len : 0;
+	}
+	if (!err && get->size && (size_t)len > get->size)
+		err = -ERANGE;
+	if (!err) {
+		if (get->size)
+			memcpy(get->buf, out, (size_t)len);
+		*get->len = (size_t)len;
+	}
+	free(value);
+	return err ? err : 1;
+}
+
+int inl_xattr_get(struct inl_inode *inode, const char *name, void *buf, size_t size, size_t *len, struct inl_diag *diag)
+{
+	struct get get = { .inode = inode, .buf = buf, .size = size, .len = len, .diag = diag };
+	struct snapshot snapshot;
+	int err = resolve(name, &get.index, &get.name, diag);
+
+	if (err)
+		return err;
+	err = snapshot_init(&snapshot, inode);
+	if (err)
+		return damaged(inode, err, diag);
+	err = snapshot_walk(&snapshot, get_public, &get);
+	snapshot_done(&snapshot);
+	return err > 0 ? 0 : err < 0 ? damaged(inode, err, diag) : -ENODATA;
+}
+
+/* ---- for callers: changing --------------------------------------------------------------------------------------- */
+
+enum { FL_IMMUTABLE = 0x10, FL_APPEND = 0x20 };
+
+struct set {
+	struct inl_inode *inode;
+	uint8_t index;
+	const char *name;
+	const void *value; /* as stored; NULL: remove */
+	size_t len;
+	int flags;
+	bool sets_mode; /* an access ACL: mode has the permissions */
+	uint16_t mode;
+	struct inl_diag *diag;
+};
+
+/* What Linux allows of each name on each type of inode. */
+static int check_set(const struct set *set)
+{
+	uint16_t mode = set->inode->raw.i_mode;
+
+	if (set->inode->raw.i_flags & (FL_IMMUTABLE | FL_APPEND))
+		return inl_diag_set(set->diag, -EPERM, "inode %u is marked as immutable or append-only", set->inode->ino);
+	if (set->index == XATTR_INDEX_USER && !S_ISREG(mode) && !S_ISDIR(mode))
+		return inl_diag_set(set->diag, -EPERM,
+				    "inode %u is neither a file nor a directory: it has no attributes of users", set->inode->ino);
+	if (is_acl(set->index) && S_ISLNK(mode))
+		return inl_diag_set(set->diag, -EOPNOTSUPP, "inode %u is a symbolic link: it has no ACL", set->inode->ino);
+	if (set->index == XATTR_INDEX_ACL_DEFAULT && !S_ISDIR(mode) && set->value)
+		return inl_diag_set(set->diag, -EACCES, "inode %u is no directory: it has no default ACL", set->inode->ino);
+	return 0;
+}
+
+static int set_mode(struct inl_op *op, const struct set *set, bool *changed)
+{
+	struct inl_inode *inode = set->inode;
+	uint16_t mode = (uint16_t)((inode->raw.i_mode & ~0777u) | (set->mode & 0777u));
+	int err;
+
+	if (!set->sets_mode || mode == inode->raw.i_mode)
+		return 0;
+	err = inl_inode_modify(op, inode);
+	if (err)
+		return err;
+	inode->raw.i_mode = mode;
+	*changed = true;
+	return 0;
+}
+
+static int set_op(struct inl_op *op, void *arg)
+{
+	const struct set *set = arg;
+	bool changed = false;
+	int err = check_set(set);
+
+	if (err)
+		return err;
+	err = inl_xattr_change(op, set->inode, set->index, set->name, set->value, set->len, set->flags, &changed);
+	if (err == -ENODATA && is_acl(set->index)) /* an ACL that is not there can be removed */
+		err = 0;
+	if (!err)
+		err = set_mode(op, set, &changed);
+	if (err || !changed)
+		return err;
+	err = inl_inode_modify(op, set->inode);
+	if (!err)
+		inl_inode_set_times(set->inode, INL_TIME_C, inl_now());
 	return err;
+}
+
+/* ACLs are converted; whether there is one already does not matter to them, as in Linux. */
+static int prepare_acl(struct set *set, uint8_t *out)
+{
+	bool access = set->index == XATTR_INDEX_ACL_ACCESS, equiv = false;
+	int err;
+
+	set->flags = 0;
+	if (!set->value || !set->len) {
+		set->value = NULL;
+		return 0;
+	}
+	err = inl_acl_parse(set->value, set->len, out, &set->len, &set->mode, &equiv);
+	if (err)
+		return inl_diag_set(set->diag, err, "this is no POSIX ACL that Linux would accept");
+	set->sets_mode = access && set->len;
+	set->value = !set->len || (access && equiv) ? NULL : out;
+	return 0;
+}
+
+static int explain(int err, const char *name, struct inl_diag *diag)
+{
+	switch (err) {
+	case -ENOSPC:
+		return inl_diag_set(diag, err, "there is no room for the attribute '%s'", name);
+	case -EEXIST:
+		return inl_diag_set(diag, err, "there is an attribute '%s' already", name);
+	case -ENODATA:
+		return inl_diag_set(diag, err, "there is no attribute '%s'", name);
+	case -EOPNOTSUPP:
+		return inl_diag_set(diag, err, "the attribute '%s' is kept in an inode of its own, which is only read", name);
+	default:
+		return err;
+	}
+}
+
+int inl_xattr_set(struct inl_inode *inode, const char *name, const void *value, size_t len, unsigned flags,
+		  struct inl_diag *diag)
+{
+	struct set set = { .inode = inode, .value = value, .len = len, .flags = (int)flags, .diag = diag };
+	uint8_t *acl = NULL;
+	int err;
+
+	if (flags & ~(unsigned)(INL_XATTR_CREATE | INL_XATTR_REPLACE))
+		return -EINVAL;
+	err = resolve(name, &set.index, &set.name, diag);
+	if (err)
+		return err;
+	if (value && len > XATTR_VALUE_MAX)
+		return inl_diag_set(diag, -E2BIG, "the value of an attribute has at most %u bytes, this one %zu", XATTR_VALUE_MAX,
+				    len);
+	if (is_acl(set.index)) {
+		acl = malloc(len + 4);
+		err = acl ? prepare_acl(&set, acl) : -ENOMEM;
+	}
+	if (!err)
+		err = inl_op_run(inode->vol, inl_xattr_credits(inode->vol), set_op, &set, diag);
+	free(acl);
+	return damaged(inode, explain(err, name, diag), diag);
 }

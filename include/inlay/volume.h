@@ -359,7 +359,8 @@ INL_API int inl_fallocate(struct inl_inode *inode, unsigned flags, uint64_t offs
  *
  *   len    of the value; buf may be NULL with size 0, to learn it
  *
- * Returns: 0; -ENODATA; -ERANGE (size too small); -EOPNOTSUPP (no such prefix).
+ * Returns: 0; -ENODATA; -ERANGE (size too small, or the name is too long); -EINVAL (nothing behind the prefix);
+ *          -EOPNOTSUPP (no such prefix).
  */
 INL_API int inl_xattr_get(struct inl_inode *inode, const char *name, void *buf, size_t size, size_t *len,
 			  struct inl_diag *diag);
@@ -370,8 +371,10 @@ enum inl_xattr_flags { INL_XATTR_CREATE = 1, INL_XATTR_REPLACE = 2 };
  * Set an attribute; value NULL: remove it. An access ACL changes the mode as Linux does; one that says no more than the
  * mode is not kept.
  *
- * Returns: 0; -EEXIST, -ENODATA (flags; or nothing to remove); -ENOSPC (no room for it); -ERANGE (name or value too
- *          long); -EINVAL (not an ACL; flags); -EPERM (user.* on what is no file or directory); -EOPNOTSUPP (prefix).
+ * Returns: as setxattr(2): 0; -EEXIST, -ENODATA (flags; or nothing to remove, except for ACLs); -ENOSPC (no room for it);
+ *          -ERANGE (name too long); -E2BIG (value: 65,536 bytes at most); -EINVAL (not an ACL; flags; nothing behind the
+ *          prefix); -EPERM (user.* on what is no file or directory; immutable or append-only); -EACCES (a default ACL
+ *          of what is no directory); -EOPNOTSUPP (prefix; a symbolic link has no ACL; an old value in an inode of its own).
  */
 INL_API int inl_xattr_set(struct inl_inode *inode, const char *name, const void *value, size_t len, unsigned flags,
 			  struct inl_diag *diag);

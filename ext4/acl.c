@@ -1,0 +1,130 @@
+/*
+ * ext4/acl.c: POSIX ACLs: as they lie on the medium (version 1), and as system calls have them (version 2).
+ * Not here: where they are kept (xattr.c, xattrmod.c).
+ * Read more: acl(5); Linux include/uapi/linux/posix_acl_xattr.h.
+ */
+#include "ext4/xattr.h"
+#include <errno.h>
+#include <sys/stat.h>
+
+#define DISK_VERSION 1u
+#define CALL_VERSION 2u
+#define NO_ID	     0xffffffffu
+
+enum { USER_OBJ = 1, USER = 2, GROUP_OBJ = 4, GROUP = 8, MASK = 16, OTHER = 32 };
+
+static bool has_id(uint16_t tag)
+{
+	return tag == USER || tag == GROUP;
+}
+
+static bool known(uint16_t tag)
+{
+	return has_id(tag) || tag == USER_OBJ || tag == GROUP_OBJ || tag == MASK || tag == OTHER;
+}
+
+int inl_acl_convert(const uint8_t *value, size_t len, uint8_t *out)
+{
+	size_t at = 4, to = 4;
+
+	if (len < 4 || inl_load_le32(value) != DISK_VERSION)
+		return -EUCLEAN;
+	inl_store_le32(out, CALL_VERSION);
+	while (at < len) {
+		size_t n;
+		uint16_t tag;
+
+		if (len - at < 4)
+			return -EUCLEAN;
+		tag = inl_load_le16(value + at);
+		n = has_id(tag) ? 8 : 4;
+		if (!known(tag) || len - at < n)
+			return -EUCLEAN;
+		memcpy(out + to, value + at, 4);
+		inl_store_le32(out + to + 4, has_id(tag) ? inl_load_le32(value + at + 4) : NO_ID);
+		at += n;
+		to += 8;
+	}
+	return (int)to;
+}
+
+/* What has been seen of an ACL, entry by entry. */
+struct seen {
+	uint16_t tag;	/* the last one */
+	bool any_named; /* users or groups: there must be a mask */
+	uint16_t perm[OTHER + 1];
+};
+
+/* The order is that of the tags: each once but USER and GROUP, the three without MASK and names at least. */
+static bool in_order(const struct seen *seen, uint16_t tag)
+{
+	switch (tag) {
+	case USER_OBJ:
+		return seen->tag == 0;
+	case USER:
+		return seen->tag == USER_OBJ || seen->tag == USER;
+	case GROUP_OBJ:
+		return seen->tag == USER_OBJ || seen->tag == USER;
+	case GROUP:
+		return seen->tag == GROUP_OBJ || seen->tag == GROUP;
+	case MASK:
+		return seen->tag == GROUP_OBJ || seen->tag == GROUP;
+	case OTHER:
+		return seen->tag == MASK || (seen->tag == GROUP_OBJ && !seen->any_named);
+	default:
+		return false;
+	}
+}
+
+static int see(struct seen *seen, const uint8_t *entry)
+{
+	uint16_t tag = inl_load_le16(entry), perm = inl_load_le16(entry + 2);
+
+	if (!in_order(seen, tag) || perm > 7 || (has_id(tag) && inl_load_le32(entry + 4) == NO_ID))
+		return -EINVAL;
+	seen->tag = tag;
+	seen->any_named |= has_id(tag);
+	seen->perm[tag] = perm;
+	return 0;
+}
+
+/* The group's bits of a mode are the mask where there is one. */
+static void take_mode(const struct seen *seen, bool has_mask, uint16_t *mode)
+{
+	uint16_t group = seen->perm[has_mask ? MASK : GROUP_OBJ];
+
+	*mode = (uint16_t)((*mode & ~0777u) | seen->perm[USER_OBJ] << 6 | group << 3 | seen->perm[OTHER]);
+}
+
+int inl_acl_parse(const uint8_t *value, size_t len, uint8_t *out, size_t *out_len, uint16_t *mode, bool *equiv)
+{
+	struct seen seen = { 0 };
+	bool has_mask = false;
+	size_t at, to = 4;
+
+	if (len < 4)
+		return -EINVAL;
+	if (inl_load_le32(value) != CALL_VERSION)
+		return -EOPNOTSUPP;
+	if ((len - 4) % 8)
+		return -EINVAL;
+	inl_store_le32(out, DISK_VERSION);
+	for (at = 4; at < len; at += 8) {
+		size_t n;
+		int err = see(&seen, value + at);
+
+		if (err)
+			return err;
+		n = has_id(seen.tag) ? 8 : 4;
+		memcpy(out + to, value + at, n);
+		to += n;
+		has_mask |= seen.tag == MASK;
+	}
+	if (len > 4 && seen.tag != OTHER)
+		return -EINVAL;
+	*out_len = len > 4 ? to : 0;
+	*equiv = len > 4 && !has_mask;
+	if (len > 4)
+		take_mode(&seen, has_mask, mode);
+	return 0;
+}
