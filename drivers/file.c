@@ -1,7 +1,7 @@
 /*
  * drivers/file.c: a regular file or a block device: opening it, and its I/O as a series of system calls.
- * Not here: io_uring, which makes most of these calls for bios of a queue (uring.c); what the bytes mean.
- * Read more: preadv2(2), statx(2), fallocate(2), flock(2); inlay/driver.h.
+ * Not here: io_uring, which makes most of these calls for bios of a queue (uring.c); what the kernel uses (inuse.c).
+ * Read more: preadv2(2), statx(2), fallocate(2), flock(2), fcntl(2); inlay/driver.h.
  *
  * Locks: file->sync.lock. It is not held during a call or the end of a bio.
  */
@@ -472,8 +472,10 @@ static int open_fd(struct inl_file *file, const char *path, unsigned flags, stru
 		file->fd = open(path, oflags);
 	if (file->fd < 0 && errno == EINVAL && file->direct)
 		return inl_diag_set(diag, -EINVAL, "'%s': its file system has no direct I/O", path);
-	if (file->fd < 0 && errno == EBUSY)
-		return inl_diag_set(diag, -EBUSY, "'%s' is in use: mounted, or part of another device", path);
+	if (file->fd < 0 && errno == EBUSY) {
+		err = inl_file_in_use(&st, path, diag);
+		return err ? err : inl_diag_set(diag, -EBUSY, "'%s' is in use: mounted, or part of another device", path);
+	}
 	if (file->fd < 0 || fstat(file->fd, &st))
 		return failed(diag, "open", path);
 	file->is_blk = S_ISBLK(st.st_mode);
@@ -482,18 +484,52 @@ static int open_fd(struct inl_file *file, const char *path, unsigned flags, stru
 	return check_kind(&st, path, diag);
 }
 
-static int lock(struct inl_file *file, const char *path, unsigned flags, struct inl_diag *diag)
+/*
+ * An OFD lock besides the other one: virtual machine monitors know these. One who writes locks all bytes, one who reads the
+ * first, so that monitors, whose locks begin at byte 100, may read too.
+ */
+static int lock_ofd(const struct inl_file *file, bool write)
+{
+	struct flock range = { .l_type = write ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET, .l_len = write ? 0 : 1 };
+	int ret;
+
+	do
+		ret = fcntl(file->fd, F_OFD_SETLK, &range);
+	while (ret && errno == EINTR);
+	return ret && (errno == EAGAIN || errno == EACCES) ? -EBUSY : 0;
+}
+
+static int lock_flock(const struct inl_file *file, bool write)
 {
 	int ret;
 
 	do
-		ret = flock(file->fd, (flags & INL_OPEN_WRITE ? LOCK_EX : LOCK_SH) | LOCK_NB);
+		ret = flock(file->fd, (write ? LOCK_EX : LOCK_SH) | LOCK_NB);
 	while (ret && errno == EINTR);
-	if (ret && errno == EWOULDBLOCK)
-		return inl_diag_set(diag, -EBUSY, "'%s' is locked: %s", path,
-				    flags & INL_OPEN_WRITE ? "something else has it open"
-							   : "something else writes to it");
-	return 0; /* there are file systems without locks */
+	return ret && errno == EWOULDBLOCK ? -EBUSY : 0;
+}
+
+/* There are file systems without locks: other errors than that somebody has it are none. */
+static int lock(const struct inl_file *file, const char *path, bool write, struct inl_diag *diag)
+{
+	int err = lock_flock(file, write);
+
+	if (!err)
+		err = lock_ofd(file, write);
+	if (err)
+		inl_diag_set(diag, err, "'%s' is locked: %s", path,
+			     write ? "something else has it open" : "something else writes to it");
+	return err;
+}
+
+/* Nobody may write below a file system of the kernel, whatever else it is then good for. */
+static int check_kernel(const struct inl_file *file, const char *path, bool write, struct inl_diag *diag)
+{
+	struct stat st;
+
+	if (!write)
+		return 0;
+	return fstat(file->fd, &st) ? failed(diag, "look at", path) : inl_file_in_use(&st, path, diag);
 }
 
 static int find_size(struct inl_file *file, const char *path, struct inl_diag *diag)
@@ -561,7 +597,9 @@ static int file_open(struct inl_file *file, const char *path, unsigned flags, st
 	int err = open_fd(file, path, flags, diag);
 
 	if (!err)
-		err = lock(file, path, flags, diag);
+		err = lock(file, path, flags & INL_OPEN_WRITE, diag);
+	if (!err)
+		err = check_kernel(file, path, flags & INL_OPEN_WRITE, diag);
 	if (!err && file->direct)
 		err = set_up_direct(file, path, diag);
 	return err ? err : find_size(file, path, diag);

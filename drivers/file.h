@@ -77,6 +77,16 @@ void inl_file_run(struct inl_file_io *io);
 /* After the last step: pass on the turn and end the bio. *io may be used for another bio as soon as this one ends. */
 void inl_file_end(const struct inl_file_io *io);
 
+/* ---- inuse.c ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * Does the kernel use this file or block device: is it mounted, part of another device, or behind a loop device?
+ *
+ * Returns: 0: not as far as can be seen; -EBUSY, and diag says how.
+ */
+struct stat;
+int inl_file_in_use(const struct stat *st, const char *path, struct inl_diag *diag);
+
 /* ---- uring.c ----------------------------------------------------------------------------------------------------- */
 
 /* The queue functions of struct inl_dev_ops. new fails where there is no io_uring, or one that lacks what is needed. */
