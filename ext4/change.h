@@ -381,4 +381,24 @@ int inl_txn_commit(struct inl_volume *vol);
 int inl_txn_close(struct inl_volume *vol); /* commit, checkpoint, clean unmount */
 bool inl_txn_writable(struct inl_volume *vol);
 
+/* ---- mmp.c: multiple mount protection --------------------------------------------------------------------------------- */
+
+/*
+ * Take the volume (which has the feature) for this host, and say so until the stop, from a thread. Before anything is written,
+ * the replay of the journal too. Waits (Linux's times: 11 seconds at least, twice) if the one before did not say goodbye.
+ *
+ * Returns: 0; -EBUSY (somebody else has it, or is checking it: diag says who); -EUCLEAN; -EIO; -ENOMEM; -EAGAIN (no thread).
+ */
+struct inl_mmp;
+int inl_mmp_start(struct inl_volume *vol, struct inl_diag *diag, struct inl_mmp **out);
+
+/* The same with another length of a second, in nanoseconds: for tests. */
+int inl_mmp_start_with(struct inl_volume *vol, uint64_t second, struct inl_diag *diag, struct inl_mmp **out);
+
+/* Is it still ours? -EBUSY: nothing may be written any more. Before each commit record; may read the block. */
+int inl_mmp_check(struct inl_mmp *mmp);
+
+/* Goodbye, after the last write. NULL is fine. 0; -EBUSY; -EIO: then the next one has to wait. */
+int inl_mmp_stop(struct inl_mmp *mmp);
+
 #endif

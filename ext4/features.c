@@ -34,7 +34,7 @@ static const struct row {
 	{ INCOMPAT, 0x0010, "meta_bg", INL_ACCESS_RO, "descriptors outside their usual place are only read" },
 	{ INCOMPAT, 0x0040, "extent", INL_ACCESS_RW, "" },
 	{ INCOMPAT, 0x0080, "64bit", INL_ACCESS_RW, "" },
-	{ INCOMPAT, 0x0100, "mmp", INL_ACCESS_RO, "multiple mount protection is not taken part in" },
+	{ INCOMPAT, 0x0100, "mmp", INL_ACCESS_RW, "" },
 	{ INCOMPAT, 0x0200, "flex_bg", INL_ACCESS_RW, "" },
 	{ INCOMPAT, 0x0400, "ea_inode", INL_ACCESS_RW, "" },
 	{ INCOMPAT, 0x1000, "dirdata", INL_ACCESS_REFUSED, "data in directory entries is not understood" },
