@@ -227,23 +227,33 @@ void inl_map_init(struct inl_inode *inode);
  *   unwritten  extents only (-EOPNOTSUPP otherwise)
  *
  * Returns: 0; -EFBIG (beyond what the map can hold); -EEXIST (not a hole); -ENOSPC; -EUCLEAN; -EAGAIN.
- * Credits: inl_map_credits.
+ * Credits: inl_map_credits for up to inl_map_insert_max blocks.
  */
 int inl_map_insert(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk, uint64_t n, uint64_t pblk, bool unwritten);
 
-/* [lblk, lblk + n), which is mapped throughout by extents, becomes written, or unwritten. Splits and merges. Credits: inl_map_credits per extent. */
+/*
+ * [lblk, lblk + n), which is mapped throughout by extents, becomes written, or unwritten. Splits and merges. Credits: inl_map_credits
+ * per extent. -EINVAL: there is a hole in it; -EOPNOTSUPP: not extents.
+ */
 int inl_map_convert(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk, uint64_t n, bool unwritten);
 
 /*
  * Unmap [lblk, end) from its end downwards and free the blocks, as far as the credits that are left allow.
  *
  *   metadata  the contents are metadata (directories, symbolic links, attribute values)
- *   left      what remains is [lblk, *left): lblk when all is done
+ *   left      what remains is [lblk, *left): lblk when all is done. Also when a block has to be read before it can go on
+ *
+ * At least 64 credits that are left are enough to get on; with fewer it may do nothing, which is no error. -ENOSPC: only
+ * where a hole is made within an extent.
  */
 int inl_map_remove(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk, uint64_t end, bool metadata, uint64_t *left);
 
 /* Credits of an insert or convert of one extent, allocation of nodes included. */
 unsigned inl_map_credits(const struct inl_inode *inode);
+uint64_t inl_map_insert_max(const struct inl_inode *inode);
+
+/* inode->run is not to be trusted any more. */
+void inl_map_changed(struct inl_inode *inode);
 
 /* The first block that no map of this inode can have: 2^32 - 1, or what indirect blocks reach. */
 uint64_t inl_map_max(const struct inl_inode *inode);

@@ -3,64 +3,12 @@
  * Not here: reading what is there (data.c); changing the map.
  * Read more: Linux Documentation/filesystems/ext4/ifork.rst.
  */
-#include "ext4/own.h"
+#include "ext4/map.h"
 #include "base/crc.h"
 #include <errno.h>
 #include <sys/stat.h>
 
-#define EXTENT_MAGIC   0xf30a
-#define EXTENT_LEN_MAX 32768u /* longer ones are unwritten extents of len - 32768 */
-#define N_DIRECT       12u
-
 /* ---- extent nodes: bytes ----------------------------------------------------------------------------------------- */
-
-static unsigned node_entries(const uint8_t *node)
-{
-	return inl_load_le16(node + 2);
-}
-
-static unsigned node_max(const uint8_t *node)
-{
-	return inl_load_le16(node + 4);
-}
-
-static unsigned node_depth(const uint8_t *node)
-{
-	return inl_load_le16(node + 6);
-}
-
-/* An entry of 12 bytes; both kinds begin with their first logical block. */
-static const uint8_t *node_entry(const uint8_t *node, unsigned i)
-{
-	return node + 12 + 12 * (size_t)i;
-}
-
-static uint32_t entry_lblk(const uint8_t *entry)
-{
-	return inl_load_le32(entry);
-}
-
-static uint32_t extent_len(const uint8_t *entry)
-{
-	uint32_t len = inl_load_le16(entry + 4);
-
-	return len > EXTENT_LEN_MAX ? len - EXTENT_LEN_MAX : len;
-}
-
-static bool extent_unwritten(const uint8_t *entry)
-{
-	return inl_load_le16(entry + 4) > EXTENT_LEN_MAX;
-}
-
-static uint64_t extent_pblk(const uint8_t *entry)
-{
-	return inl_load_le32(entry + 8) | (uint64_t)inl_load_le16(entry + 6) << 32;
-}
-
-static uint64_t index_child(const uint8_t *entry)
-{
-	return inl_load_le32(entry + 4) | (uint64_t)inl_load_le16(entry + 8) << 32;
-}
 
 int inl_extent_node_check(const uint8_t *node, size_t size, int depth)
 {
@@ -88,8 +36,7 @@ int inl_extent_node_check(const uint8_t *node, size_t size, int depth)
 	return 0;
 }
 
-/* The last entry that begins at or before lblk, -1: none. */
-static int search(const uint8_t *node, uint64_t lblk)
+int inl_extent_node_search(const uint8_t *node, uint64_t lblk)
 {
 	int lo = 0, hi = (int)node_entries(node);
 
@@ -112,7 +59,7 @@ static void hit_hole(struct inl_extent_hit *hit, uint64_t lblk, uint64_t end)
 
 int inl_extent_node_find(const uint8_t *node, uint64_t lo, uint64_t hi, uint64_t lblk, struct inl_extent_hit *hit)
 {
-	int i = search(node, lblk);
+	int i = inl_extent_node_search(node, lblk);
 	uint64_t end = hi, start, len;
 	const uint8_t *entry;
 
@@ -146,7 +93,7 @@ int inl_extent_node_find(const uint8_t *node, uint64_t lo, uint64_t hi, uint64_t
 
 /* ---- extent trees ------------------------------------------------------------------------------------------------ */
 
-static int verify_node(struct inl_inode *inode, const uint8_t *bytes, unsigned depth)
+int inl_extent_node_verify(struct inl_inode *inode, const uint8_t *bytes, unsigned depth)
 {
 	uint32_t size = inode->vol->block_size;
 	size_t tail;
@@ -174,7 +121,7 @@ static int map_extents(struct inl_inode *inode, uint64_t lblk, struct inl_run *r
 
 		if (!inl_block_in_range(inode->vol, hit.child, 1))
 			return -EUCLEAN;
-		err = inl_block_get_verified(inode, hit.child, verify_node, hit.depth, &block);
+		err = inl_block_get_verified(inode, hit.child, inl_extent_node_verify, hit.depth, &block);
 		if (err)
 			return err;
 		err = inl_extent_node_find(inl_block_bytes(block), lo, hi, lblk, &hit);
@@ -262,8 +209,45 @@ static int map_indirect(struct inl_inode *inode, uint64_t lblk, struct inl_run *
 
 /* ---- both -------------------------------------------------------------------------------------------------------- */
 
+void inl_map_changed(struct inl_inode *inode)
+{
+	pthread_mutex_lock(&inode->lock);
+	inode->run.len = 0;
+	pthread_mutex_unlock(&inode->lock);
+}
+
+struct lookup {
+	struct inl_inode *inode;
+	uint64_t lblk;
+	struct inl_run *run;
+};
+
+/* Nobody changes the map meanwhile: of a volume that is written, vol->lock is held. */
+static int look_up(struct inl_handle *op, void *arg)
+{
+	const struct lookup *lookup = arg;
+	struct inl_inode *inode = lookup->inode;
+	struct inl_run *run = lookup->run;
+	int err;
+
+	(void)op;
+	if (inode->raw.i_flags & EXT4_FL_EXTENTS)
+		err = map_extents(inode, lookup->lblk, run);
+	else
+		err = map_indirect(inode, lookup->lblk, run);
+	if (!err && run->kind != INL_EXTENT_HOLE && !inl_block_in_range(inode->vol, run->pblk, run->len))
+		err = -EUCLEAN;
+	if (err)
+		return err;
+	pthread_mutex_lock(&inode->lock);
+	inode->run = *run;
+	pthread_mutex_unlock(&inode->lock);
+	return 0;
+}
+
 int inl_map(struct inl_inode *inode, uint64_t lblk, struct inl_run *run, struct inl_diag *diag)
 {
+	struct lookup lookup = { inode, lblk, run };
 	bool known;
 	int err;
 
@@ -274,20 +258,10 @@ int inl_map(struct inl_inode *inode, uint64_t lblk, struct inl_run *run, struct 
 	pthread_mutex_unlock(&inode->lock);
 	if (known)
 		return 0;
-	if (lblk >= EXT4_LBLK_NONE)
-		err = -EUCLEAN;
-	else if (inode->raw.i_flags & EXT4_FL_EXTENTS)
-		err = map_extents(inode, lblk, run);
-	else
-		err = map_indirect(inode, lblk, run);
-	if (!err && run->kind != INL_EXTENT_HOLE && !inl_block_in_range(inode->vol, run->pblk, run->len))
-		err = -EUCLEAN;
-	if (err)
-		return inl_diag_set(diag, err, "%s of inode %u at block %llu",
-				    err == -EUCLEAN ? "damaged block map" : "cannot read the block map", inode->ino,
-				    (unsigned long long)lblk);
-	pthread_mutex_lock(&inode->lock);
-	inode->run = *run;
-	pthread_mutex_unlock(&inode->lock);
-	return 0;
+	err = lblk < EXT4_LBLK_NONE ? inl_op_look(inode->vol, look_up, &lookup) : -EUCLEAN;
+	if (!err || err == -EAGAIN)
+		return err;
+	return inl_diag_set(diag, err, "%s of inode %u at block %llu",
+			    err == -EUCLEAN ? "damaged block map" : "cannot read the block map", inode->ino,
+			    (unsigned long long)lblk);
 }
