@@ -85,9 +85,10 @@ struct inl_volume {
 	uint32_t csum_seed;
 	struct inl_journal_map journal; /* immutable after open */
 	struct inl_cache *cache;	/* of metadata blocks */
-	struct inl_op_pool *op_pool;	/* these four: of a volume that is written, else NULL */
+	struct inl_op_pool *op_pool;	/* these five: of a volume that is written, else NULL */
 	struct inl_alloc *alloc;
 	struct inl_txn *txn;
+	struct inl_mmp *mmp;		/* NULL also where the volume has no such protection */
 	struct inl_inode **inodes;	/* live ones by number: a hash table; vol->lock */
 	struct inl_volume_info info;
 	unsigned n_features;

@@ -383,9 +383,13 @@ static int commit(struct inl_volume *vol)
 	pthread_mutex_lock(&vol->lock);
 	err = txn->aborted ? -EIO : 0;
 	empty = !txn->n_running && !txn->n_revoked;
+	if (!err && vol->mmp)
+		err = inl_mmp_check(vol->mmp) ? -EBUSY : 0;
 	if (!err && !empty)
 		err = freeze(vol, &frozen);
 	pthread_mutex_unlock(&vol->lock);
+	if (err == -EBUSY)
+		abort_journal(vol, err);
 	if (err)
 		return err;
 	if (empty)

@@ -302,6 +302,8 @@ static int start_writing(struct inl_volume *vol, uint64_t super_block, uint32_t 
 {
 	int err = refuse_state(vol, super_block, diag);
 
+	if (!err && ext2fs_has_feature_mmp(vol->fs->super))
+		err = inl_mmp_start(vol, diag, &vol->mmp);
 	if (!err)
 		err = replay_home(vol, block_size, diag);
 	if (!err)
@@ -322,12 +324,12 @@ static int start_writing(struct inl_volume *vol, uint64_t super_block, uint32_t 
 /* Returns why not all of it is durable. */
 static int stop_writing(struct inl_volume *vol)
 {
-	int err = inl_txn_close(vol);
+	int err = inl_txn_close(vol), mmp_err = inl_mmp_stop(vol->mmp);
 
 	inl_alloc_free(vol->alloc);
 	inl_op_pool_free(vol->op_pool);
 	free(vol->inodes);
-	return err;
+	return err ? err : mmp_err;
 }
 
 /* ---- open and close ------------------------------------------------------------------------------------------------ */
