@@ -5,19 +5,12 @@
  *
  * Three passes, as the kernel's: scan (where does the log end), revoke (which copies are void), map. Nothing is copied.
  */
-#include "ext4/own.h"
+#include "ext4/jbd2.h"
 #include "base/crc.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define JBD2_MAGIC 0xc03b3998u
-enum { DESCRIPTOR = 1, COMMIT = 2, SUPER_V1 = 3, SUPER_V2 = 4, REVOKE = 5 };
-enum { COMPAT_CHECKSUM = 1 };
-enum { INCOMPAT_REVOKE = 1, INCOMPAT_64BIT = 2, INCOMPAT_ASYNC = 4, INCOMPAT_CSUM_V2 = 8, INCOMPAT_CSUM_V3 = 16,
-       INCOMPAT_FAST_COMMIT = 32 };
-enum { TAG_ESCAPE = 1, TAG_SAME_UUID = 2, TAG_LAST = 8 };
-#define INCOMPAT_KNOWN 0x3fu
 #define COMMIT_HEADER	60 /* bytes */
 #define FC_TAG_HEAD	9
 #define FC_BLOCKS_DEFAULT 256
@@ -48,7 +41,7 @@ struct log {
 
 static bool has_csum(const struct log *log)
 {
-	return log->incompat & (INCOMPAT_CSUM_V2 | INCOMPAT_CSUM_V3);
+	return log->incompat & (JBD2_INCOMPAT_CSUM_V2 | JBD2_INCOMPAT_CSUM_V3);
 }
 
 /* Transaction numbers wrap. */
@@ -79,16 +72,16 @@ static int read_block(struct log *log, uint32_t block, uint8_t *buf)
 
 static int check_features(struct log *log, const uint8_t *sb)
 {
-	if (inl_load_be32(sb + 4) == SUPER_V1)
+	if (inl_load_be32(sb + 4) == JBD2_SUPER_V1)
 		return 0;
-	log->compat_checksum = inl_load_be32(sb + 36) & COMPAT_CHECKSUM;
+	log->compat_checksum = inl_load_be32(sb + 36) & JBD2_COMPAT_CHECKSUM;
 	log->incompat = inl_load_be32(sb + 40);
-	if (log->incompat & ~INCOMPAT_KNOWN)
+	if (log->incompat & ~JBD2_INCOMPAT_KNOWN)
 		return inl_diag_set(log->diag, -EOPNOTSUPP, "the journal has unknown features (0x%x)",
-				    log->incompat & ~INCOMPAT_KNOWN);
+				    log->incompat & ~JBD2_INCOMPAT_KNOWN);
 	if (!has_csum(log))
 		return 0;
-	if (((log->incompat & INCOMPAT_CSUM_V2) && (log->incompat & INCOMPAT_CSUM_V3)) || log->compat_checksum)
+	if (((log->incompat & JBD2_INCOMPAT_CSUM_V2) && (log->incompat & JBD2_INCOMPAT_CSUM_V3)) || log->compat_checksum)
 		return inl_diag_set(log->diag, -EUCLEAN, "the journal's superblock is damaged: two kinds of checksum");
 	if (sb[80] != 4)
 		return inl_diag_set(log->diag, -EOPNOTSUPP, "the journal has an unknown kind of checksum (%u)", sb[80]);
@@ -118,7 +111,7 @@ static int parse_super(struct log *log, bool *clean)
 	if (err)
 		return err;
 	type = inl_load_be32(sb + 4);
-	if (inl_load_be32(sb) != JBD2_MAGIC || (type != SUPER_V1 && type != SUPER_V2))
+	if (inl_load_be32(sb) != JBD2_MAGIC || (type != JBD2_SUPER_V1 && type != JBD2_SUPER_V2))
 		return inl_diag_set(log->diag, -EUCLEAN, "the journal has no superblock");
 	err = check_features(log, sb);
 	if (err)
@@ -129,7 +122,7 @@ static int parse_super(struct log *log, bool *clean)
 	log->first = inl_load_be32(sb + 20);
 	log->start_tid = inl_load_be32(sb + 24);
 	log->start = inl_load_be32(sb + 28);
-	if (log->incompat & INCOMPAT_FAST_COMMIT) {
+	if (log->incompat & JBD2_INCOMPAT_FAST_COMMIT) {
 		n_fc = inl_load_be32(sb + 84);
 		n_fc = n_fc ? n_fc : FC_BLOCKS_DEFAULT;
 	}
@@ -197,9 +190,9 @@ struct tag {
 
 static unsigned tag_size(const struct log *log)
 {
-	if (log->incompat & INCOMPAT_CSUM_V3)
+	if (log->incompat & JBD2_INCOMPAT_CSUM_V3)
 		return 16;
-	return 8 + (log->incompat & INCOMPAT_CSUM_V2 ? 2 : 0) + (log->incompat & INCOMPAT_64BIT ? 4 : 0);
+	return 8 + (log->incompat & JBD2_INCOMPAT_CSUM_V2 ? 2 : 0) + (log->incompat & JBD2_INCOMPAT_64BIT ? 4 : 0);
 }
 
 /* Take the tag at *at of a descriptor block; false behind the last one. */
@@ -207,17 +200,17 @@ static bool next_tag(const struct log *log, const uint8_t *buf, uint32_t *at, bo
 {
 	uint32_t end = log->source->block_size - (has_csum(log) ? 4 : 0), size = tag_size(log);
 	const uint8_t *p = buf + *at;
-	bool v3 = log->incompat & INCOMPAT_CSUM_V3;
+	bool v3 = log->incompat & JBD2_INCOMPAT_CSUM_V3;
 
 	if (!*more || *at + size > end)
 		return false;
 	tag->block = inl_load_be32(p);
 	tag->flags = v3 ? inl_load_be32(p + 4) : inl_load_be16(p + 6);
 	tag->csum = v3 ? inl_load_be32(p + 12) : inl_load_be16(p + 4);
-	if (log->incompat & INCOMPAT_64BIT)
+	if (log->incompat & JBD2_INCOMPAT_64BIT)
 		tag->block |= (uint64_t)inl_load_be32(p + 8) << 32;
-	*at += size + (tag->flags & TAG_SAME_UUID ? 0 : 16);
-	*more = !(tag->flags & TAG_LAST);
+	*at += size + (tag->flags & JBD2_TAG_SAME_UUID ? 0 : 16);
+	*more = !(tag->flags & JBD2_TAG_LAST);
 	return true;
 }
 
@@ -234,7 +227,7 @@ static uint32_t count_tags(const struct log *log, const uint8_t *buf)
 
 /* ---- pass 1: where does the log end ------------------------------------------------------------------------------ */
 
-/* CRC-32, big endian and without inversion: the checksum of volumes that have no metadata_csum (COMPAT_CHECKSUM). */
+/* CRC-32, big endian and without inversion: the checksum of volumes that have no metadata_csum (JBD2_COMPAT_CHECKSUM). */
 static uint32_t crc32_be(uint32_t crc, const uint8_t *p, size_t len)
 {
 	while (len--) {
@@ -303,7 +296,7 @@ static int scan_commit(struct log *log, struct scan *scan)
 		if (time < scan->last_commit_time)
 			return 0;
 		/* The last transaction of an asynchronous commit may be torn without harm. */
-		if (scan->suspect || !(log->incompat & INCOMPAT_ASYNC) || scan->has_torn)
+		if (scan->suspect || !(log->incompat & JBD2_INCOMPAT_ASYNC) || scan->has_torn)
 			return scan_damaged(log, scan, scan->tid);
 		scan->has_torn = true;
 		scan->torn = scan->tid;
@@ -332,17 +325,17 @@ static int scan_pass(struct log *log)
 		if (inl_load_be32(log->buf) != JBD2_MAGIC || inl_load_be32(log->buf + 8) != scan.tid)
 			break;
 		switch (inl_load_be32(log->buf + 4)) {
-		case DESCRIPTOR:
+		case JBD2_DESCRIPTOR:
 			n += count_tags(log, log->buf);
 			scan.suspect |= !tail_checksum_good(log, log->buf);
 			advance(log, &next, 1);
 			if (log->compat_checksum && !has_csum(log))
 				err = sum_blocks(log, next, n - 1, &scan.crc);
 			break;
-		case COMMIT:
+		case JBD2_COMMIT:
 			go = scan_commit(log, &scan);
 			break;
-		case REVOKE:
+		case JBD2_REVOKE:
 			scan.suspect |= !tail_checksum_good(log, log->buf);
 			break;
 		default:
@@ -416,7 +409,7 @@ static int add_revoke(struct log *log, uint64_t block, uint32_t tid)
 
 static int take_revokes(struct log *log, uint32_t tid, uint32_t block)
 {
-	uint32_t size = log->incompat & INCOMPAT_64BIT ? 8 : 4, used = inl_load_be32(log->buf + 12);
+	uint32_t size = log->incompat & JBD2_INCOMPAT_64BIT ? 8 : 4, used = inl_load_be32(log->buf + 12);
 	int err = 0;
 
 	if (used < 16 || used > log->source->block_size - (has_csum(log) ? 4 : 0))
@@ -492,7 +485,7 @@ static bool copy_checksum_good(struct log *log, const struct tag *tag, uint32_t 
 	inl_store_be32(be_tid, tid);
 	crc = inl_crc32c(log->seed, be_tid, 4);
 	crc = inl_crc32c(crc, log->data, log->source->block_size);
-	return log->incompat & INCOMPAT_CSUM_V3 ? crc == tag->csum : (crc & 0xffff) == tag->csum;
+	return log->incompat & JBD2_INCOMPAT_CSUM_V3 ? crc == tag->csum : (crc & 0xffff) == tag->csum;
 }
 
 static int map_descriptor(struct log *log, uint32_t tid, uint32_t block)
@@ -516,7 +509,7 @@ static int map_descriptor(struct log *log, uint32_t tid, uint32_t block)
 			if (!copy_checksum_good(log, &tag, tid))
 				return damaged(log, "wrong checksum of a copied block", tid, block);
 		}
-		err = add_entry(log->map, tag.block, block, tid, tag.flags & TAG_ESCAPE);
+		err = add_entry(log->map, tag.block, block, tid, tag.flags & JBD2_TAG_ESCAPE);
 		if (err)
 			return err;
 	}
@@ -535,14 +528,14 @@ static int walk(struct log *log, bool revokes)
 		if (err)
 			return err;
 		switch (inl_load_be32(log->buf + 4)) {
-		case DESCRIPTOR:
+		case JBD2_DESCRIPTOR:
 			n += count_tags(log, log->buf);
 			err = revokes ? 0 : map_descriptor(log, tid, block);
 			break;
-		case COMMIT:
+		case JBD2_COMMIT:
 			tid++;
 			break;
-		case REVOKE:
+		case JBD2_REVOKE:
 			err = revokes ? take_revokes(log, tid, block) : 0;
 			break;
 		}
@@ -560,7 +553,7 @@ static int walk(struct log *log, bool revokes)
  */
 static int check_fast_commits(struct log *log)
 {
-	if (!(log->incompat & INCOMPAT_FAST_COMMIT))
+	if (!(log->incompat & JBD2_INCOMPAT_FAST_COMMIT))
 		return 0;
 	for (uint32_t block = log->last; block <= log->last + 1; block++) {
 		int err = block < log->max_len ? read_block(log, block, log->buf) : 0;
@@ -607,6 +600,7 @@ static int replay(struct log *log)
 		return err;
 	settle(log->map);
 	log->map->n_transactions = log->end_tid - log->start_tid;
+	log->map->end_tid = log->end_tid;
 	return check_fast_commits(log);
 }
 

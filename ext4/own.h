@@ -67,6 +67,7 @@ struct inl_journal_map {
 	struct inl_journal_entry *entries;
 	size_t n, room;
 	uint32_t n_transactions;
+	uint32_t end_tid; /* the first transaction that did not count */
 	bool damaged; /* with damaged_ok: ended before where the log seems to */
 };
 
