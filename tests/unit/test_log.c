@@ -627,6 +627,43 @@ static void test_again(void **state)
 	lab_free(lab);
 }
 
+/* One block of a log that would put a wrong content into the pool's first block: a descriptor, a copy, a commit block. */
+static void forge(const struct lab *lab, uint8_t *p, unsigned i, uint32_t tid)
+{
+	memset(p, 0, block_size(lab));
+	inl_store_be32(p, JBD2_MAGIC);
+	inl_store_be32(p + 4, i % 3 == 2 ? JBD2_COMMIT : JBD2_DESCRIPTOR);
+	inl_store_be32(p + 8, tid);
+	if (i % 3 == 0) {
+		inl_store_be32(p + 12, (uint32_t)lab->pblks[0]);
+		inl_store_be16(p + 18, JBD2_TAG_LAST);
+	}
+}
+
+/*
+ * What has been a copy in the last round of the ring lies where the log ends in this one, and looks like the transaction that
+ * would come next. That is what escapes are for.
+ */
+static void test_forged(void **state)
+{
+	for (unsigned k = 0; k < 3; k++) {
+		struct lab *lab = lab_new(&layouts[2], 6 + k);
+		struct change *change;
+
+		open_log(lab);
+		change = make_change(lab, 800, 0);
+		for (unsigned i = 0; i < 800; i++)
+			forge(lab, change->bytes + i * block_size(lab), i, change->txn.tid + 2);
+		assert_int_equal(inl_log_commit(lab->log, &change->txn), 0);
+		apply(lab, change);
+		free_change(change);
+		assert_int_equal(try_checkpoint(lab), 0);
+		commit(lab, 300 + k, 0);
+		check_all(lab);
+		lab_free(lab);
+	}
+}
+
 #define FAR	  (1ull << 32)
 #define N_FAR	  300u
 #define FAR_BLOCK 4096u
@@ -701,7 +738,7 @@ static void test_torn(void **state)
 		unsigned n = i % 2 ? 30 : 300, n_revokes = 140;
 		struct inl_journal_place place;
 		struct change *change;
-		uint32_t need, head;
+		uint32_t need, head, tid;
 
 		open_log(lab);
 		for (unsigned k = 0; k < 6; k++)
@@ -728,6 +765,7 @@ static void test_torn(void **state)
 			if (cut == 3 || cut + 1 == need)
 				check_all(lab);
 		}
+		tid = change->txn.tid;
 		free_change(change);
 		inl_journal_place_done(&place);
 		/* Go on behind the last one: replay, a new log, a transaction. */
@@ -739,6 +777,7 @@ static void test_torn(void **state)
 		run("mv c.img i.img");
 		open_image(&lab->image, "i.img");
 		open_log(lab);
+		assert_true(inl_log_next_tid(lab->log) > tid);
 		check_all(lab);
 		commit(lab, 7, 2);
 		check_all(lab);
@@ -1071,6 +1110,7 @@ int main(void)
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_wrong_number),
 		cmocka_unit_test(test_again),
+		cmocka_unit_test(test_forged),
 		cmocka_unit_test(test_far),
 		cmocka_unit_test(test_torn),
 		cmocka_unit_test(test_faults),
