@@ -131,7 +131,7 @@ static int verify_block(struct inl_inode *inode, const uint8_t *block, unsigned 
 		       0 : -EUCLEAN;
 }
 
-int inl_xattr_block_look(struct inl_op *op, struct inl_inode *inode, const uint8_t **bytes)
+int inl_xattr_block_look(struct inl_handle *op, struct inl_inode *inode, const uint8_t **bytes)
 {
 	uint64_t pblk = inl_xattr_block(inode);
 
@@ -247,7 +247,7 @@ struct snapshot {
 	bool has_block;
 };
 
-static int take(struct inl_op *op, void *arg)
+static int take(struct inl_handle *op, void *arg)
 {
 	struct snapshot *snapshot = arg;
 	struct inl_inode *inode = snapshot->inode;
@@ -502,7 +502,7 @@ static int check_set(const struct set *set)
 	return 0;
 }
 
-static int set_mode(struct inl_op *op, const struct set *set, bool *changed)
+static int set_mode(struct inl_handle *op, const struct set *set, bool *changed)
 {
 	struct inl_inode *inode = set->inode;
 	uint16_t mode = (uint16_t)((inode->raw.i_mode & ~0777u) | (set->mode & 0777u));
@@ -518,7 +518,7 @@ static int set_mode(struct inl_op *op, const struct set *set, bool *changed)
 	return 0;
 }
 
-static int set_op(struct inl_op *op, void *arg)
+static int set_op(struct inl_handle *op, void *arg)
 {
 	const struct set *set = arg;
 	bool changed = false;

@@ -56,12 +56,12 @@ uint64_t inl_xattr_block(const struct inl_inode *inode);
 uint32_t inl_xattr_block_csum(const struct inl_volume *vol, uint64_t pblk, const uint8_t *block);
 
 /* Look at that block, which there is, checked: within an operation. */
-int inl_xattr_block_look(struct inl_op *op, struct inl_inode *inode, const uint8_t **bytes);
+int inl_xattr_block_look(struct inl_handle *op, struct inl_inode *inode, const uint8_t **bytes);
 
 bool inl_xattr_is(const struct inl_raw_xattr *xattr, uint8_t index, const char *name);
 
 /* As inl_raw_xattr_set; *changed is set if anything had to be. */
-int inl_xattr_change(struct inl_op *op, struct inl_inode *inode, uint8_t index, const char *name, const void *value,
+int inl_xattr_change(struct inl_handle *op, struct inl_inode *inode, uint8_t index, const char *name, const void *value,
 		     size_t len, int flags, bool *changed);
 
 /* ---- acl.c: POSIX ACLs. Bytes in, no I/O ---- */

@@ -29,7 +29,7 @@ struct area {
 };
 
 struct plan {
-	struct inl_op *op;
+	struct inl_handle *op;
 	struct inl_inode *inode;
 	uint8_t *body, *block, *scratch; /* one allocation; scratch is a block long */
 	size_t body_start;		 /* of the magic */
@@ -266,7 +266,7 @@ static void plan_done(struct plan *plan)
 	free(plan->body);
 }
 
-static int plan_init(struct plan *plan, struct inl_op *op, struct inl_inode *inode)
+static int plan_init(struct plan *plan, struct inl_handle *op, struct inl_inode *inode)
 {
 	size_t inode_size = EXT2_INODE_SIZE(inode->vol->fs->super), block_size = inode->vol->block_size;
 	int err;
@@ -322,7 +322,7 @@ static void block_checksum(const struct inl_volume *vol, uint64_t pblk, uint8_t 
 }
 
 /* The feature that says that there are blocks of attributes. */
-static int super_says_so(struct inl_op *op)
+static int super_says_so(struct inl_handle *op)
 {
 	struct inl_volume *vol = inl_op_vol(op);
 	uint64_t pblk = EXT4_SUPER_OFFSET >> vol->block_bits;
@@ -347,7 +347,7 @@ static int super_says_so(struct inl_op *op)
 }
 
 /* One inode less has this block. */
-static int release(struct inl_op *op, uint64_t pblk, uint32_t refcount)
+static int release(struct inl_handle *op, uint64_t pblk, uint32_t refcount)
 {
 	uint8_t *bytes;
 	int err;
@@ -363,7 +363,7 @@ static int release(struct inl_op *op, uint64_t pblk, uint32_t refcount)
 }
 
 /* Another block for the inode, or none (0); i_blocks counts it. */
-static int set_block(struct inl_op *op, struct inl_inode *inode, uint64_t pblk)
+static int set_block(struct inl_handle *op, struct inl_inode *inode, uint64_t pblk)
 {
 	int had = inl_xattr_block(inode) ? 1 : 0, has = pblk ? 1 : 0;
 	int err = inl_inode_modify(op, inode);
@@ -485,7 +485,7 @@ static int replace(struct plan *plan, const struct inl_raw_xattr *attr, const ch
 	return err;
 }
 
-int inl_xattr_change(struct inl_op *op, struct inl_inode *inode, uint8_t index, const char *name, const void *value,
+int inl_xattr_change(struct inl_handle *op, struct inl_inode *inode, uint8_t index, const char *name, const void *value,
 		     size_t len, int flags, bool *changed)
 {
 	size_t name_len = strlen(name);
@@ -507,7 +507,7 @@ int inl_xattr_change(struct inl_op *op, struct inl_inode *inode, uint8_t index, 
 	return err;
 }
 
-int inl_raw_xattr_set(struct inl_op *op, struct inl_inode *inode, uint8_t index, const char *name, const void *value,
+int inl_raw_xattr_set(struct inl_handle *op, struct inl_inode *inode, uint8_t index, const char *name, const void *value,
 		      size_t len, int flags)
 {
 	bool changed = false;
@@ -530,7 +530,7 @@ static int drop(struct plan *plan)
 	return err ? err : set_block(plan->op, plan->inode, 0);
 }
 
-int inl_raw_xattrs_drop(struct inl_op *op, struct inl_inode *inode)
+int inl_raw_xattrs_drop(struct inl_handle *op, struct inl_inode *inode)
 {
 	struct plan plan;
 	int err;
