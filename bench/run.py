@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # bench/run.py: how fast, in how little memory: each row beside its reference, measured in turns, in the same run.
-# Not here: the rows about the block layer (bench/block.py); checks of correctness (tests/); figures of other machines.
+# Not here: the rows about the block layer (bench/block.py), about writing volumes (bench/change.py); checks of correctness (tests/); figures of other machines.
 # Read more: HACKING.md, "Speed".
 """Print a table of speeds and of memory, or the rows whose name contains one of the words.
 
@@ -19,6 +19,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, "tests", "lib"))
 sys.dont_write_bytecode = True
 import block  # noqa: E402
+import change  # noqa: E402
 import koracle  # noqa: E402
 from block import Unable  # noqa: E402
 
@@ -298,7 +299,7 @@ def bench_open(bench):
 
 
 ROWS = {"ciphers": bench_ciphers, "xts": bench_xts, "crc32c": bench_crc32c, "keysetup": bench_keysetup, "open": bench_open,
-        "cat": bench_cat, "export": bench_export, "memory": bench_memory, **block.ROWS}
+        "cat": bench_cat, "export": bench_export, "memory": bench_memory, **change.ROWS, **block.ROWS}
 
 
 def workplaces(build):
