@@ -160,7 +160,7 @@ int inl_blocks_reserve(struct inl_handle *op, uint64_t goal, uint64_t n, uint64_
 /* Reserved blocks become allocated: bitmaps, descriptors, counts. Credits: 2 per group touched. */
 int inl_blocks_take(struct inl_handle *op, uint64_t pblk, uint64_t n);
 
-/* Give reserved blocks back. Outside of operations. */
+/* Give reserved blocks back. Outside of operations, without vol->lock. */
 void inl_blocks_unreserve(struct inl_volume *vol, uint64_t pblk, uint64_t n);
 
 /* Reserve and take one block of metadata. */
@@ -181,10 +181,26 @@ int inl_blocks_free(struct inl_handle *op, uint64_t pblk, uint64_t n, bool metad
  *   dir    the parent; NULL for the root of nothing (then anywhere)
  *   mode   S_IFDIR matters
  *
- * Returns: 0; -ENOSPC. Credits: 2.
+ * Returns: 0; -ENOSPC; -EUCLEAN (what is left is damaged); -EAGAIN. Credits: 2.
  */
 int inl_ino_alloc(struct inl_handle *op, const struct inl_inode *dir, uint32_t mode, uint32_t *ino);
+
+/* Free one that is allocated, else -EUCLEAN. Credits: 2. */
 int inl_ino_free(struct inl_handle *op, uint32_t ino, bool is_dir);
+
+/*
+ * Are all other inodes in the block of the table where this one lies free? Then that block needs not be read
+ * (inl_block_new will do), and must not be where the table has never been initialised.
+ */
+int inl_ino_alone(struct inl_handle *op, uint32_t ino, bool *alone);
+
+/* What a group's descriptor says. */
+struct inl_group {
+	uint32_t n_free_blocks, n_free_inodes, n_dirs;
+	uint32_t n_unused_inodes; /* at the end of the table: never used */
+	uint16_t flags;		  /* EXT4_BG_* */
+};
+int inl_group_look(struct inl_handle *op, uint32_t group, struct inl_group *out);
 
 /* Where data of an inode is best put: behind what it has (near lblk), else in the group of its inode. */
 uint64_t inl_inode_goal(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk);
