@@ -216,38 +216,8 @@ void inl_map_changed(struct inl_inode *inode)
 	pthread_mutex_unlock(&inode->lock);
 }
 
-struct lookup {
-	struct inl_inode *inode;
-	uint64_t lblk;
-	struct inl_run *run;
-};
-
-/* Nobody changes the map meanwhile: of a volume that is written, vol->lock is held. */
-static int look_up(struct inl_handle *op, void *arg)
-{
-	const struct lookup *lookup = arg;
-	struct inl_inode *inode = lookup->inode;
-	struct inl_run *run = lookup->run;
-	int err;
-
-	(void)op;
-	if (inode->raw.i_flags & EXT4_FL_EXTENTS)
-		err = map_extents(inode, lookup->lblk, run);
-	else
-		err = map_indirect(inode, lookup->lblk, run);
-	if (!err && run->kind != INL_EXTENT_HOLE && !inl_block_in_range(inode->vol, run->pblk, run->len))
-		err = -EUCLEAN;
-	if (err)
-		return err;
-	pthread_mutex_lock(&inode->lock);
-	inode->run = *run;
-	pthread_mutex_unlock(&inode->lock);
-	return 0;
-}
-
 int inl_map(struct inl_inode *inode, uint64_t lblk, struct inl_run *run, struct inl_diag *diag)
 {
-	struct lookup lookup = { inode, lblk, run };
 	bool known;
 	int err;
 
@@ -258,10 +228,22 @@ int inl_map(struct inl_inode *inode, uint64_t lblk, struct inl_run *run, struct 
 	pthread_mutex_unlock(&inode->lock);
 	if (known)
 		return 0;
-	err = lblk < EXT4_LBLK_NONE ? inl_op_look(inode->vol, look_up, &lookup) : -EUCLEAN;
-	if (!err || err == -EAGAIN)
+	if (lblk >= EXT4_LBLK_NONE)
+		err = -EUCLEAN;
+	else if (inode->raw.i_flags & EXT4_FL_EXTENTS)
+		err = map_extents(inode, lblk, run);
+	else
+		err = map_indirect(inode, lblk, run);
+	if (err == -EAGAIN)
 		return err;
-	return inl_diag_set(diag, err, "%s of inode %u at block %llu",
-			    err == -EUCLEAN ? "damaged block map" : "cannot read the block map", inode->ino,
-			    (unsigned long long)lblk);
+	if (!err && run->kind != INL_EXTENT_HOLE && !inl_block_in_range(inode->vol, run->pblk, run->len))
+		err = -EUCLEAN;
+	if (err)
+		return inl_diag_set(diag, err, "%s of inode %u at block %llu",
+				    err == -EUCLEAN ? "damaged block map" : "cannot read the block map", inode->ino,
+				    (unsigned long long)lblk);
+	pthread_mutex_lock(&inode->lock);
+	inode->run = *run;
+	pthread_mutex_unlock(&inode->lock);
+	return 0;
 }
