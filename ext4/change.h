@@ -99,10 +99,16 @@ int inl_block_look_verified(struct inl_handle *op, struct inl_inode *inode, uint
  */
 int inl_inode_modify(struct inl_handle *op, struct inl_inode *inode);
 
+/* attr.c has these, and the times and owner below. */
+
 /* Set i_size and i_size_high (and the visible size) from bytes. Within inl_inode_modify. */
 void inl_inode_set_size(struct inl_inode *inode, uint64_t size);
 
-/* Add to i_blocks, in file system blocks; n may be negative. Within inl_inode_modify. Handles huge_file. */
+/*
+ * Add to i_blocks, in file system blocks; n may be negative. Within inl_inode_modify. Handles huge_file.
+ *
+ * Returns: 0; -EFBIG (more than the field holds); -EUCLEAN (less than nothing: it was wrong).
+ */
 int inl_inode_add_blocks(struct inl_inode *inode, int64_t n);
 
 /*
@@ -115,6 +121,19 @@ int inl_inode_new(struct inl_handle *op, uint32_t ino, struct inl_inode **out);
 enum { INL_TIME_A = 1, INL_TIME_M = 2, INL_TIME_C = 4, INL_TIME_CR = 8 };
 void inl_inode_set_times(struct inl_inode *inode, unsigned which, struct inl_time time);
 struct inl_time inl_now(void); /* the clock, as inodes keep it */
+
+/* Owner, in both halves. Within inl_inode_modify. */
+void inl_inode_set_owner(struct inl_inode *inode, uint32_t uid, uint32_t gid);
+
+/*
+ * What inl_create is told of a new inode, and what it inherits from its directory: mode, owner, device, times, flags. Within
+ * inl_inode_modify. -EINVAL: a device number that has no room.
+ */
+int inl_inode_fill(struct inl_inode *inode, const struct inl_inode *dir, uint32_t mode, const struct inl_attr *attr,
+		   unsigned which);
+
+/* Are the times that are meant times at all? */
+bool inl_attr_good(const struct inl_attr *attr, unsigned which);
 
 /* For op.c: where an inode lies; what it was; how it is stored. */
 struct inl_inode_saved {
@@ -308,6 +327,14 @@ int inl_dir_parent(struct inl_handle *op, struct inl_inode *dir, uint32_t *ino);
 
 unsigned inl_dir_credits(const struct inl_inode *dir);
 
+/*
+ * As inl_lookup, and the name as it is stored: what the functions above take. Outside of operations (dir.c).
+ *
+ *   stored   INL_NAME_MAX bytes
+ */
+int inl_dir_resolve(struct inl_inode *dir, const char *name, size_t len, uint8_t *stored, size_t *stored_len, uint64_t *ino,
+		    struct inl_diag *diag);
+
 /* ---- xattrmod.c --------------------------------------------------------------------------------------------------------- */
 
 /*
@@ -330,16 +357,33 @@ unsigned inl_xattr_credits(const struct inl_volume *vol);
 
 /* ---- orphan.c: inodes that are to be deleted or shortened, should a crash come between ------------------------------------ */
 
+/* Within operations. Both call inl_inode_modify. Credits: 3. */
 int inl_orphan_add(struct inl_handle *op, struct inl_inode *inode);	 /* no effect if it is one */
 int inl_orphan_remove(struct inl_handle *op, struct inl_inode *inode); /* no effect if it is none */
 
 /* After the replay: delete and shorten what a crash has left. 0 or -errno. */
 int inl_orphans_finish(struct inl_volume *vol, struct inl_diag *diag);
 
-/* An inode without links whose last reference goes: shortened, freed. Outside of operations. Errors leave it to the next open. */
+/* At the close. */
+void inl_orphans_done(struct inl_volume *vol);
+
+/*
+ * An inode has lost its last link: if nobody but the caller has it and there is little of it, it is freed, else it becomes an orphan.
+ * Within inl_inode_modify; the caller has one reference. Credits: inl_inode_unlinked_credits.
+ */
+int inl_inode_unlinked(struct inl_handle *op, struct inl_inode *inode);
+unsigned inl_inode_unlinked_credits(const struct inl_inode *inode);
+
+/*
+ * An inode without links whose last reference goes: shortened, freed. Outside of operations. Errors leave it to the next open.
+ * No effect on one that is no orphan: it has been freed, or was never made.
+ */
 int inl_inode_delete(struct inl_inode *inode);
 
-/* Shorten to size bytes in steps, on the orphan list meanwhile. inode->size is size already. */
+/*
+ * Shorten to size bytes in steps, on the orphan list meanwhile: the operation that made it this long (inode->size is size already) has
+ * put it there. After an error it stays there until the next open.
+ */
 int inl_inode_shorten(struct inl_inode *inode, uint64_t size, struct inl_diag *diag);
 
 /* ---- txn.c, log.c, replay.c: the journal ----------------------------------------------------------------------------------- */

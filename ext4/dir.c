@@ -372,6 +372,8 @@ struct wanted {
 	size_t len;
 	bool is_nokey;
 	struct inl_nokey nokey;
+	uint8_t *found; /* for the name as it is stored, INL_NAME_MAX bytes; may be NULL */
+	size_t *found_len;
 };
 
 static bool matches(const struct wanted *wanted, const struct inl_raw_dirent *entry)
@@ -394,6 +396,10 @@ static int search_bytes(const struct inl_dirent_format *format, const uint8_t *b
 			return -EUCLEAN;
 		if (matches(wanted, &entry)) {
 			*ino = entry.ino;
+			if (wanted->found) {
+				memcpy(wanted->found, entry.name, entry.len);
+				*wanted->found_len = entry.len;
+			}
 			return 1;
 		}
 	}
@@ -618,7 +624,8 @@ static int search(struct inl_handle *op, void *arg)
 	return found > 0 ? 0 : found < 0 ? found : -ENOENT;
 }
 
-int inl_lookup(struct inl_inode *dir, const char *name, size_t len, uint64_t *ino, struct inl_diag *diag)
+int inl_dir_resolve(struct inl_inode *dir, const char *name, size_t len, uint8_t *stored, size_t *stored_len, uint64_t *ino,
+		    struct inl_diag *diag)
 {
 	struct wanted wanted;
 	struct lookup lookup = { dir, &wanted, ino, diag };
@@ -633,5 +640,14 @@ int inl_lookup(struct inl_inode *dir, const char *name, size_t len, uint64_t *in
 	if (!len || memchr(name, '/', len) || memchr(name, 0, len))
 		return -ENOENT;
 	err = want(dir, name, len, &wanted, diag);
-	return err ? err : inl_op_look(dir->vol, search, &lookup);
+	if (err)
+		return err;
+	wanted.found = stored;
+	wanted.found_len = stored_len;
+	return inl_op_look(dir->vol, search, &lookup);
+}
+
+int inl_lookup(struct inl_inode *dir, const char *name, size_t len, uint64_t *ino, struct inl_diag *diag)
+{
+	return inl_dir_resolve(dir, name, len, NULL, NULL, ino, diag);
 }

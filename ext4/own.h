@@ -32,6 +32,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ext4/ has been writte
 
 /* Inode flags and features: the numbers of the format. */
 enum {
+	EXT4_FL_IMMUTABLE = 0x00000010,
+	EXT4_FL_APPEND = 0x00000020,
 	EXT4_FL_ENCRYPT = 0x00000800,
 	EXT4_FL_INDEX = 0x00001000,
 	EXT4_FL_HUGE_FILE = 0x00040000,
@@ -71,6 +73,19 @@ struct inl_journal_map {
 	bool damaged; /* with damaged_ok: ended before where the log seems to */
 };
 
+/* Where an inode stands on the orphan list (change.h, orphan.c). */
+struct inl_orphan {
+	bool listed;
+	struct inl_inode *prev, *next; /* live ones, as they follow each other on the medium */
+};
+
+/* The orphan list of a volume, as far as its inodes are live. */
+struct inl_orphans {
+	struct inl_inode *first, *last;
+	uint32_t *aside; /* inodes that could not be finished: at the end of the list on the medium */
+	size_t n_aside;
+};
+
 struct inl_volume {
 	struct inl_dev *dev;
 	struct inl_keyring *keys; /* may be NULL */
@@ -85,6 +100,7 @@ struct inl_volume {
 	bool metadata_csum;
 	uint32_t csum_seed;
 	struct inl_journal_map journal; /* immutable after open */
+	struct inl_orphans orphans;	/* vol->lock */
 	struct inl_cache *cache;	/* of metadata blocks */
 	struct inl_op_pool *op_pool;	/* these five: of a volume that is written, else NULL */
 	struct inl_alloc *alloc;
@@ -124,6 +140,7 @@ struct inl_inode {
 	bool deleting;		      /* nobody can get it any more */
 	uint64_t op_seq;	      /* the operation that changed it last */
 	struct inl_inode *op_next;    /* changed by the same operation */
+	struct inl_orphan orphan;
 
 	/* Data: shared by reads and writes, exclusive for whatever takes blocks away. Ranges: write.c */
 	pthread_rwlock_t rw;

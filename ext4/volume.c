@@ -326,6 +326,7 @@ static int stop_writing(struct inl_volume *vol)
 {
 	int err = inl_txn_close(vol), mmp_err = inl_mmp_stop(vol->mmp);
 
+	inl_orphans_done(vol);
 	inl_alloc_free(vol->alloc);
 	inl_op_pool_free(vol->op_pool);
 	free(vol->inodes);

@@ -268,7 +268,7 @@ INL_API int inl_path(struct inl_volume *vol, const char *path, bool follow, stru
 
 /* What a new inode is like. */
 struct inl_attr {
-	uint32_t mode; /* type and permissions, as st_mode; setgid of the parent directory is not looked at */
+	uint32_t mode; /* type and permissions, as st_mode; setgid and default ACL of the parent directory are not looked at */
 	uint32_t uid, gid;
 	uint32_t rdev_major, rdev_minor; /* devices */
 	struct inl_time atime, mtime, ctime, crtime;

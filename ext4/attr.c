@@ -1,0 +1,333 @@
+/*
+ * ext4/attr.c: the attributes of inodes: times, owner, mode, size, blocks, as they are kept and as they are set.
+ * Not here: reading them (inode.c); extended attributes (xattr.c, xattrmod.c).
+ * Read more: Linux Documentation/filesystems/ext4/inodes.rst, "Inode Timestamps"; ext4/change.h.
+ */
+#include "ext4/change.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define TIME_MIN	 INT32_MIN	/* seconds: 1901 */
+#define TIME_MAX	 INT32_MAX	/* 2038, without the extra bits */
+#define TIME_MAX_EXTRA	 0x37fffffffll	/* 2446 */
+#define NSEC_PER_SEC	 1000000000u
+#define BLOCKS_MAX_SMALL 0xffffffffull	/* of 512 bytes, in i_blocks_lo */
+#define BLOCKS_MAX	 0xffffffffffffull
+
+/* ---- times ------------------------------------------------------------------------------------------------------- */
+
+struct inl_time inl_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (struct inl_time){ now.tv_sec, (uint32_t)now.tv_nsec };
+}
+
+/* Has the inode room for a field that ends so many bytes from its start? */
+static bool has_room(const struct inl_inode *inode, size_t end)
+{
+	return EXT2_INODE_SIZE(inode->vol->fs->super) > 128 && end <= 128u + inode->raw.i_extra_isize;
+}
+
+#define HAS_FIELD(inode, field) \
+	has_room(inode, offsetof(struct ext2_inode_large, field) + sizeof((inode)->raw.field))
+
+/* The nearest time that can be kept; nanoseconds count only between the ends. */
+static struct inl_time clamp_time(struct inl_time time, bool extra)
+{
+	int64_t max = extra ? TIME_MAX_EXTRA : TIME_MAX;
+
+	if (time.sec >= max)
+		return (struct inl_time){ max, 0 };
+	if (time.sec <= TIME_MIN)
+		return (struct inl_time){ TIME_MIN, 0 };
+	return time;
+}
+
+/* The low 32 bits of the seconds, and the extra word: two more bits of them, 30 bits of nanoseconds. */
+static uint32_t time_low(struct inl_time time)
+{
+	return (uint32_t)time.sec;
+}
+
+static uint32_t time_extra(struct inl_time time)
+{
+	uint64_t above = (uint64_t)(time.sec - (int32_t)time.sec) >> 32;
+
+	return (uint32_t)(above & 3) | time.nsec << 2;
+}
+
+#define SET_TIME(inode, field, time)                                        \
+	do {                                                                \
+		bool extra = HAS_FIELD(inode, field##_extra);               \
+		struct inl_time kept = clamp_time(time, extra);             \
+		(inode)->raw.field = time_low(kept);                        \
+		if (extra)                                                  \
+			(inode)->raw.field##_extra = time_extra(kept);      \
+	} while (0)
+
+void inl_inode_set_times(struct inl_inode *inode, unsigned which, struct inl_time time)
+{
+	if (which & INL_TIME_A)
+		SET_TIME(inode, i_atime, time);
+	if (which & INL_TIME_M)
+		SET_TIME(inode, i_mtime, time);
+	if (which & INL_TIME_C)
+		SET_TIME(inode, i_ctime, time);
+	if ((which & INL_TIME_CR) && HAS_FIELD(inode, i_crtime))
+		SET_TIME(inode, i_crtime, time);
+}
+
+/* ---- size, blocks, owner ----------------------------------------------------------------------------------------- */
+
+void inl_inode_set_size(struct inl_inode *inode, uint64_t size)
+{
+	inode->raw.i_size = (uint32_t)size;
+	inode->raw.i_size_high = (uint32_t)(size >> 32);
+	inode->size = size;
+}
+
+/* i_blocks in units of 512 bytes. */
+static uint64_t get_blocks(const struct inl_inode *inode)
+{
+	uint64_t blocks = inode->raw.i_blocks;
+
+	if (!ext2fs_has_feature_huge_file(inode->vol->fs->super))
+		return blocks;
+	blocks |= (uint64_t)inode->raw.osd2.linux2.l_i_blocks_hi << 32;
+	return inode->raw.i_flags & EXT4_FL_HUGE_FILE ? blocks << (inode->vol->block_bits - 9) : blocks;
+}
+
+static int set_blocks(struct inl_inode *inode, uint64_t blocks)
+{
+	bool huge = ext2fs_has_feature_huge_file(inode->vol->fs->super), in_blocks = blocks > BLOCKS_MAX;
+
+	if (in_blocks)
+		blocks >>= inode->vol->block_bits - 9;
+	if (blocks > (huge ? BLOCKS_MAX : BLOCKS_MAX_SMALL))
+		return -EFBIG;
+	inode->raw.i_blocks = (uint32_t)blocks;
+	if (!huge)
+		return 0;
+	inode->raw.osd2.linux2.l_i_blocks_hi = (uint16_t)(blocks >> 32);
+	inode->raw.i_flags &= ~(uint32_t)EXT4_FL_HUGE_FILE;
+	inode->raw.i_flags |= in_blocks ? EXT4_FL_HUGE_FILE : 0;
+	return 0;
+}
+
+int inl_inode_add_blocks(struct inl_inode *inode, int64_t n)
+{
+	uint64_t blocks = get_blocks(inode), change = (n < 0 ? -(uint64_t)n : (uint64_t)n) << (inode->vol->block_bits - 9);
+
+	if (n < 0 && change > blocks)
+		return -EUCLEAN;
+	return set_blocks(inode, n < 0 ? blocks - change : blocks + change);
+}
+
+static void set_uid(struct inl_inode *inode, uint32_t uid)
+{
+	inode->raw.i_uid = (uint16_t)uid;
+	inode->raw.osd2.linux2.l_i_uid_high = (uint16_t)(uid >> 16);
+}
+
+static void set_gid(struct inl_inode *inode, uint32_t gid)
+{
+	inode->raw.i_gid = (uint16_t)gid;
+	inode->raw.osd2.linux2.l_i_gid_high = (uint16_t)(gid >> 16);
+}
+
+void inl_inode_set_owner(struct inl_inode *inode, uint32_t uid, uint32_t gid)
+{
+	set_uid(inode, uid);
+	set_gid(inode, gid);
+}
+
+/* ---- new inodes -------------------------------------------------------------------------------------------------- */
+
+/* Flags that go from a directory to what is made in it. */
+enum {
+	FL_SECRM = 0x00000001,
+	FL_UNRM = 0x00000002,
+	FL_COMPR = 0x00000004,
+	FL_SYNC = 0x00000008,
+	FL_NODUMP = 0x00000040,
+	FL_NOATIME = 0x00000080,
+	FL_NOCOMPR = 0x00000400,
+	FL_JOURNAL_DATA = 0x00004000,
+	FL_NOTAIL = 0x00008000,
+	FL_DIRSYNC = 0x00010000,
+	FL_DAX = 0x02000000,
+	FL_PROJINHERIT = 0x20000000,
+
+	INHERITED = FL_SECRM | FL_UNRM | FL_COMPR | FL_SYNC | FL_NODUMP | FL_NOATIME | FL_NOCOMPR | FL_JOURNAL_DATA |
+		    FL_NOTAIL | FL_DIRSYNC | FL_DAX | FL_PROJINHERIT,
+	OF_DIRS_ONLY = FL_DIRSYNC | FL_PROJINHERIT,
+	OF_ALL = FL_NODUMP | FL_NOATIME,
+};
+
+static uint32_t inherited_flags(const struct inl_inode *dir, uint32_t mode)
+{
+	uint32_t flags = dir->raw.i_flags & INHERITED;
+
+	if (S_ISDIR(mode))
+		return flags;
+	return S_ISREG(mode) ? flags & ~(uint32_t)OF_DIRS_ONLY : flags & OF_ALL;
+}
+
+/* The old form (16 bits) in the first word where it has room, else the new one in the second. */
+static int set_device(struct inl_inode *inode, uint32_t major, uint32_t minor)
+{
+	if (major > 0xfff || minor > 0xfffff)
+		return -EINVAL;
+	if (major < 256 && minor < 256)
+		inode->raw.i_block[0] = major << 8 | minor;
+	else
+		inode->raw.i_block[1] = (minor & 0xff) | major << 8 | (minor & 0xfff00) << 12;
+	return 0;
+}
+
+int inl_inode_fill(struct inl_inode *inode, const struct inl_inode *dir, uint32_t mode, const struct inl_attr *attr,
+		   unsigned which)
+{
+	struct inl_time now = inl_now();
+
+	inode->raw.i_mode = (uint16_t)mode;
+	inode->raw.i_links_count = S_ISDIR(mode) ? 2 : 1;
+	inode->raw.i_flags |= inherited_flags(dir, mode);
+	inl_inode_set_owner(inode, attr->uid, attr->gid);
+	inl_inode_set_times(inode, INL_TIME_A, which & INL_ATTR_ATIME ? attr->atime : now);
+	inl_inode_set_times(inode, INL_TIME_M, which & INL_ATTR_MTIME ? attr->mtime : now);
+	inl_inode_set_times(inode, INL_TIME_C, which & INL_ATTR_CTIME ? attr->ctime : now);
+	inl_inode_set_times(inode, INL_TIME_CR, which & INL_ATTR_CRTIME ? attr->crtime : now);
+	return S_ISCHR(mode) || S_ISBLK(mode) ? set_device(inode, attr->rdev_major, attr->rdev_minor) : 0;
+}
+
+/* ---- setattr ----------------------------------------------------------------------------------------------------- */
+
+/* As stored: a version, then entries of a tag and permissions, those of named users and groups with an id. */
+enum { ACL_USER_OBJ = 1, ACL_USER = 2, ACL_GROUP_OBJ = 4, ACL_GROUP = 8, ACL_MASK = 16, ACL_OTHER = 32 };
+#define XATTR_ACL_ACCESS 2
+
+/* Where the permissions of a tag's entry lie; 0: there is none. -EUCLEAN. */
+static int acl_find(const uint8_t *acl, size_t len, unsigned tag, size_t *perm)
+{
+	size_t at = 4;
+
+	*perm = 0;
+	if (len < 4 || inl_load_le32(acl) != 1)
+		return -EUCLEAN;
+	while (at < len) {
+		unsigned here;
+
+		if (len - at < 4)
+			return -EUCLEAN;
+		here = inl_load_le16(acl + at);
+		if (here == tag)
+			*perm = at + 2;
+		at += here == ACL_USER || here == ACL_GROUP ? 8 : 4;
+	}
+	return at == len ? 0 : -EUCLEAN;
+}
+
+static int acl_set_mode(uint8_t *acl, size_t len, uint32_t mode)
+{
+	size_t user, group, mask, other;
+	int err = acl_find(acl, len, ACL_USER_OBJ, &user);
+
+	if (!err)
+		err = acl_find(acl, len, ACL_GROUP_OBJ, &group);
+	if (!err)
+		err = acl_find(acl, len, ACL_MASK, &mask);
+	if (!err)
+		err = acl_find(acl, len, ACL_OTHER, &other);
+	if (err || !user || !group || !other)
+		return -EUCLEAN;
+	inl_store_le16(acl + user, mode >> 6 & 7);
+	inl_store_le16(acl + (mask ? mask : group), mode >> 3 & 7);
+	inl_store_le16(acl + other, mode & 7);
+	return 0;
+}
+
+/* The access ACL, if there is one, says what the mode says. */
+static int chmod_acl(struct inl_handle *op, struct inl_inode *inode, uint32_t mode)
+{
+	uint8_t *acl = malloc(inode->vol->block_size);
+	size_t len;
+	int err;
+
+	if (!acl)
+		return -ENOMEM;
+	err = inl_raw_xattr_get(inode, XATTR_ACL_ACCESS, "", acl, inode->vol->block_size, &len, NULL);
+	if (!err)
+		err = acl_set_mode(acl, len, mode);
+	if (!err)
+		err = inl_raw_xattr_set(op, inode, XATTR_ACL_ACCESS, "", acl, len, 0);
+	free(acl);
+	return err == -ENODATA ? 0 : err;
+}
+
+struct setting {
+	struct inl_inode *inode;
+	const struct inl_attr *attr;
+	unsigned which;
+};
+
+static void set_times(struct inl_inode *inode, const struct inl_attr *attr, unsigned which)
+{
+	if (which & INL_ATTR_ATIME)
+		inl_inode_set_times(inode, INL_TIME_A, attr->atime);
+	if (which & INL_ATTR_MTIME)
+		inl_inode_set_times(inode, INL_TIME_M, attr->mtime);
+	if (which & INL_ATTR_CRTIME)
+		inl_inode_set_times(inode, INL_TIME_CR, attr->crtime);
+	inl_inode_set_times(inode, INL_TIME_C, which & INL_ATTR_CTIME ? attr->ctime : inl_now());
+}
+
+static int setattr_op(struct inl_handle *op, void *arg)
+{
+	const struct setting *setting = arg;
+	const struct inl_attr *attr = setting->attr;
+	struct inl_inode *inode = setting->inode;
+	int err = inl_inode_modify(op, inode);
+
+	if (err)
+		return err;
+	if (setting->which & INL_ATTR_MODE) {
+		inode->raw.i_mode = (uint16_t)((inode->raw.i_mode & S_IFMT) | (attr->mode & 07777));
+		err = chmod_acl(op, inode, attr->mode);
+	}
+	if (setting->which & INL_ATTR_UID)
+		set_uid(inode, attr->uid);
+	if (setting->which & INL_ATTR_GID)
+		set_gid(inode, attr->gid);
+	set_times(inode, attr, setting->which);
+	return err;
+}
+
+bool inl_attr_good(const struct inl_attr *attr, unsigned which)
+{
+	return !((which & INL_ATTR_ATIME) && attr->atime.nsec >= NSEC_PER_SEC) &&
+	       !((which & INL_ATTR_MTIME) && attr->mtime.nsec >= NSEC_PER_SEC) &&
+	       !((which & INL_ATTR_CTIME) && attr->ctime.nsec >= NSEC_PER_SEC) &&
+	       !((which & INL_ATTR_CRTIME) && attr->crtime.nsec >= NSEC_PER_SEC);
+}
+
+int inl_setattr(struct inl_inode *inode, const struct inl_attr *attr, unsigned which, struct inl_diag *diag)
+{
+	struct setting setting = { inode, attr, which };
+
+	int err;
+
+	if ((which & ~(unsigned)(INL_ATTR_MODE | INL_ATTR_UID | INL_ATTR_GID | INL_ATTR_TIMES)) || !inl_attr_good(attr, which))
+		return -EINVAL;
+	err = inl_inode_may_change(inode, diag);
+	if (err)
+		return err;
+	if ((which & INL_ATTR_MODE) && S_ISLNK(inode->raw.i_mode))
+		return inl_diag_set(diag, -EOPNOTSUPP, "a symbolic link has no permissions of its own");
+	return inl_op_run(inode->vol, 1 + (which & INL_ATTR_MODE ? inl_xattr_credits(inode->vol) : 0), setattr_op, &setting,
+			  diag);
+}
