@@ -109,10 +109,22 @@ int inl_data_may_write(struct inl_inode *inode, struct inl_diag *diag)
 	return 0;
 }
 
-/* Bytes that a file can have. */
+/* Bytes that any file can have. i_blocks counts 512 bytes in 32 bits, where huge_file does not say more. */
+static uint64_t volume_max_size(const struct inl_volume *vol)
+{
+	uint64_t max = EXT4_LBLK_NONE;
+
+	if (!ext2fs_has_feature_huge_file(vol->fs->super))
+		max = UINT32_MAX >> (vol->block_bits - 9);
+	return max << vol->block_bits;
+}
+
+/* Bytes that this file can have. */
 static uint64_t max_size(const struct inl_inode *inode)
 {
-	return inl_map_max(inode) << inode->vol->block_bits;
+	uint64_t mapped = inl_map_max(inode) << inode->vol->block_bits, max = volume_max_size(inode->vol);
+
+	return INL_MIN(mapped, max);
 }
 
 /* ---- a part of a block --------------------------------------------------------------------------------------------- */
@@ -589,7 +601,7 @@ static int allocate(struct change *change, unsigned flags, uint64_t offset, uint
 static int check_fallocate(struct inl_inode *inode, unsigned flags, uint64_t offset, uint64_t len, struct inl_diag *diag)
 {
 	unsigned known = INL_FALLOC_KEEP_SIZE | INL_FALLOC_PUNCH_HOLE | INL_FALLOC_ZERO_RANGE;
-	uint64_t max = EXT4_LBLK_NONE << inode->vol->block_bits; /* with extents: punching goes as far, whatever the map */
+	uint64_t max = volume_max_size(inode->vol); /* punching goes as far, whatever the map */
 	int err = inl_data_may_write(inode, diag);
 
 	if (err)
