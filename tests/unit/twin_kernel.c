@@ -1,0 +1,276 @@
+/*
+ * tests/unit/twin_kernel.c: the twin's operations as system calls below a directory.
+ * Not here: the same on an image (twin_inlay.c).
+ * Read more: openat(2), "O_PATH"; proc(5), "/proc/pid/fd".
+ */
+#include "tests/unit/twin.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#define N_LIST 65536
+
+static int root = -1;
+
+/* An object is a file descriptor; 0 is none of ours. */
+static int fd_of(void *obj)
+{
+	return (int)(intptr_t)obj;
+}
+
+static int result(long ret)
+{
+	return ret < 0 ? -errno : (int)ret;
+}
+
+/* The path of what a descriptor stands for: also of one that cannot be read or written, and of a link itself. */
+static const char *path_of(void *obj)
+{
+	static char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd_of(obj));
+	return path;
+}
+
+static int kernel_open(const char *target, bool read_only)
+{
+	root = open(target, O_RDONLY | O_DIRECTORY);
+	return root < 0 ? -errno : 0;
+}
+
+static int kernel_close(void)
+{
+	return result(close(root));
+}
+
+static int kernel_get(const char *path, void **obj)
+{
+	struct stat st;
+	int flags = O_PATH, fd;
+
+	if (!path[0])
+		path = ".";
+	if (fstatat(root, path, &st, AT_SYMLINK_NOFOLLOW))
+		return -errno;
+	if (S_ISDIR(st.st_mode))
+		flags = O_RDONLY;
+	else if (S_ISREG(st.st_mode))
+		flags = faccessat(root, path, W_OK, 0) ? O_RDONLY : O_RDWR;
+	fd = openat(root, path, flags | O_NOFOLLOW);
+	if (fd < 0)
+		return -errno;
+	*obj = (void *)(intptr_t)fd;
+	return 0;
+}
+
+static void kernel_put(void *obj)
+{
+	close(fd_of(obj));
+}
+
+static int kernel_make(void *dir, const char *name, uint32_t mode, uint32_t uid, uint32_t gid, unsigned rdev_major,
+		       unsigned rdev_minor)
+{
+	int err;
+
+	if (S_ISDIR(mode))
+		err = mkdirat(fd_of(dir), name, mode & 07777);
+	else
+		err = mknodat(fd_of(dir), name, mode, makedev(rdev_major, rdev_minor));
+	if (!err)
+		err = fchownat(fd_of(dir), name, uid, gid, AT_SYMLINK_NOFOLLOW);
+	return result(err);
+}
+
+static int kernel_symlink(void *dir, const char *name, const char *target)
+{
+	return result(symlinkat(target, fd_of(dir), name));
+}
+
+static int kernel_link(void *obj, void *dir, const char *name)
+{
+	return result(linkat(fd_of(obj), "", fd_of(dir), name, AT_EMPTY_PATH));
+}
+
+static int kernel_unlink(void *dir, const char *name, bool is_dir)
+{
+	return result(unlinkat(fd_of(dir), name, is_dir ? AT_REMOVEDIR : 0));
+}
+
+static int kernel_rename(void *dir, const char *name, void *new_dir, const char *new_name, enum twin_rename how)
+{
+	static const unsigned flags[] = { 0, RENAME_NOREPLACE, RENAME_EXCHANGE };
+
+	return result(renameat2(fd_of(dir), name, fd_of(new_dir), new_name, flags[how]));
+}
+
+static int64_t kernel_write(void *obj, uint64_t offset, const void *buf, size_t len)
+{
+	return result(pwrite(fd_of(obj), buf, len, (off_t)offset));
+}
+
+static int64_t kernel_read(void *obj, uint64_t offset, void *buf, size_t len)
+{
+	return result(pread(fd_of(obj), buf, len, (off_t)offset));
+}
+
+static int kernel_next_data(void *obj, uint64_t offset, uint64_t *start, uint64_t *end)
+{
+	off_t data = lseek(fd_of(obj), (off_t)offset, SEEK_DATA), hole;
+
+	if (data < 0)
+		return -errno;
+	hole = lseek(fd_of(obj), data, SEEK_HOLE);
+	if (hole < 0)
+		return -errno;
+	*start = (uint64_t)data;
+	*end = (uint64_t)hole;
+	return 0;
+}
+
+static int kernel_truncate(void *obj, uint64_t size)
+{
+	return result(truncate(path_of(obj), (off_t)size));
+}
+
+static int kernel_fallocate(void *obj, enum twin_fallocate how, uint64_t offset, uint64_t len)
+{
+	static const int modes[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				     FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
+
+	return result(fallocate(fd_of(obj), modes[how], (off_t)offset, (off_t)len));
+}
+
+static int kernel_stat(void *obj, struct twin_stat *out)
+{
+	struct stat st;
+
+	if (fstatat(fd_of(obj), "", &st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW))
+		return -errno;
+	*out = (struct twin_stat){
+		.ino = st.st_ino,
+		.size = (uint64_t)st.st_size,
+		.mode = st.st_mode,
+		.nlink = (uint32_t)st.st_nlink,
+		.uid = st.st_uid,
+		.gid = st.st_gid,
+		.rdev_major = major(st.st_rdev),
+		.rdev_minor = minor(st.st_rdev),
+		.atime = { st.st_atim.tv_sec, (uint32_t)st.st_atim.tv_nsec },
+		.mtime = { st.st_mtim.tv_sec, (uint32_t)st.st_mtim.tv_nsec },
+		.ctime = { st.st_ctim.tv_sec, (uint32_t)st.st_ctim.tv_nsec },
+	};
+	return 0;
+}
+
+static int kernel_chmod(void *obj, uint32_t mode)
+{
+	return result(chmod(path_of(obj), mode));
+}
+
+static int kernel_chown(void *obj, uint32_t uid, uint32_t gid)
+{
+	return result(fchownat(fd_of(obj), "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
+}
+
+static int kernel_utimes(void *obj, struct twin_time atime, struct twin_time mtime)
+{
+	struct timespec times[2] = { { atime.sec, atime.nsec }, { mtime.sec, mtime.nsec } };
+
+	return result(utimensat(fd_of(obj), "", times, AT_EMPTY_PATH));
+}
+
+static int kernel_xattr_set(void *obj, const char *name, const void *value, size_t len, int flags)
+{
+	if (!value)
+		return result(removexattr(path_of(obj), name));
+	return result(setxattr(path_of(obj), name, value, len, flags));
+}
+
+static int64_t kernel_xattr_get(void *obj, const char *name, void *buf, size_t size)
+{
+	return result(getxattr(path_of(obj), name, buf, size));
+}
+
+static int kernel_xattrs(void *obj, void (*each)(const char *name, const void *value, size_t len, void *arg), void *arg)
+{
+	static char names[N_LIST], value[N_LIST];
+	ssize_t len = listxattr(path_of(obj), names, sizeof(names));
+
+	if (len < 0)
+		return -errno;
+	for (char *name = names; name < names + len; name += strlen(name) + 1) {
+		ssize_t value_len = getxattr(path_of(obj), name, value, sizeof(value));
+
+		if (value_len < 0)
+			return -errno;
+		each(name, value, (size_t)value_len, arg);
+	}
+	return 0;
+}
+
+static int64_t kernel_readlink(void *obj, char *buf, size_t size)
+{
+	return result(readlinkat(fd_of(obj), "", buf, size));
+}
+
+static int kernel_list(void *obj, void (*each)(const char *name, unsigned type, void *arg), void *arg)
+{
+	int fd = openat(fd_of(obj), ".", O_RDONLY | O_DIRECTORY);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
+			each(entry->d_name, entry->d_type, arg);
+	}
+	closedir(dir);
+	return 0;
+}
+
+static int kernel_fsync(void *obj)
+{
+	return result(fsync(fd_of(obj)));
+}
+
+static int kernel_sync(void)
+{
+	return result(syncfs(root));
+}
+
+const struct twin_side tw_kernel = {
+	.open = kernel_open,
+	.close = kernel_close,
+	.get = kernel_get,
+	.put = kernel_put,
+	.make = kernel_make,
+	.symlink = kernel_symlink,
+	.link = kernel_link,
+	.unlink = kernel_unlink,
+	.rename = kernel_rename,
+	.write = kernel_write,
+	.read = kernel_read,
+	.next_data = kernel_next_data,
+	.truncate = kernel_truncate,
+	.fallocate = kernel_fallocate,
+	.stat = kernel_stat,
+	.chmod = kernel_chmod,
+	.chown = kernel_chown,
+	.utimes = kernel_utimes,
+	.xattr_set = kernel_xattr_set,
+	.xattr_get = kernel_xattr_get,
+	.xattrs = kernel_xattrs,
+	.readlink = kernel_readlink,
+	.list = kernel_list,
+	.fsync = kernel_fsync,
+	.sync = kernel_sync,
+};
