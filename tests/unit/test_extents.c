@@ -229,22 +229,37 @@ static void model_remove(uint64_t from, uint64_t to)
 
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
 
+static void check_cell(uint64_t at, const struct inl_run *run)
+{
+	uint64_t pblk = run->pblk + (at - run->lblk);
+
+	if (cells[at].kind != run->kind || (run->kind != INL_EXTENT_HOLE && cells[at].pblk != pblk)) {
+		print_error("block %u: want kind %d at %u, got %d at %u\n", (unsigned)at, cells[at].kind, cells[at].pblk,
+			    run->kind, (unsigned)pblk);
+		fail();
+	}
+}
+
+/* One lookup. What it finds is remembered, and must be forgotten when it changes. */
+static struct inl_run check_at(uint64_t at)
+{
+	struct inl_run run;
+
+	assert_int_equal(inl_map_look(file, at, &run, NULL), 0);
+	assert_in_range(at, run.lblk, run.lblk + run.len - 1);
+	check_cell(at, &run);
+	return run;
+}
+
 static void check_map(void)
 {
-	struct inl_run got;
 	uint64_t at = 0;
 
 	while (at < n_cells) {
-		assert_int_equal(inl_map_look(file, at, &got, NULL), 0);
-		assert_in_range(at, got.lblk, got.lblk + got.len - 1);
-		for (; at < got.lblk + got.len && at < n_cells; at++) {
-			if (cells[at].kind != got.kind ||
-			    (got.kind != INL_EXTENT_HOLE && cells[at].pblk != got.pblk + (at - got.lblk))) {
-				print_error("block %u: want kind %d at %u, got %d at %u\n", (unsigned)at, cells[at].kind,
-					    cells[at].pblk, got.kind, (unsigned)(got.pblk + (at - got.lblk)));
-				fail();
-			}
-		}
+		struct inl_run run = check_at(at);
+
+		for (; at < run.lblk + run.len && at < n_cells; at++)
+			check_cell(at, &run);
 	}
 }
 
@@ -407,12 +422,14 @@ static void change_at_random(unsigned n, unsigned max)
 	while (n--) {
 		unsigned at = rng(n_cells), what = rng(16);
 
+		check_at(at);
 		if (what < 8)
 			try_insert(at, max);
 		else if (what < 13)
 			try_convert(at, max);
 		else
 			try_remove(at, rng(8) ? max : 8 * max);
+		check_at(at);
 		if (rng(256) == 0)
 			check();
 	}
@@ -475,7 +492,7 @@ static void test_random_64k(void **state)
 
 static void test_random_groups(void **state)
 {
-	change_volume("-b 1024 -g 256 -N 16 -O ^resize_inode", "12M", 3000, 700);
+	change_volume("-b 1024 -g 256 -N 16 -O ^resize_inode", "24M", 3000, 700);
 }
 
 static void test_random_indirect(void **state)
@@ -539,6 +556,72 @@ static void test_append(void **state)
 	assert_int_equal(tree.n_entries, 84 * 30);
 	assert_int_equal(tree.n_leaves, 30);
 	fsck();
+	shut();
+}
+
+/* ---- full nodes ----------------------------------------------------------------------------------------------------- */
+
+/* n extents of three blocks, of which the middle one of one extent changes: where there is no room for the two new entries. */
+static void change_middle(unsigned n, unsigned which, bool punch)
+{
+	struct change change = { .what = INSERT, .n = 3, .unwritten = true };
+
+	make("-b 1024 -N 16", "8M");
+	model_init(4 * n);
+	for (unsigned i = 0; i < n; i++) {
+		change.goal = 2000 + 8 * i;
+		change.lblk = 4 * i;
+		assert_int_equal(apply(&change, insert_credits()), 0);
+		assert_int_equal(change.got, 3);
+		model_insert(&change);
+	}
+	assert_int_equal(count().n_leaves, 1);
+	change = (struct change){ .what = punch ? REMOVE : CONVERT, .lblk = 4 * which + 1, .n = 1 };
+	assert_int_equal(apply(&change, 64), 0);
+	if (punch)
+		model_remove(change.lblk, change.lblk + 1);
+	else
+		model_convert(&change);
+	check();
+	assert_int_equal(count().n_entries, punch ? n + 1 : n + 2);
+	fsck();
+	shut();
+}
+
+static void test_full_nodes(void **state)
+{
+	for (unsigned punch = 0; punch < 2; punch++) {
+		for (unsigned n = 2; n <= 4; n++)
+			for (unsigned which = 0; which < n; which++)
+				change_middle(n, which, punch);
+		for (unsigned n = 83; n <= 84; n++)
+			for (unsigned i = 0; i < 7; i++)
+				change_middle(n, (unsigned[]){ 0, 1, 41, 42, 43, n - 2, n - 1 }[i], punch);
+	}
+}
+
+/* ---- credits -------------------------------------------------------------------------------------------------------- */
+
+/* Blocks in as many groups as there are, removed with few credits: never more are used, and 64 are always enough to get on. */
+static void test_few_credits(void **state)
+{
+	make("-b 1024 -g 256 -N 16 -O ^resize_inode", "48M");
+	model_init(3000);
+	for (unsigned credits = 64; credits >= 12; credits -= 4) {
+		struct change change = { .what = REMOVE, .n = n_cells };
+
+		for (unsigned i = 0; i < 500; i++)
+			try_insert(rng(n_cells), 1);
+		for (uint64_t last = UINT64_MAX; change.n && change.n < last; change.n = change.left) {
+			last = change.n;
+			assert_int_equal(apply(&change, credits), 0);
+			assert_true(credits < 64 || change.left < change.n);
+			model_remove(change.left, n_cells);
+		}
+		check();
+	}
+	fsck();
+	remove_all();
 	shut();
 }
 
@@ -803,6 +886,8 @@ int main(void)
 		cmocka_unit_test(test_random_triple),
 		cmocka_unit_test(test_deep),
 		cmocka_unit_test(test_append),
+		cmocka_unit_test(test_full_nodes),
+		cmocka_unit_test(test_few_credits),
 		cmocka_unit_test(test_edges),
 		cmocka_unit_test(test_edges_indirect),
 		cmocka_unit_test(test_damage),
