@@ -285,10 +285,9 @@ int inl_map_remove(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk
 
 /* Credits of an insert or convert of one extent, allocation of nodes included. */
 unsigned inl_map_credits(const struct inl_inode *inode);
-uint64_t inl_map_insert_max(const struct inl_inode *inode);
 
-/* inode->run is not to be trusted any more. */
-void inl_map_changed(struct inl_inode *inode);
+/* The most blocks that this is enough for, of one insert. */
+uint64_t inl_map_insert_max(const struct inl_inode *inode);
 
 /* The first block that no map of this inode can have: 2^32 - 1, or what indirect blocks reach. */
 uint64_t inl_map_max(const struct inl_inode *inode);

@@ -3,9 +3,10 @@
  * Not here: looking things up (map.c); indirect blocks (indirect.c); which blocks to use (alloc.c).
  * Read more: Linux Documentation/filesystems/ext4/ifork.rst; ext4/change.h.
  *
- * Everything is one step repeated: find the leaf, and replace a few neighbouring entries of it by a few others (replace). A leaf that
- * is too full for that is split, from the leaf upwards, and a tree that is full to the root grows by a level below the root; one
- * that becomes empty goes, from the leaf upwards. An entry of an index is the first block of the node below, always.
+ * Everything is one step repeated: find the leaf, and replace a few neighbouring entries of it by a few others. A leaf
+ * that is too full for that is split, from the leaf upwards, and a tree that is full to the root grows by a level below
+ * the root; one that becomes empty goes, from the leaf upwards. An entry of an index begins where the node below does,
+ * always.
  */
 #include "ext4/map.h"
 #include "base/crc.h"
@@ -38,11 +39,11 @@ struct path {
 	struct inl_handle *op;
 	struct inl_inode *inode;
 	unsigned depth;
-	uint64_t hi;			       /* where the next leaf begins */
+	uint64_t hi;                           /* where the next leaf begins */
 	struct step steps[EXT4_MAX_DEPTH + 1]; /* by height: [0] is the leaf, [depth] the root */
 };
 
-/* ---- nodes: bytes ------------------------------------------------------------------------------------------------ */
+/* ---- nodes: bytes ----------------------------------------------------------------------------------------------- */
 
 static uint8_t *root_of(struct inl_inode *inode)
 {
@@ -100,7 +101,7 @@ static void index_store(uint8_t *entry, uint64_t lblk, uint64_t child)
 	inl_store_le16(entry + 10, 0);
 }
 
-/* ---- lists of extents -------------------------------------------------------------------------------------------- */
+/* ---- lists of extents ------------------------------------------------------------------------------------------- */
 
 static uint64_t len_max(bool unwritten)
 {
@@ -149,7 +150,7 @@ static void list_push_part(struct list *list, struct extent e, uint64_t lo, uint
 	list_push(list, e);
 }
 
-/* ---- paths ------------------------------------------------------------------------------------------------------- */
+/* ---- paths ------------------------------------------------------------------------------------------------------ */
 
 /* Down from step h to the node of its entry. */
 static int path_down(struct path *path, unsigned h)
@@ -244,7 +245,7 @@ static int path_fix(struct path *path, unsigned h)
 	return 0;
 }
 
-/* ---- growing ----------------------------------------------------------------------------------------------------- */
+/* ---- growing ---------------------------------------------------------------------------------------------------- */
 
 static int node_new(struct path *path, uint64_t goal, unsigned depth, uint64_t *pblk, uint8_t **node)
 {
@@ -300,8 +301,9 @@ static int step_put(struct path *path, unsigned h, unsigned pos, const uint8_t *
 }
 
 /*
- * Split a full node and put an entry at pos. Behind its end: it stays full, and the entry is the first one of a new node, so that
- * what is written from front to back has full nodes. Else half of it moves. entry becomes the one that leads to the new node.
+ * Split a full node and put an entry at pos. Behind its end: it stays full, and the entry is the first one of a new
+ * node, so that what is written from front to back has full nodes. Else half of it moves. entry becomes the one that
+ * leads to the new node.
  */
 static int step_split(struct path *path, unsigned h, unsigned pos, uint8_t *entry)
 {
@@ -356,7 +358,7 @@ static int path_put(struct path *path, const struct extent *e)
 	}
 }
 
-/* ---- shrinking --------------------------------------------------------------------------------------------------- */
+/* ---- shrinking -------------------------------------------------------------------------------------------------- */
 
 static int node_free(struct path *path, uint64_t pblk)
 {
@@ -437,11 +439,11 @@ static int collapse(struct path *path)
 	return err;
 }
 
-/* ---- replacing --------------------------------------------------------------------------------------------------- */
+/* ---- replacing -------------------------------------------------------------------------------------------------- */
 
 /*
- * Replace k entries of the leaf, from pos on, by those of the list. The path is not good afterwards, and the order of what happens
- * such that the tree is a good one whenever a path is sought.
+ * Replace k entries of the leaf, from pos on, by those of the list. The path is not good afterwards. What happens,
+ * happens in such an order that the tree is a good one whenever a path is sought.
  */
 static int path_replace(struct path *path, unsigned pos, unsigned k, const struct list *list)
 {
@@ -476,7 +478,7 @@ static int path_replace(struct path *path, unsigned pos, unsigned k, const struc
 	return 0;
 }
 
-/* ---- the three changes ------------------------------------------------------------------------------------------- */
+/* ---- the three changes ------------------------------------------------------------------------------------------ */
 
 /* The neighbours that e goes on from, or into, are part of what is replaced. */
 static int insert_at(struct path *path, struct extent e)
@@ -616,8 +618,8 @@ uint64_t inl_map_can_free(const struct inl_handle *op, unsigned keep, uint64_t p
 }
 
 /*
- * Free what the path's extent has in [lblk, *end), from its end, as far as the credits go; *end becomes where that begins.
- * The entry's parts on both sides stay.
+ * Free what the path's extent has in [lblk, *end), from its end, as far as the credits go; *end becomes where that
+ * begins. The entry's parts on both sides stay.
  */
 static int remove_at(struct path *path, uint64_t lblk, uint64_t *end, bool metadata, bool *enough)
 {
@@ -662,14 +664,14 @@ static bool nothing_above(const struct step *leaf, uint64_t lblk)
 
 static int extents_remove(struct path *path, uint64_t lblk, uint64_t end, bool metadata, uint64_t *left)
 {
-	bool enough = true, some = false;
+	bool enough = true;
 
-	while (end > lblk) {
+	for (unsigned i = 0; end > lblk && i < REMOVE_MAX; i++) {
 		const struct step *leaf = &path->steps[0];
 		int err = path_find(path, end - 1);
 
 		/* What has been done can stand, and the block that is missing be read for the next operation. */
-		if (err == -EAGAIN && some)
+		if (err == -EAGAIN && i)
 			break;
 		if (err)
 			return err;
@@ -682,13 +684,12 @@ static int extents_remove(struct path *path, uint64_t lblk, uint64_t end, bool m
 			return err;
 		if (!enough)
 			break;
-		some = true;
 	}
 	*left = end;
 	return end == lblk ? collapse(path) : 0;
 }
 
-/* ---- of any map -------------------------------------------------------------------------------------------------- */
+/* ---- of any map ------------------------------------------------------------------------------------------------- */
 
 static bool has_extents(const struct inl_inode *inode)
 {
@@ -704,7 +705,7 @@ void inl_map_init(struct inl_inode *inode)
 	} else {
 		inode->raw.i_flags &= ~(uint32_t)EXT4_FL_EXTENTS;
 	}
-	inl_map_changed(inode);
+	inl_inode_forget_run(inode);
 }
 
 uint64_t inl_map_max(const struct inl_inode *inode)
@@ -732,7 +733,7 @@ static int begin(struct inl_handle *op, struct inl_inode *inode)
 	int err = inl_is_inline(inode) ? -EOPNOTSUPP : inl_inode_modify(op, inode);
 
 	if (!err)
-		inl_map_changed(inode);
+		inl_inode_forget_run(inode);
 	return err;
 }
 
@@ -754,8 +755,8 @@ int inl_map_insert(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk
 		err = inl_inode_add_blocks(inode, (int64_t)n);
 	if (err)
 		return err;
-	return has_extents(inode) ? extents_insert(&path, (struct extent){ lblk, n, pblk, unwritten }) :
-				    inl_indirect_insert(op, inode, lblk, n, pblk);
+	return has_extents(inode) ? extents_insert(&path, (struct extent){ lblk, n, pblk, unwritten })
+				  : inl_indirect_insert(op, inode, lblk, n, pblk);
 }
 
 int inl_map_convert(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk, uint64_t n, bool unwritten)
@@ -771,7 +772,8 @@ int inl_map_convert(struct inl_handle *op, struct inl_inode *inode, uint64_t lbl
 	return err ? err : extents_convert(&path, lblk, lblk + n, unwritten);
 }
 
-int inl_map_remove(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk, uint64_t end, bool metadata, uint64_t *left)
+int inl_map_remove(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk, uint64_t end, bool metadata,
+		   uint64_t *left)
 {
 	struct path path = { .op = op, .inode = inode };
 	uint64_t max = inl_map_max(inode);
@@ -785,6 +787,6 @@ int inl_map_remove(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk
 	err = begin(op, inode);
 	if (err)
 		return err;
-	return has_extents(inode) ? extents_remove(&path, lblk, end, metadata, left) :
-				    inl_indirect_remove(op, inode, lblk, end, metadata, left);
+	return has_extents(inode) ? extents_remove(&path, lblk, end, metadata, left)
+				  : inl_indirect_remove(op, inode, lblk, end, metadata, left);
 }

@@ -1,10 +1,10 @@
 /*
- * ext4/indirect.c: changing the map of an inode without extents: twelve pointers, and three trees of blocks of pointers.
+ * ext4/indirect.c: changing the map of an inode without extents: twelve pointers, and three trees of pointers.
  * Not here: looking things up (map.c); which blocks to use (alloc.c).
  * Read more: Linux Documentation/filesystems/ext4/ifork.rst, "Direct/Indirect Block Addressing".
  *
- * A pointer of zero is a hole of all that it would lead to. A block of pointers that are all zero is freed as soon as something
- * is removed near it.
+ * A pointer of zero is a hole of all that it would lead to. A block of pointers that are all zero is freed as soon as
+ * something is removed near it.
  */
 #include "ext4/map.h"
 #include <errno.h>
@@ -125,7 +125,7 @@ static int level_set(struct path *path, struct level *level, unsigned i, uint32_
 	return err;
 }
 
-/* ---- inserting --------------------------------------------------------------------------------------------------- */
+/* ---- inserting -------------------------------------------------------------------------------------------------- */
 
 /* The blocks of pointers that are missing on the way. */
 static int path_fill(struct path *path, uint64_t goal)
@@ -196,7 +196,7 @@ int inl_indirect_insert(struct inl_handle *op, struct inl_inode *inode, uint64_t
 	return 0;
 }
 
-/* ---- removing ---------------------------------------------------------------------------------------------------- */
+/* ---- removing --------------------------------------------------------------------------------------------------- */
 
 static bool all_zero(const struct level *level)
 {
@@ -235,7 +235,7 @@ static uint64_t entry_start(const struct path *path, uint64_t lblk, uint64_t *sp
 	return tree + ((lblk - tree) & ~(*span - 1));
 }
 
-/* How many entries there are below the path's that have to do with blocks from lblk on, of which the path's is at start. */
+/* How many entries below the path's, which begins at start, have to do with blocks from lblk on. */
 static unsigned entries_below(const struct path *path, uint64_t start, uint64_t span, uint64_t lblk)
 {
 	const struct level *level = &path->level[path->reached];
@@ -245,7 +245,7 @@ static unsigned entries_below(const struct path *path, uint64_t start, uint64_t 
 	return (unsigned)INL_MIN((start - lblk + span - 1) / span, level->at);
 }
 
-/* Free a run of data that ends at the path's entry; no more than `below` further ones. *n: how many, 0: no credits for any. */
+/* Free a run of data that ends at the path's entry: up to 1 + below blocks. *n: how many, 0: no credits for any. */
 static int remove_run(struct path *path, unsigned below, bool metadata, uint64_t *n)
 {
 	struct level *level = &path->level[path->levels];
@@ -253,7 +253,8 @@ static int remove_run(struct path *path, unsigned below, bool metadata, uint64_t
 	uint8_t *pointers;
 	int err;
 
-	while (last - first < below && first > 1 && pointer(level, level->at - (unsigned)(last - first) - 1) == first - 1)
+	while (last - first < below && first > 1 &&
+	       pointer(level, level->at - (unsigned)(last - first) - 1) == first - 1)
 		first--;
 	if (!inl_block_in_range(path->inode->vol, first, last - first + 1))
 		return -EUCLEAN;
@@ -272,7 +273,7 @@ static int remove_run(struct path *path, unsigned below, bool metadata, uint64_t
 	return err;
 }
 
-/* One run, of data or of nothing, of [lblk, *end), from its end; *end becomes where it begins. *enough: there were credits. */
+/* One run, of data or of nothing, at the end of [lblk, *end), which then ends where it begins. *enough: of credits. */
 static int remove_one(struct path *path, uint64_t lblk, uint64_t *end, bool metadata, bool *enough)
 {
 	const struct level *level = &path->level[path->reached];
@@ -299,13 +300,13 @@ int inl_indirect_remove(struct inl_handle *op, struct inl_inode *inode, uint64_t
 			uint64_t *left)
 {
 	struct path path = path_of(op, inode);
-	bool enough = true, some = false;
+	bool enough = true;
 
-	while (end > lblk) {
+	for (unsigned i = 0; end > lblk && i < REMOVE_MAX; i++) {
 		int err = path_find(&path, end - 1);
 
 		/* What has been done can stand, and the block that is missing be read for the next operation. */
-		if (err == -EAGAIN && some)
+		if (err == -EAGAIN && i)
 			break;
 		if (!err)
 			err = remove_one(&path, lblk, &end, metadata, &enough);
@@ -313,7 +314,6 @@ int inl_indirect_remove(struct inl_handle *op, struct inl_inode *inode, uint64_t
 			return err;
 		if (!enough)
 			break;
-		some = true;
 	}
 	*left = end;
 	return 0;

@@ -209,13 +209,6 @@ static int map_indirect(struct inl_inode *inode, uint64_t lblk, struct inl_run *
 
 /* ---- both -------------------------------------------------------------------------------------------------------- */
 
-void inl_map_changed(struct inl_inode *inode)
-{
-	pthread_mutex_lock(&inode->lock);
-	inode->run.len = 0;
-	pthread_mutex_unlock(&inode->lock);
-}
-
 int inl_map(struct inl_inode *inode, uint64_t lblk, struct inl_run *run, struct inl_diag *diag)
 {
 	bool known;

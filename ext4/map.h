@@ -8,14 +8,14 @@
 
 #include "ext4/change.h"
 
-#define EXTENT_MAGIC	     0xf30a
-#define EXTENT_LEN_MAX	     32768u /* longer ones are unwritten extents of len - 32768 */
+#define EXTENT_MAGIC         0xf30a
+#define EXTENT_LEN_MAX       32768u /* longer ones are unwritten extents of len - 32768 */
 #define EXTENT_UNWRITTEN_MAX 32767u
-#define NODE_HEADER	     12u
-#define NODE_ENTRY	     12u
-#define N_DIRECT	     12u /* pointers of an indirect map that name data */
+#define NODE_HEADER          12u
+#define NODE_ENTRY           12u
+#define N_DIRECT             12u /* pointers of an indirect map that name data */
 
-/* ---- extent nodes: bytes ----------------------------------------------------------------------------------------- */
+/* ---- extent nodes: bytes ---------------------------------------------------------------------------------------- */
 
 static inline unsigned node_entries(const uint8_t *node)
 {
@@ -71,15 +71,20 @@ int inl_extent_node_search(const uint8_t *node, uint64_t lblk);
 /* An inl_block_verify: a node in a block of its own, and its checksum. */
 int inl_extent_node_verify(struct inl_inode *inode, const uint8_t *bytes, unsigned depth);
 
-/* ---- removing ---------------------------------------------------------------------------------------------------- */
+/* ---- removing --------------------------------------------------------------------------------------------------- */
+
+/* Runs that one operation removes at most: others want the lock. */
+#define REMOVE_MAX 4096u
 
 /*
- * How much of [pblk, pblk + n) can be freed from its end with the credits that are left when `keep` of them are kept. 0: nothing.
+ * How much of [pblk, pblk + n) can be freed from its end with the credits that are left when `keep` of them are kept.
+ * 0: nothing.
  */
 uint64_t inl_map_can_free(const struct inl_handle *op, unsigned keep, uint64_t pblk, uint64_t n);
 
-/* ---- indirect.c: as inl_map_*, within inl_inode_modify. The range is one that the map can have -------------------------- */
+/* ---- indirect.c ------------------------------------------------------------------------------------------------- */
 
+/* As inl_map_*, within inl_inode_modify. The range is one that the map can have. */
 int inl_indirect_insert(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk, uint64_t n, uint64_t pblk);
 int inl_indirect_remove(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk, uint64_t end, bool metadata,
 			uint64_t *left);

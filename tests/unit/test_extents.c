@@ -3,8 +3,9 @@
  * Not here: nodes as bytes (test_ext4.c); data, files, crashes.
  * Read more: ext4/change.h, "changing the map of an inode".
  *
- * One file of a volume made by mke2fs is changed at random; a slow model has one cell for each of its blocks. What they say of each
- * block is compared, the file's count of blocks with the nodes that are there, and e2fsck is the judge of what lies on the medium.
+ * One file of a volume made by mke2fs is changed at random; a slow model has one cell for each of its blocks. What they
+ * say of each block is compared, the file's count of blocks with the nodes that are there, and e2fsck is the judge of
+ * what lies on the medium.
  */
 #include "ext4/change.h"
 #include <errno.h>
@@ -29,7 +30,7 @@ static uint32_t rng(uint32_t below)
 	return (uint32_t)((uint64_t)(rng_state >> 4) * below >> 28);
 }
 
-/* ---- volumes ----------------------------------------------------------------------------------------------------- */
+/* ---- volumes ---------------------------------------------------------------------------------------------------- */
 
 static struct inl_dev *dev;
 static struct inl_volume *vol;
@@ -57,13 +58,13 @@ static void show_log(void)
 		print_error("(no log)\n");
 }
 
-#define run(...)                                  \
-	do {                                      \
-		if (try_run(__VA_ARGS__)) {       \
-			print_error(__VA_ARGS__); \
-			show_log();               \
-			fail();                   \
-		}                                 \
+#define run(...)                                                                                                       \
+	do {                                                                                                           \
+		if (try_run(__VA_ARGS__)) {                                                                            \
+			print_error(__VA_ARGS__);                                                                      \
+			show_log();                                                                                    \
+			fail();                                                                                        \
+		}                                                                                                      \
 	} while (0)
 
 static int setup(void **state)
@@ -127,7 +128,7 @@ static void fsck(void)
 	assert_int_equal(try_open(), 0);
 }
 
-/* ---- one change -------------------------------------------------------------------------------------------------- */
+/* ---- one change ------------------------------------------------------------------------------------------------- */
 
 struct change {
 	enum { INSERT, CONVERT, REMOVE } what;
@@ -171,7 +172,7 @@ static unsigned insert_credits(void)
 	return 1 + inl_map_credits(file) + 4;
 }
 
-/* ---- the model --------------------------------------------------------------------------------------------------- */
+/* ---- the model -------------------------------------------------------------------------------------------------- */
 
 static struct cell {
 	uint32_t pblk;
@@ -227,15 +228,15 @@ static void model_remove(uint64_t from, uint64_t to)
 	}
 }
 
-/* ---- checks ------------------------------------------------------------------------------------------------------ */
+/* ---- checks ----------------------------------------------------------------------------------------------------- */
 
 static void check_cell(uint64_t at, const struct inl_run *run)
 {
 	uint64_t pblk = run->pblk + (at - run->lblk);
 
 	if (cells[at].kind != run->kind || (run->kind != INL_EXTENT_HOLE && cells[at].pblk != pblk)) {
-		print_error("block %u: want kind %d at %u, got %d at %u\n", (unsigned)at, cells[at].kind, cells[at].pblk,
-			    run->kind, (unsigned)pblk);
+		print_error("block %u: want kind %d at %u, got %d at %u\n", (unsigned)at, cells[at].kind,
+			    cells[at].pblk, run->kind, (unsigned)pblk);
 		fail();
 	}
 }
@@ -343,7 +344,7 @@ static void check(void)
 	assert_int_equal(st.blocks, (uint64_t)(n_mapped + tree.n_nodes) * (vol->block_size / 512));
 }
 
-/* ---- at random ---------------------------------------------------------------------------------------------------- */
+/* ---- at random -------------------------------------------------------------------------------------------------- */
 
 static uint64_t random_goal(void)
 {
@@ -505,7 +506,7 @@ static void test_random_triple(void **state)
 	change_volume("-b 1024 -N 16 -O ^extents,^64bit,^metadata_csum,uninit_bg", "16M", 65536, 300);
 }
 
-/* ---- deep trees ----------------------------------------------------------------------------------------------------- */
+/* ---- deep trees ------------------------------------------------------------------------------------------------- */
 
 /* Every second block, from the last to the first: nodes are left half full. */
 static void test_deep(void **state)
@@ -559,9 +560,9 @@ static void test_append(void **state)
 	shut();
 }
 
-/* ---- full nodes ----------------------------------------------------------------------------------------------------- */
+/* ---- full nodes ------------------------------------------------------------------------------------------------- */
 
-/* n extents of three blocks, of which the middle one of one extent changes: where there is no room for the two new entries. */
+/* n extents of three blocks; the middle one of one extent changes, where there is no room for two new entries. */
 static void change_middle(unsigned n, unsigned which, bool punch)
 {
 	struct change change = { .what = INSERT, .n = 3, .unwritten = true };
@@ -600,9 +601,9 @@ static void test_full_nodes(void **state)
 	}
 }
 
-/* ---- credits -------------------------------------------------------------------------------------------------------- */
+/* ---- credits ---------------------------------------------------------------------------------------------------- */
 
-/* Blocks in as many groups as there are, removed with few credits: never more are used, and 64 are always enough to get on. */
+/* Blocks in many groups, removed with few credits: never more are used, and 64 are always enough to get on. */
 static void test_few_credits(void **state)
 {
 	make("-b 1024 -g 256 -N 16 -O ^resize_inode", "48M");
@@ -625,7 +626,7 @@ static void test_few_credits(void **state)
 	shut();
 }
 
-/* ---- edges: in operations that are cancelled, so that blocks need not be there --------------------------------------- */
+/* ---- edges: in operations that are cancelled, so that blocks need not be there ---------------------------------- */
 
 struct want {
 	uint64_t lblk, len, pblk;
@@ -633,12 +634,12 @@ struct want {
 };
 
 /* In an operation, which begins again when a block has to be read. */
-#define give(want, ...)                           \
-	do {                                      \
-		int got_ = (__VA_ARGS__);         \
-		if (got_ == -EAGAIN)              \
-			return got_;              \
-		assert_int_equal(got_, (want));   \
+#define give(want, ...)                                                                                                \
+	do {                                                                                                           \
+		int got_ = (__VA_ARGS__);                                                                              \
+		if (got_ == -EAGAIN)                                                                                   \
+			return got_;                                                                                   \
+		assert_int_equal(got_, (want));                                                                        \
 	} while (0)
 
 static int expect_runs(struct inl_handle *op, const struct want *want, unsigned n)
@@ -659,10 +660,10 @@ static int expect_runs(struct inl_handle *op, const struct want *want, unsigned 
 	return 0;
 }
 
-#define expect(...)                                                                                  \
-	do {                                                                                         \
-		const struct want want[] = { __VA_ARGS__ };                                          \
-		give(0, expect_runs(op, want, sizeof(want) / sizeof(want[0])));                           \
+#define expect(...)                                                                                                    \
+	do {                                                                                                           \
+		const struct want want[] = { __VA_ARGS__ };                                                            \
+		give(0, expect_runs(op, want, sizeof(want) / sizeof(want[0])));                                        \
 	} while (0)
 
 static int merges(struct inl_handle *op, void *arg)
@@ -764,7 +765,7 @@ static void test_edges_indirect(void **state)
 	shut();
 }
 
-/* ---- damage -------------------------------------------------------------------------------------------------------- */
+/* ---- damage ----------------------------------------------------------------------------------------------------- */
 
 static void overwrite(uint64_t offset, const void *bytes, size_t len)
 {
@@ -815,9 +816,10 @@ static int collect_fn(struct inl_handle *op, void *arg)
 static void use_damaged(void)
 {
 	for (unsigned i = 0; i < 40; i++) {
-		struct change change = { .lblk = rng(n_cells), .n = 1 + rng(300), .goal = random_goal(), .cancel = true };
+		struct change change = { .lblk = rng(n_cells), .n = 1 + rng(300), .cancel = true };
 		int err;
 
+		change.goal = random_goal();
 		change.what = (int[]){ INSERT, CONVERT, REMOVE }[i % 3];
 		change.unwritten = rng(2) && file->raw.i_flags & EXT4_FL_EXTENTS;
 		err = apply(&change, 64);
