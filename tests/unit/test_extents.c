@@ -601,6 +601,60 @@ static void test_full_nodes(void **state)
 	}
 }
 
+/* ---- no space --------------------------------------------------------------------------------------------------- */
+
+static int reserve_fn(struct inl_handle *op, void *arg)
+{
+	struct change *change = arg;
+
+	return inl_blocks_reserve(op, 0, change->n, &change->pblk, &change->got);
+}
+
+/* Keep all free blocks but a few. Returns how many reservations there are. */
+static unsigned reserve_all_but(uint64_t keep, struct change *taken, unsigned room)
+{
+	unsigned n = 0;
+
+	while (inl_alloc_n_free_blocks(vol->alloc) > keep) {
+		assert_in_range(n, 0, room - 1);
+		taken[n].n = inl_alloc_n_free_blocks(vol->alloc) - keep;
+		assert_int_equal(inl_op_run(vol, 64, reserve_fn, &taken[n], NULL), 0);
+		n++;
+	}
+	return n;
+}
+
+/* Four full leaves: one more extent needs a leaf and a level. With room for neither, or only for the leaf, nothing changes. */
+static void test_no_space(void **state)
+{
+	static struct change taken[1000];
+	struct change change = { .what = INSERT, .n = 1, .goal = 1000 };
+
+	make("-b 1024 -N 16", "8M");
+	model_init(4 * 84 * 2 + 2);
+	for (unsigned i = 0; i < 4 * 84; i++) {
+		change.lblk = 2 * i;
+		assert_int_equal(apply(&change, insert_credits()), 0);
+		model_insert(&change);
+	}
+	assert_int_equal(count().n_leaves, 4);
+	change.lblk = 2 * 4 * 84;
+	for (unsigned keep = 1; keep <= 3; keep++) {
+		unsigned n = reserve_all_but(keep, taken, 1000);
+
+		assert_int_equal(apply(&change, insert_credits()), keep < 3 ? -ENOSPC : 0);
+		if (keep == 3)
+			model_insert(&change);
+		check();
+		assert_int_equal(inl_alloc_n_free_blocks(vol->alloc), keep < 3 ? keep : 0);
+		while (n--)
+			inl_blocks_unreserve(vol, taken[n].pblk, taken[n].got);
+		fsck();
+	}
+	check();
+	shut();
+}
+
 /* ---- credits ---------------------------------------------------------------------------------------------------- */
 
 /* Blocks in many groups, removed with few credits: never more are used, and 64 are always enough to get on. */
@@ -804,12 +858,34 @@ static int collect(struct inl_handle *op, const uint8_t *node, struct nodes *nod
 	return err;
 }
 
+static int collect_pointers(struct inl_handle *op, uint32_t pblk, unsigned levels, struct nodes *nodes)
+{
+	const uint8_t *bytes;
+	int err;
+
+	if (!pblk || !levels || nodes->n == 300)
+		return 0;
+	err = inl_block_look(op, pblk, &bytes);
+	if (err)
+		return err;
+	nodes->pblk[nodes->n] = pblk;
+	memcpy(nodes->bytes[nodes->n++], bytes, 1024);
+	for (unsigned i = 0; i < 256 && !err; i++)
+		err = collect_pointers(op, inl_load_le32(bytes + 4 * (size_t)i), levels - 1, nodes);
+	return err;
+}
+
 static int collect_fn(struct inl_handle *op, void *arg)
 {
 	struct nodes *nodes = arg;
+	int err = 0;
 
 	nodes->n = 0;
-	return collect(op, (const uint8_t *)file->raw.i_block, nodes);
+	if (file->raw.i_flags & EXT4_FL_EXTENTS)
+		return collect(op, (const uint8_t *)file->raw.i_block, nodes);
+	for (unsigned i = 0; i < 3 && !err; i++)
+		err = collect_pointers(op, file->raw.i_block[12 + i], i + 1, nodes);
+	return err;
 }
 
 /* Everything that can be asked of a damaged map ends, and with an error that says so if with any. */
@@ -847,6 +923,8 @@ static void damage(const struct nodes *nodes, unsigned rounds)
 		}
 		if (rng(8) == 0)
 			memcpy(bytes, nodes->bytes[rng(nodes->n)], 1024);
+		if (rng(4) == 0)
+			inl_store_le32(bytes + 4 * rng(255), (uint32_t)nodes->pblk[rng(nodes->n)]);
 		overwrite(nodes->pblk[which] * 1024, bytes, 1024);
 		assert_int_equal(try_open(), 0);
 		use_damaged();
@@ -875,6 +953,26 @@ static void test_damage(void **state)
 	shut();
 }
 
+static void test_damage_indirect(void **state)
+{
+	static struct nodes nodes;
+
+	make("-b 1024 -N 16 -O ^extents,^64bit,^metadata_csum,^has_journal", "16M");
+	model_init(CELLS);
+	change_at_random(300, 20);
+	for (unsigned i = 0; i < 100; i++)
+		try_insert(i, 1);
+	assert_int_equal(inl_op_look(vol, collect_fn, &nodes), 0);
+	assert_in_range(nodes.n, 10, 300);
+	fsck();
+	shut();
+	damage(&nodes, 100);
+	assert_int_equal(try_open(), 0);
+	check();
+	fsck();
+	shut();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -889,10 +987,12 @@ int main(void)
 		cmocka_unit_test(test_deep),
 		cmocka_unit_test(test_append),
 		cmocka_unit_test(test_full_nodes),
+		cmocka_unit_test(test_no_space),
 		cmocka_unit_test(test_few_credits),
 		cmocka_unit_test(test_edges),
 		cmocka_unit_test(test_edges_indirect),
 		cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_damage_indirect),
 	};
 
 	return cmocka_run_group_tests_name("extents", tests, setup, teardown);
