@@ -198,7 +198,7 @@ static bool has_map(const struct inl_inode *inode)
 	return S_ISREG(mode) || S_ISDIR(mode) || (S_ISLNK(mode) && !inl_is_fast_symlink(inode));
 }
 
-/* An upper bound of the blocks that freeing all of it in one go changes; 0: there may be more than a root knows. */
+/* What freeing all of it in one go takes, by what inl_map_remove keeps back; 0: there may be more than a root knows. */
 static unsigned map_credits(const struct inl_inode *inode)
 {
 	const uint8_t *root = (const uint8_t *)inode->raw.i_block;
@@ -208,13 +208,13 @@ static unsigned map_credits(const struct inl_inode *inode)
 		return 1;
 	/* An extent, or a block, lies in two groups at most: a bitmap and a descriptor each. */
 	if (inode->raw.i_flags & EXT4_FL_EXTENTS)
-		return inl_load_le16(root + 6) ? 0 : 1 + 4 * INL_MIN(inl_load_le16(root + 2), 4u);
+		return inl_load_le16(root + 6) ? 0 : 4 + 4 * INL_MIN(inl_load_le16(root + 2), 4u);
 	for (unsigned i = 0; i < EXT2_NDIR_BLOCKS; i++)
 		n += inode->raw.i_block[i] != 0;
 	return inode->raw.i_block[EXT2_IND_BLOCK] || inode->raw.i_block[EXT2_DIND_BLOCK] ||
 			       inode->raw.i_block[EXT2_TIND_BLOCK] ?
 		       0 :
-		       1 + 2 * n;
+		       16 + 2 * n;
 }
 
 static unsigned xattr_credits(const struct inl_inode *inode)
