@@ -388,14 +388,20 @@ static void test_rename_matrix(void **state)
 
 /* ---- times: what changes with what ------------------------------------------------------------------------------------ */
 
-static bool newer(struct inl_time a, struct inl_time b)
+static unsigned newer(struct inl_time a, struct inl_time b)
 {
 	return a.sec != b.sec || a.nsec != b.nsec;
 }
 
 static const char *const watched[] = { "/", "/a", "/b", "/a/f", "/a/d", "/b/f", "/b/d", "/a/l" };
 
-static void look_inlay(struct twins *twins, struct inl_time times[][2])
+/* What an inode had, wherever its name is now. */
+struct seen {
+	uint64_t ino; /* 0: nothing has this name */
+	struct inl_time times[2];
+};
+
+static void look_inlay(struct twins *twins, struct seen *seen)
 {
 	for (size_t i = 0; i < COUNT(watched); i++) {
 		struct inl_inode *inode;
@@ -405,21 +411,30 @@ static void look_inlay(struct twins *twins, struct inl_time times[][2])
 			assert_int_equal(inl_inode_stat(inode, &st, NULL), 0);
 			inl_inode_put(inode);
 		}
-		times[i][0] = st.mtime;
-		times[i][1] = st.ctime;
+		seen[i] = (struct seen){ st.ino, { st.mtime, st.ctime } };
 	}
 }
 
-static void look_kernel(struct twins *twins, struct inl_time times[][2])
+static void look_kernel(struct twins *twins, struct seen *seen)
 {
 	for (size_t i = 0; i < COUNT(watched); i++) {
 		struct stat st = { 0 };
 
 		if (lstat(real(twins, watched[i]), &st))
 			memset(&st, 0, sizeof(st));
-		times[i][0] = (struct inl_time){ st.st_mtim.tv_sec, (uint32_t)st.st_mtim.tv_nsec };
-		times[i][1] = (struct inl_time){ st.st_ctim.tv_sec, (uint32_t)st.st_ctim.tv_nsec };
+		seen[i] = (struct seen){ st.st_ino, { { st.st_mtim.tv_sec, (uint32_t)st.st_mtim.tv_nsec },
+						      { st.st_ctim.tv_sec, (uint32_t)st.st_ctim.tv_nsec } } };
 	}
+}
+
+/* Which times of what has a name now have changed since it was seen: bits. */
+static unsigned changes(const struct seen *before, const struct seen *now)
+{
+	for (size_t i = 0; i < COUNT(watched); i++) {
+		if (before[i].ino && before[i].ino == now->ino)
+			return newer(before[i].times[0], now->times[0]) | newer(before[i].times[1], now->times[1]) << 1;
+	}
+	return 0;
 }
 
 static void test_times_of_names(void **state)
@@ -438,7 +453,7 @@ static void test_times_of_names(void **state)
 	both_do(&twins, 'd', "/a", NULL);
 	both_do(&twins, 'd', "/b", NULL);
 	for (size_t i = 0; i < COUNT(steps); i++) {
-		struct inl_time before[2][COUNT(watched)][2], after[2][COUNT(watched)][2];
+		struct seen before[2][COUNT(watched)], after[2][COUNT(watched)];
 
 		look_inlay(&twins, before[0]);
 		look_kernel(&twins, before[1]);
@@ -447,15 +462,12 @@ static void test_times_of_names(void **state)
 		look_inlay(&twins, after[0]);
 		look_kernel(&twins, after[1]);
 		for (size_t k = 0; k < COUNT(watched); k++) {
-			for (unsigned t = 0; t < 2; t++) {
-				bool got = newer(before[0][k][t], after[0][k][t]), want = newer(before[1][k][t], after[1][k][t]);
+			unsigned got = changes(before[0], &after[0][k]), want = changes(before[1], &after[1][k]);
 
-				if (got != want)
-					print_error("%c %s %s: %ctime of %s %s\n", steps[i].what, steps[i].a,
-						    steps[i].b ? steps[i].b : "", "mc"[t], watched[k],
-						    want ? "should change" : "should not change");
-				assert_int_equal(got, want);
-			}
+			if (got != want)
+				print_error("%c %s %s: of %s %x change, should %x\n", steps[i].what, steps[i].a,
+					    steps[i].b ? steps[i].b : "", watched[k], got, want);
+			assert_int_equal(got, want);
 		}
 	}
 	twins_end(&twins);
@@ -686,6 +698,135 @@ static void test_encrypted(void **state)
 	run("mount -o loop a.img mnt && test ! -e mnt/e && test -e mnt/out && umount mnt");
 }
 
+/* ---- a full volume ------------------------------------------------------------------------------------------------------------------ */
+
+static void test_full(void **state)
+{
+	struct inl_volume_info info;
+	struct disk disk;
+	char path[32];
+	unsigned n = 0;
+	int err;
+
+	needs_tools();
+	/* Few inodes. */
+	run("rm -f a.img && truncate -s 4M a.img && mke2fs -Fq -t ext4 -b 1024 -N 64 a.img");
+	disk_open(&disk, "a.img");
+	do {
+		snprintf(path, sizeof(path), "/%u", n++);
+		err = make(disk.vol, path, n % 5 ? S_IFREG | 0644 : S_IFDIR | 0755, 0, 0);
+	} while (!err);
+	assert_int_equal(err, -ENOSPC);
+	inl_volume_info(disk.vol, &info);
+	assert_int_equal(info.n_free_inodes, 0);
+	assert_int_equal(take(disk.vol, "/0", false), 0);
+	assert_int_equal(make(disk.vol, path, S_IFREG, 0, 0), 0);
+	assert_int_equal(make_link(disk.vol, "/1", "/0"), 0);
+	disk_close(&disk);
+	fsck("a.img");
+
+	/* Few blocks: a directory takes one, its parent one for many of them. Nothing is left of what failed. */
+	run("rm -f a.img && truncate -s 2M a.img && mke2fs -Fq -t ext4 -b 1024 -O ^has_journal -N 2000 a.img");
+	disk_open(&disk, "a.img");
+	for (n = 0, err = 0; !err; n++) {
+		uint32_t before;
+
+		inl_volume_info(disk.vol, &info);
+		before = info.n_free_inodes;
+		snprintf(path, sizeof(path), "/a-name-of-some-length-%u", n);
+		err = make(disk.vol, path, S_IFDIR | 0755, 0, 0);
+		inl_volume_info(disk.vol, &info);
+		assert_int_equal(info.n_free_inodes, before - !err);
+	}
+	assert_int_equal(err, -ENOSPC);
+	assert_true(n > 500);
+	assert_int_equal(make_symlink(disk.vol, "a-target-that-is-too-long-to-lie-in-an-inode-so-that-it-needs-a-block", "/l"), -ENOSPC);
+	assert_int_equal(take(disk.vol, "/a-name-of-some-length-7", true), 0);
+	assert_int_equal(make(disk.vol, "/a-name-of-some-length-7", S_IFDIR | 0755, 0, 0), 0);
+	disk_close(&disk);
+	fsck("a.img");
+}
+
+/* ---- somebody comes between ----------------------------------------------------------------------------------------------------- */
+
+int __real_inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *arg, struct inl_diag *diag);
+int __wrap_inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *arg, struct inl_diag *diag);
+
+/* What is done behind the back of the next operation, when it has looked its names up. */
+static const struct step *between;
+
+static int do_step(struct inl_volume *vol, const struct step *step)
+{
+	struct twins twins = { .disk.vol = vol };
+
+	return by_inlay(&twins, step);
+}
+
+int __wrap_inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *arg, struct inl_diag *diag)
+{
+	const struct step *step = between;
+
+	between = NULL;
+	if (step)
+		assert_int_equal(do_step(vol, step), 0);
+	return __real_inl_op_run(vol, credits, fn, arg, diag);
+}
+
+static void test_between(void **state)
+{
+	static const struct {
+		struct step step, between;
+		int err;
+	} cases[] = {
+		{ { 'u', "/f" }, { 'u', "/f" }, -ENOENT },
+		{ { 'u', "/f" }, { 'm', "/g", "/f" }, 0 },
+		{ { 'u', "/f" }, { 'm', "/d", "/f", INL_RENAME_EXCHANGE }, -EISDIR },
+		{ { 'f', "/x" }, { 'f', "/x" }, -EEXIST },
+		{ { 'f', "/d/x" }, { 'r', "/d" }, -ENOENT },
+		{ { 'h', "/f", "/x" }, { 'f', "/x" }, -EEXIST },
+		{ { 'h', "/f", "/x" }, { 'u', "/f" }, -ENOENT },
+		{ { 'h', "/f", "/d/x" }, { 'r', "/d" }, -ENOENT },
+		{ { 'r', "/d" }, { 'f', "/d/x" }, -ENOTEMPTY },
+		{ { 'r', "/d" }, { 'r', "/d" }, -ENOENT },
+		{ { 'r', "/d" }, { 'm', "/f", "/d", INL_RENAME_EXCHANGE }, -ENOTDIR },
+		{ { 'm', "/f", "/x" }, { 'f', "/x" }, 0 },
+		{ { 'm', "/f", "/x", INL_RENAME_NOREPLACE }, { 'f', "/x" }, -EEXIST },
+		{ { 'm', "/f", "/x" }, { 'd', "/x" }, -EISDIR },
+		{ { 'm', "/f", "/x" }, { 'u', "/f" }, -ENOENT },
+		{ { 'm', "/f", "/x" }, { 'h', "/f", "/x" }, 0 },
+		{ { 'm', "/f", "/g" }, { 'u', "/g" }, 0 },
+		{ { 'm', "/f", "/g", INL_RENAME_EXCHANGE }, { 'u', "/g" }, -ENOENT },
+		{ { 'm', "/f", "/d/x" }, { 'r', "/d" }, -ENOENT },
+		{ { 'm', "/d", "/e" }, { 'f', "/e/x" }, -ENOTEMPTY },
+		/* The one is about to move below the other, and finds itself below it. */
+		{ { 'm', "/d", "/a/b/d" }, { 'm', "/a", "/d/a" }, -EINVAL },
+		{ { 'm', "/d", "/a/b", INL_RENAME_EXCHANGE }, { 'm', "/a", "/d/a" }, -EINVAL },
+		{ { 'm', "/d", "/a/b/d" }, { 'm', "/a/b", "/b" }, 0 },
+	};
+
+	needs_tools();
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		static const struct step before[] = { { 'f', "/f" }, { 'f', "/g" }, { 'd', "/d" }, { 'd', "/e" }, { 'd', "/a" },
+						      { 'd', "/a/b" } };
+		struct disk disk;
+		int err;
+
+		run("rm -f a.img && truncate -s 2M a.img && mke2fs -Fq -t ext4 -O ^has_journal -b 1024 a.img");
+		disk_open(&disk, "a.img");
+		for (size_t k = 0; k < COUNT(before); k++)
+			assert_int_equal(do_step(disk.vol, &before[k]), 0);
+		between = &cases[i].between;
+		err = do_step(disk.vol, &cases[i].step);
+		if (err != cases[i].err)
+			print_error("%zu: %d\n", i, err);
+		assert_int_equal(err, cases[i].err);
+		assert_null(between);
+		assert_null(disk.vol->orphans.first);
+		disk_close(&disk);
+		fsck("a.img");
+	}
+}
+
 /* ---- several at once ------------------------------------------------------------------------------------------------------------ */
 
 struct worker {
@@ -784,6 +925,8 @@ int main(void)
 		cmocka_unit_test(test_link_limits),
 		cmocka_unit_test(test_flags_forbid),
 		cmocka_unit_test(test_encrypted),
+		cmocka_unit_test(test_full),
+		cmocka_unit_test(test_between),
 		cmocka_unit_test(test_threads),
 	};
 

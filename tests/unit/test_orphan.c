@@ -111,6 +111,67 @@ static void test_orphan_list(void **state)
 	fsck("a.img");
 }
 
+struct undone {
+	struct inl_inode **inodes;
+	unsigned n;
+	bool remove;
+};
+
+static int undone_op(struct inl_handle *op, void *arg)
+{
+	const struct undone *undone = arg;
+
+	for (unsigned i = 0; i < undone->n; i++) {
+		int err = undone->remove ? inl_orphan_remove(op, undone->inodes[i]) : inl_orphan_add(op, undone->inodes[i]);
+
+		if (err)
+			return err;
+	}
+	return -ECANCELED;
+}
+
+/* An operation that fails at its end leaves the list as it was. */
+static void test_orphan_undo(void **state)
+{
+	struct inl_inode *open[4], *middle[3];
+	uint32_t list[20], again[20];
+	struct disk disk;
+	char path[16];
+
+	needs_tools();
+	run("rm -f a.img && truncate -s 16M a.img && mke2fs -Fq -t ext4 -b 1024 a.img");
+	disk_open(&disk, "a.img");
+	for (unsigned i = 0; i < 4; i++) {
+		snprintf(path, sizeof(path), "/f%u", i);
+		assert_int_equal(make(disk.vol, path, S_IFREG, 0, 0), 0);
+		open[i] = get(disk.vol, path);
+	}
+	assert_int_equal(inl_op_run(disk.vol, 20, undone_op, &(struct undone){ open, 4, false }, NULL), -ECANCELED);
+	assert_null(disk.vol->orphans.first);
+	assert_null(disk.vol->orphans.last);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_false(open[i]->orphan.listed);
+		snprintf(path, sizeof(path), "/f%u", i);
+		assert_int_equal(take(disk.vol, path, false), 0);
+	}
+	assert_int_equal(orphans_now(&disk, list), 4);
+	middle[0] = open[2];
+	middle[1] = open[1];
+	middle[2] = open[3];
+	for (unsigned n = 1; n <= 3; n++) {
+		assert_int_equal(inl_op_run(disk.vol, 20, undone_op, &(struct undone){ middle, n, true }, NULL), -ECANCELED);
+		assert_int_equal(inl_op_run(disk.vol, 20, undone_op, &(struct undone){ open, 4, true }, NULL), -ECANCELED);
+		assert_int_equal(orphans_now(&disk, again), 4);
+		assert_memory_equal(list, again, 4 * sizeof(list[0]));
+	}
+	assert_ptr_equal(disk.vol->orphans.first, open[3]);
+	assert_ptr_equal(disk.vol->orphans.last, open[0]);
+	for (unsigned i = 0; i < 4; i++)
+		inl_inode_put(open[i]);
+	disk_close(&disk);
+	fsck("a.img");
+}
+
 /* Over an open file, over an open directory; and a hard link keeps it. */
 static void test_orphan_rename(void **state)
 {
@@ -242,6 +303,56 @@ static void test_big_shorten(void **state)
 	needs_tools();
 	big_file("ext4", true);
 	big_file("ext3", true);
+}
+
+int __real_inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *arg, struct inl_diag *diag);
+int __wrap_inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *arg, struct inl_diag *diag);
+
+/* A name that is taken away before the operation after this many. */
+static const char *taken;
+static unsigned taken_after;
+
+int __wrap_inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *arg, struct inl_diag *diag)
+{
+	const char *path = taken;
+
+	if (path && taken_after-- == 0) {
+		taken = NULL;
+		assert_int_equal(take(vol, path, false), 0);
+	}
+	return __real_inl_op_run(vol, credits, fn, arg, diag);
+}
+
+/* While it becomes shorter the file loses its last name. */
+static void test_shorten_unlink(void **state)
+{
+	needs_tools();
+	for (unsigned after = 0; after < 2; after++) {
+		struct inl_volume_info before, info;
+		struct inl_inode *inode;
+		uint32_t list[20];
+		struct disk disk;
+
+		run("rm -f a.img && truncate -s 8M a.img && mke2fs -Fq -t ext4 -b 1024 a.img");
+		disk_open(&disk, "a.img");
+		inl_volume_info(disk.vol, &before);
+		assert_int_equal(make(disk.vol, "/f", S_IFREG, 0, 0), 0);
+		put_data(disk.vol, "/f", 100000);
+		inode = get(disk.vol, "/f");
+		taken = "/f";
+		taken_after = after;
+		assert_int_equal(inl_truncate(inode, 1024, NULL), 0);
+		assert_null(taken);
+		assert_int_equal(orphans_now(&disk, list), 1);
+		assert_int_equal(inode->raw.i_blocks, 2);
+		inl_inode_put(inode);
+		assert_int_equal(orphans_now(&disk, list), 0);
+		inl_volume_info(disk.vol, &info);
+		assert_int_equal(info.n_free_blocks, before.n_free_blocks);
+		assert_int_equal(info.n_free_inodes, before.n_free_inodes);
+		disk_close(&disk);
+		fsck("a.img");
+	}
 }
 
 /* A list of the kernel's, with its journal not replayed. */
@@ -420,9 +531,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_orphan_list),
+		cmocka_unit_test(test_orphan_undo),
 		cmocka_unit_test(test_orphan_rename),
 		cmocka_unit_test(test_big_delete),
 		cmocka_unit_test(test_big_shorten),
+		cmocka_unit_test(test_shorten_unlink),
 		cmocka_unit_test(test_orphans_of_linux),
 		cmocka_unit_test(test_layouts),
 		cmocka_unit_test(test_orphan_damage),
