@@ -354,6 +354,23 @@ int inl_raw_xattrs_drop(struct inl_handle *op, struct inl_inode *inode);
 
 unsigned inl_xattr_credits(const struct inl_volume *vol);
 
+/* ---- chain.c: what is above a directory ------------------------------------------------------------------------------------- */
+
+struct inl_chain {
+	struct inl_inode **dirs; /* references; the directory first */
+	size_t n, room;
+};
+
+/*
+ * Walk from dir up to the root, or to an inode: *met. Outside of operations; done in any case.
+ *
+ * Returns: 0; -ESTALE (somebody moved one meanwhile); -EUCLEAN (the way does not lead to the root).
+ */
+int inl_chain_walk(struct inl_chain *chain, struct inl_inode *dir, const struct inl_inode *what, bool *met,
+		   struct inl_diag *diag);
+int inl_chain_check(struct inl_handle *op, const struct inl_chain *chain); /* Is it still so? -ESTALE */
+void inl_chain_done(struct inl_chain *chain);
+
 /* ---- orphan.c: inodes that are to be deleted or shortened, should a crash come between ------------------------------------ */
 
 /* Within operations. Both call inl_inode_modify. Credits: 3. */

@@ -1,6 +1,6 @@
 /*
  * ext4/namei.c: names: create, link, unlink, rename.
- * Not here: directories as such (dirmod.c, dxmod.c); what becomes of inodes without names (orphan.c); attributes (attr.c).
+ * Not here: directories as such (dirmod.c, dxmod.c); what becomes of inodes without names (orphan.c); attributes (attr.c); what is above what (chain.c).
  * Read more: rename(2), link(2), unlink(2), mkdir(2), whose errors these return; inlay/volume.h.
  *
  * Inodes cannot be loaded within an operation. So a name is looked up before, its inode loaded, and the operation sees first
@@ -587,120 +587,12 @@ int inl_rmdir(struct inl_inode *dir, const char *name, size_t len, struct inl_di
 	return remove_name(dir, name, len, true, diag);
 }
 
-/* ---- where a directory lies -------------------------------------------------------------------------------------- */
-
-/* A directory and all that are above it. */
-struct chain {
-	struct inl_inode **dirs;
-	size_t n, room;
-};
-
-static void chain_done(struct chain *chain)
-{
-	while (chain->n)
-		inl_inode_put(chain->dirs[--chain->n]);
-	free(chain->dirs);
-	*chain = (struct chain){ 0 };
-}
-
-/* Takes over a reference. */
-static int chain_push(struct chain *chain, struct inl_inode *dir)
-{
-	if (chain->n == chain->room) {
-		size_t room = chain->room ? 2 * chain->room : 16;
-		struct inl_inode **grown = reallocarray(chain->dirs, room, sizeof(struct inl_inode *));
-
-		if (!grown) {
-			inl_inode_put(dir);
-			return -ENOMEM;
-		}
-		chain->dirs = grown;
-		chain->room = room;
-	}
-	chain->dirs[chain->n++] = dir;
-	return 0;
-}
-
-struct parent {
-	struct inl_inode *dir;
-	uint32_t ino;
-};
-
-static int parent_op(struct inl_handle *op, void *arg)
-{
-	struct parent *parent = arg;
-
-	if (!parent->dir->raw.i_links_count)
-		return -ENOENT;
-	return inl_dir_parent(op, parent->dir, &parent->ino);
-}
-
-static int circle(uint32_t ino, struct inl_diag *diag)
-{
-	return inl_diag_set(diag, -EUCLEAN, "the way up from directory %u does not lead to the root", ino);
-}
-
-static int chain_up(struct chain *chain, struct inl_diag *diag)
-{
-	struct parent parent = { .dir = chain->dirs[chain->n - 1] };
-	struct inl_inode *dir;
-	int err = inl_op_look(parent.dir->vol, parent_op, &parent);
-
-	if (!err)
-		err = load(parent.dir->vol, parent.ino, diag, &dir);
-	if (err)
-		return err == -ENOENT ? -ESTALE : err;
-	err = chain_push(chain, dir);
-	return !err && !S_ISDIR(dir->raw.i_mode) ? circle(parent.dir->ino, diag) : err;
-}
-
-/* From dir up to the root, or to a certain inode: *met. A way that meets itself never ends; seen at twice its length. */
-static int chain_walk(struct chain *chain, struct inl_inode *dir, const struct inl_inode *what, bool *met,
-		      struct inl_diag *diag)
-{
-	uint32_t mark = 0;
-	size_t mark_at = 1;
-	int err;
-
-	atomic_fetch_add_explicit(&dir->refs, 1, memory_order_relaxed);
-	err = chain_push(chain, dir);
-	*met = dir == what;
-	while (!err && !*met && dir->ino != INL_ROOT_INO) {
-		if (chain->n == mark_at) {
-			mark = dir->ino;
-			mark_at *= 2;
-		}
-		err = chain_up(chain, diag);
-		if (err)
-			break;
-		dir = chain->dirs[chain->n - 1];
-		*met = dir->ino == what->ino;
-		if (dir->ino == mark)
-			err = circle(dir->ino, diag);
-	}
-	return err;
-}
-
-static int chain_check(struct inl_handle *op, const struct chain *chain)
-{
-	for (size_t i = 0; i + 1 < chain->n; i++) {
-		struct parent parent = { .dir = chain->dirs[i] };
-		int err = parent_op(op, &parent);
-
-		if (err)
-			return err == -ENOENT ? -ESTALE : err;
-		if (parent.ino != chain->dirs[i + 1]->ino)
-			return -ESTALE;
-	}
-	return 0;
-}
-
 /* ---- rename ------------------------------------------------------------------------------------------------------ */
 
 struct renaming {
 	struct entry from, to;
 	unsigned flags;
-	struct chain above_from, above_to;
+	struct inl_chain above_from, above_to;
 	struct inl_diag *diag;
 };
 
@@ -719,11 +611,11 @@ static int check_above(struct renaming *renaming, struct inl_diag *diag)
 	if (from->dir == to->dir)
 		return 0;
 	if (is_dir(from->inode))
-		err = chain_walk(&renaming->above_to, to->dir, from->inode, &met, diag);
+		err = inl_chain_walk(&renaming->above_to, to->dir, from->inode, &met, diag);
 	if (!err && met)
 		return inl_diag_set(diag, -EINVAL, "a directory cannot move into itself");
 	if (!err && is_dir(to->inode))
-		err = chain_walk(&renaming->above_from, from->dir, to->inode, &met, diag);
+		err = inl_chain_walk(&renaming->above_from, from->dir, to->inode, &met, diag);
 	if (err || !met)
 		return err;
 	return renaming->flags & INL_RENAME_EXCHANGE ?
@@ -852,9 +744,9 @@ static int rename_op(struct inl_handle *op, void *arg)
 	if (!err)
 		err = entry_check(op, &renaming->to);
 	if (!err)
-		err = chain_check(op, &renaming->above_from);
+		err = inl_chain_check(op, &renaming->above_from);
 	if (!err)
-		err = chain_check(op, &renaming->above_to);
+		err = inl_chain_check(op, &renaming->above_to);
 	if (err)
 		return err;
 	return renaming->flags & INL_RENAME_EXCHANGE ? exchange(op, renaming) : move(op, renaming);
@@ -898,8 +790,8 @@ static int rename_once(void *arg, struct inl_diag *diag)
 		err = entry_get(&renaming->to, diag);
 	if (!err)
 		err = rename_loaded(renaming, diag);
-	chain_done(&renaming->above_from);
-	chain_done(&renaming->above_to);
+	inl_chain_done(&renaming->above_from);
+	inl_chain_done(&renaming->above_to);
 	entry_put(&renaming->from);
 	entry_put(&renaming->to);
 	return err;

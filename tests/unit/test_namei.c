@@ -698,6 +698,54 @@ static void test_encrypted(void **state)
 	run("mount -o loop a.img mnt && test ! -e mnt/e && test -e mnt/out && umount mnt");
 }
 
+/* ---- damage ------------------------------------------------------------------------------------------------------------------------- */
+
+struct parent {
+	struct inl_inode *dir;
+	uint32_t ino;
+};
+
+static int set_parent_op(struct inl_handle *op, void *arg)
+{
+	const struct parent *parent = arg;
+
+	return inl_dir_replace(op, parent->dir, (const uint8_t *)"..", 2, parent->ino, DT_DIR);
+}
+
+/* Ways up that do not lead to the root, and names of inodes that are none. */
+static void test_damage(void **state)
+{
+	struct inl_inode *a, *f;
+	struct disk disk;
+
+	needs_tools();
+	run("rm -f a.img && truncate -s 8M a.img && mke2fs -Fq -t ext4 -b 1024 a.img && touch x && "
+	    "printf 'write x gone\\nmkdir a\\nmkdir a/b\\nmkdir a/b/c\\nmkdir d\\nwrite x f\\nsif gone links_count 0\\n"
+	    "sif gone dtime 1\\nsif gone mode 0\\n' | debugfs -w a.img");
+	disk_open(&disk, "a.img");
+	assert_int_equal(take(disk.vol, "/gone", false), -EUCLEAN);
+	assert_int_equal(move(disk.vol, "/gone", "/x", 0), -EUCLEAN);
+	assert_int_equal(move(disk.vol, "/f", "/gone", 0), -EUCLEAN);
+	a = get(disk.vol, "/a");
+	f = get(disk.vol, "/f");
+	for (unsigned i = 0; i < 4; i++) {
+		const uint32_t ups[] = { (uint32_t)stat_of(disk.vol, "/a/b/c").ino, a->ino, f->ino, 0x7fffffff };
+		struct parent parent = { a, ups[i] };
+		struct inl_inode *root = get(disk.vol, "/"), *below = get(disk.vol, "/a/b/c");
+
+		assert_int_equal(inl_op_run(disk.vol, 5, set_parent_op, &parent, NULL), 0);
+		assert_int_equal(inl_rename(root, "d", 1, below, "d", 1, 0, NULL), -EUCLEAN);
+		parent.ino = INL_ROOT_INO;
+		assert_int_equal(inl_op_run(disk.vol, 5, set_parent_op, &parent, NULL), 0);
+		inl_inode_put(below);
+		inl_inode_put(root);
+	}
+	assert_int_equal(move(disk.vol, "/d", "/a/b/c/d", 0), 0);
+	inl_inode_put(a);
+	inl_inode_put(f);
+	disk_close(&disk);
+}
+
 /* ---- a full volume ------------------------------------------------------------------------------------------------------------------ */
 
 static void test_full(void **state)
@@ -925,6 +973,7 @@ int main(void)
 		cmocka_unit_test(test_link_limits),
 		cmocka_unit_test(test_flags_forbid),
 		cmocka_unit_test(test_encrypted),
+		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_between),
 		cmocka_unit_test(test_threads),
