@@ -7,14 +7,12 @@
  * that nothing depends on the order in which things move. Blocks that Linux shares among inodes are copied first.
  */
 #include "ext4/xattr.h"
-#include "base/crc.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define EXTRA_ISIZE   32u /* what Linux gives to inodes of which nothing is known behind the first 128 bytes */
 #define SUPER_COMPAT  0x5cu
-#define SUPER_CSUM    0x3fcu
 #define COMPAT_XATTRS 0x0008u
 
 /* A place for attributes, and what is going to be in it. */
@@ -324,25 +322,17 @@ static void block_checksum(const struct inl_volume *vol, uint64_t pblk, uint8_t 
 /* The feature that says that there are blocks of attributes. */
 static int super_says_so(struct inl_handle *op)
 {
-	struct inl_volume *vol = inl_op_vol(op);
-	uint64_t pblk = EXT4_SUPER_OFFSET >> vol->block_bits;
-	size_t at = EXT4_SUPER_OFFSET & (vol->block_size - 1);
-	const uint8_t *look;
-	uint8_t *super;
+	const struct inl_volume *vol = inl_op_vol(op);
+	uint8_t *sb;
 	int err;
 
 	if (vol->fs->super->s_feature_compat & COMPAT_XATTRS)
 		return 0;
-	err = inl_block_look(op, pblk, &look);
-	if (err || inl_load_le32(look + at + SUPER_COMPAT) & COMPAT_XATTRS)
-		return err;
-	err = inl_block_change(op, pblk, &super);
+	err = inl_super_change(op, &sb);
 	if (err)
 		return err;
-	super += at;
-	inl_store_le32(super + SUPER_COMPAT, inl_load_le32(super + SUPER_COMPAT) | COMPAT_XATTRS);
-	if (vol->metadata_csum)
-		inl_store_le32(super + SUPER_CSUM, inl_crc32c(~0u, super, SUPER_CSUM));
+	inl_store_le32(sb + SUPER_COMPAT, inl_load_le32(sb + SUPER_COMPAT) | COMPAT_XATTRS);
+	inl_super_csum(vol, sb);
 	return 0;
 }
 
