@@ -52,6 +52,7 @@ int inl_acl_convert(const uint8_t *value, size_t len, uint8_t *out)
 struct seen {
 	uint16_t tag;	/* the last one */
 	bool any_named; /* users or groups: there must be a mask */
+	bool has_mask;
 	uint16_t perm[OTHER + 1];
 };
 
@@ -76,30 +77,32 @@ static bool in_order(const struct seen *seen, uint16_t tag)
 	}
 }
 
-static int see(struct seen *seen, const uint8_t *entry)
+/* Also when it is not in order, the rest is looked at. */
+static bool see(struct seen *seen, const uint8_t *entry)
 {
 	uint16_t tag = inl_load_le16(entry), perm = inl_load_le16(entry + 2);
 
-	if (!in_order(seen, tag) || perm > 7 || (has_id(tag) && inl_load_le32(entry + 4) == NO_ID))
-		return -EINVAL;
+	if (!in_order(seen, tag) || perm > 7)
+		return false;
 	seen->tag = tag;
 	seen->any_named |= has_id(tag);
+	seen->has_mask |= tag == MASK;
 	seen->perm[tag] = perm;
-	return 0;
+	return true;
 }
 
 /* The group's bits of a mode are the mask where there is one. */
-static void take_mode(const struct seen *seen, bool has_mask, uint16_t *mode)
+static uint16_t mode_of(const struct seen *seen)
 {
-	uint16_t group = seen->perm[has_mask ? MASK : GROUP_OBJ];
+	uint16_t group = seen->perm[seen->has_mask ? MASK : GROUP_OBJ];
 
-	*mode = (uint16_t)((*mode & ~0777u) | seen->perm[USER_OBJ] << 6 | group << 3 | seen->perm[OTHER]);
+	return (uint16_t)(seen->perm[USER_OBJ] << 6 | group << 3 | seen->perm[OTHER]);
 }
 
-int inl_acl_parse(const uint8_t *value, size_t len, uint8_t *out, size_t *out_len, uint16_t *mode, bool *equiv)
+int inl_acl_parse(const uint8_t *value, size_t len, uint8_t *out, struct inl_acl *acl)
 {
 	struct seen seen = { 0 };
-	bool has_mask = false;
+	bool good = true;
 	size_t at, to = 4;
 
 	if (len < 4)
@@ -110,21 +113,19 @@ int inl_acl_parse(const uint8_t *value, size_t len, uint8_t *out, size_t *out_le
 		return -EINVAL;
 	inl_store_le32(out, DISK_VERSION);
 	for (at = 4; at < len; at += 8) {
-		size_t n;
-		int err = see(&seen, value + at);
+		uint16_t tag = inl_load_le16(value + at);
+		size_t n = has_id(tag) ? 8 : 4;
 
-		if (err)
-			return err;
-		n = has_id(seen.tag) ? 8 : 4;
+		if (!known(tag) || (has_id(tag) && inl_load_le32(value + at + 4) == NO_ID))
+			return -EINVAL;
+		good &= see(&seen, value + at);
 		memcpy(out + to, value + at, n);
 		to += n;
-		has_mask |= seen.tag == MASK;
 	}
-	if (len > 4 && seen.tag != OTHER)
-		return -EINVAL;
-	*out_len = len > 4 ? to : 0;
-	*equiv = len > 4 && !has_mask;
-	if (len > 4)
-		take_mode(&seen, has_mask, mode);
+	acl->empty = len == 4;
+	acl->good = acl->empty || (good && seen.tag == OTHER);
+	acl->equiv = !seen.has_mask;
+	acl->mode = mode_of(&seen);
+	acl->len = to;
 	return 0;
 }

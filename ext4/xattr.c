@@ -385,15 +385,25 @@ int inl_xattrs(struct inl_inode *inode, int (*each)(const char *name, const void
 	return damaged(inode, err, diag);
 }
 
-/* From a full name to what is stored, as Linux does. */
+static int check_name(const char *full, struct inl_diag *diag)
+{
+	size_t len = strlen(full);
+
+	if (len && len <= NAME_MAX_LEN)
+		return 0;
+	return inl_diag_set(diag, -ERANGE, "the name of an attribute has 1 to %u bytes, this one %zu", NAME_MAX_LEN, len);
+}
+
+/* Only files and directories have attributes of users; Linux sees to that before it looks at the rest of the name. */
+static bool may_have(const struct inl_inode *inode, const char *full)
+{
+	return strncmp(full, "user.", 5) || S_ISREG(inode->raw.i_mode) || S_ISDIR(inode->raw.i_mode);
+}
+
+/* From a full name to what is stored. */
 static int resolve(const char *full, uint8_t *index, const char **name, struct inl_diag *diag)
 {
 	static const uint8_t with_name[] = { XATTR_INDEX_USER, XATTR_INDEX_TRUSTED, XATTR_INDEX_SECURITY };
-	size_t len = strlen(full);
-
-	if (!len || len > NAME_MAX_LEN)
-		return inl_diag_set(diag, -ERANGE, "the name of an attribute has 1 to %u bytes, this one %zu", NAME_MAX_LEN,
-				    len);
 	for (uint8_t i = XATTR_INDEX_ACL_ACCESS; i <= XATTR_INDEX_ACL_DEFAULT; i++) {
 		if (!strcmp(full, prefixes[i])) {
 			*index = i;
@@ -406,7 +416,7 @@ static int resolve(const char *full, uint8_t *index, const char **name, struct i
 
 		if (strncmp(full, prefixes[with_name[i]], n))
 			continue;
-		if (len == n)
+		if (!full[n])
 			return inl_diag_set(diag, -EINVAL, "'%s' is only the beginning of the name of an attribute", full);
 		*index = with_name[i];
 		*name = full + n;
@@ -457,10 +467,17 @@ int inl_xattr_get(struct inl_inode *inode, const char *name, void *buf, size_t s
 {
 	struct get get = { .inode = inode, .buf = buf, .size = size, .len = len, .diag = diag };
 	struct snapshot snapshot;
-	int err = resolve(name, &get.index, &get.name, diag);
+	int err = check_name(name, diag);
 
 	if (err)
 		return err;
+	if (!may_have(inode, name))
+		return -ENODATA;
+	err = resolve(name, &get.index, &get.name, diag);
+	if (err)
+		return err;
+	if (is_acl(get.index) && S_ISLNK(inode->raw.i_mode))
+		return inl_diag_set(diag, -EOPNOTSUPP, "inode %u is a symbolic link: it has no ACL", inode->ino);
 	err = snapshot_init(&snapshot, inode);
 	if (err)
 		return damaged(inode, err, diag);
@@ -471,41 +488,46 @@ int inl_xattr_get(struct inl_inode *inode, const char *name, void *buf, size_t s
 
 /* ---- for callers: changing --------------------------------------------------------------------------------------- */
 
-enum { FL_IMMUTABLE = 0x10, FL_APPEND = 0x20 };
-
 struct set {
 	struct inl_inode *inode;
+	const char *full;
+	int resolved; /* 0, and then index and name are what is stored; else why there are none */
 	uint8_t index;
 	const char *name;
 	const void *value; /* as stored; NULL: remove */
 	size_t len;
 	int flags;
-	bool sets_mode; /* an access ACL: mode has the permissions */
-	uint16_t mode;
+	bool sets_mode; /* an access ACL */
+	struct inl_acl acl;
 	struct inl_diag *diag;
 };
 
-/* What Linux allows of each name on each type of inode. */
-static int check_set(const struct set *set)
+/* What Linux allows of each name on each type of inode, in its order. */
+static int check_set(struct set *set)
 {
 	uint16_t mode = set->inode->raw.i_mode;
+	int err = inl_inode_may_change(set->inode, set->diag);
 
-	if (set->inode->raw.i_flags & (FL_IMMUTABLE | FL_APPEND))
-		return inl_diag_set(set->diag, -EPERM, "inode %u is marked as immutable or append-only", set->inode->ino);
-	if (set->index == XATTR_INDEX_USER && !S_ISREG(mode) && !S_ISDIR(mode))
+	if (err)
+		return err;
+	if (!may_have(set->inode, set->full))
 		return inl_diag_set(set->diag, -EPERM,
 				    "inode %u is neither a file nor a directory: it has no attributes of users", set->inode->ino);
+	if (set->resolved)
+		return resolve(set->full, &set->index, &set->name, set->diag);
 	if (is_acl(set->index) && S_ISLNK(mode))
 		return inl_diag_set(set->diag, -EOPNOTSUPP, "inode %u is a symbolic link: it has no ACL", set->inode->ino);
 	if (set->index == XATTR_INDEX_ACL_DEFAULT && !S_ISDIR(mode) && set->value)
 		return inl_diag_set(set->diag, -EACCES, "inode %u is no directory: it has no default ACL", set->inode->ino);
+	if (is_acl(set->index) && !set->acl.good)
+		return inl_diag_set(set->diag, -EINVAL, "this ACL is none that Linux would accept");
 	return 0;
 }
 
 static int set_mode(struct inl_handle *op, const struct set *set, bool *changed)
 {
 	struct inl_inode *inode = set->inode;
-	uint16_t mode = (uint16_t)((inode->raw.i_mode & ~0777u) | (set->mode & 0777u));
+	uint16_t mode = (uint16_t)((inode->raw.i_mode & ~0777u) | set->acl.mode);
 	int err;
 
 	if (!set->sets_mode || mode == inode->raw.i_mode)
@@ -520,13 +542,14 @@ static int set_mode(struct inl_handle *op, const struct set *set, bool *changed)
 
 static int set_op(struct inl_handle *op, void *arg)
 {
-	const struct set *set = arg;
-	bool changed = false;
+	struct set *set = arg;
+	bool changed = false, in_mode = set->sets_mode && set->acl.equiv;
 	int err = check_set(set);
 
 	if (err)
 		return err;
-	err = inl_xattr_change(op, set->inode, set->index, set->name, set->value, set->len, set->flags, &changed);
+	err = inl_xattr_change(op, set->inode, set->index, set->name, in_mode ? NULL : set->value, set->len, set->flags,
+			       &changed);
 	if (err == -ENODATA && is_acl(set->index)) /* an ACL that is not there can be removed */
 		err = 0;
 	if (!err)
@@ -542,19 +565,19 @@ static int set_op(struct inl_handle *op, void *arg)
 /* ACLs are converted; whether there is one already does not matter to them, as in Linux. */
 static int prepare_acl(struct set *set, uint8_t *out)
 {
-	bool access = set->index == XATTR_INDEX_ACL_ACCESS, equiv = false;
+	bool access = set->index == XATTR_INDEX_ACL_ACCESS;
 	int err;
 
 	set->flags = 0;
-	if (!set->value || !set->len) {
-		set->value = NULL;
-		return 0;
+	set->acl = (struct inl_acl){ .empty = true, .good = true };
+	if (set->value && set->len) {
+		err = inl_acl_parse(set->value, set->len, out, &set->acl);
+		if (err)
+			return inl_diag_set(set->diag, err, "this is no ACL");
 	}
-	err = inl_acl_parse(set->value, set->len, out, &set->len, &set->mode, &equiv);
-	if (err)
-		return inl_diag_set(set->diag, err, "this is no POSIX ACL that Linux would accept");
-	set->sets_mode = access && set->len;
-	set->value = !set->len || (access && equiv) ? NULL : out;
+	set->len = set->acl.len;
+	set->sets_mode = access && !set->acl.empty;
+	set->value = set->acl.empty ? NULL : out;
 	return 0;
 }
 
@@ -577,15 +600,15 @@ static int explain(int err, const char *name, struct inl_diag *diag)
 int inl_xattr_set(struct inl_inode *inode, const char *name, const void *value, size_t len, unsigned flags,
 		  struct inl_diag *diag)
 {
-	struct set set = { .inode = inode, .value = value, .len = len, .flags = (int)flags, .diag = diag };
+	struct set set = { .inode = inode, .full = name, .value = value, .len = len, .flags = (int)flags, .diag = diag };
 	uint8_t *acl = NULL;
-	int err;
+	int err = check_name(name, diag);
 
 	if (flags & ~(unsigned)(INL_XATTR_CREATE | INL_XATTR_REPLACE))
 		return -EINVAL;
-	err = resolve(name, &set.index, &set.name, diag);
 	if (err)
 		return err;
+	set.resolved = resolve(name, &set.index, &set.name, NULL);
 	if (value && len > XATTR_VALUE_MAX)
 		return inl_diag_set(diag, -E2BIG, "the value of an attribute has at most %u bytes, this one %zu", XATTR_VALUE_MAX,
 				    len);

@@ -66,15 +66,21 @@ int inl_xattr_change(struct inl_handle *op, struct inl_inode *inode, uint8_t ind
 
 /* ---- acl.c: POSIX ACLs. Bytes in, no I/O ---- */
 
+struct inl_acl {
+	bool empty;    /* no entries, which means none at all */
+	bool good;     /* Linux would accept it */
+	bool equiv;    /* it says nothing that the mode does not */
+	uint16_t mode; /* the permissions that it gives */
+	size_t len;    /* bytes on the medium */
+};
+
 /*
- * Check one as setxattr(2) takes it, and convert it to its form on the medium.
+ * Convert one from the form that setxattr(2) takes, and say what is to be said of it.
  *
- *   out    at least len bytes; out_len 0: it has no entries, which means none at all
- *   mode   takes its permissions from it
- *   equiv  it says nothing that these permissions do not
+ *   out    at least len bytes
  *
- * Returns: 0; -EINVAL, -EOPNOTSUPP (version), as Linux.
+ * Returns: 0; -EINVAL, -EOPNOTSUPP (version) as Linux, of what looks like no ACL at all.
  */
-int inl_acl_parse(const uint8_t *value, size_t len, uint8_t *out, size_t *out_len, uint16_t *mode, bool *equiv);
+int inl_acl_parse(const uint8_t *value, size_t len, uint8_t *out, struct inl_acl *acl);
 
 #endif
