@@ -474,7 +474,8 @@ static int open_fd(struct inl_file *file, const char *path, unsigned flags, stru
 		return inl_diag_set(diag, -EINVAL, "'%s': its file system has no direct I/O", path);
 	if (file->fd < 0 && errno == EBUSY) {
 		err = inl_file_in_use(&st, path, diag);
-		return err ? err : inl_diag_set(diag, -EBUSY, "'%s' is in use: mounted, or part of another device", path);
+		return err ? err :
+			     inl_diag_set(diag, -EBUSY, "'%s' is in use: mounted, or part of another device", path);
 	}
 	if (file->fd < 0 || fstat(file->fd, &st))
 		return failed(diag, "open", path);
@@ -485,8 +486,8 @@ static int open_fd(struct inl_file *file, const char *path, unsigned flags, stru
 }
 
 /*
- * An OFD lock besides the other one: virtual machine monitors know these. One who writes locks all bytes, one who reads the
- * first, so that monitors, whose locks begin at byte 100, may read too.
+ * An OFD lock besides the other one: virtual machine monitors know these. One who writes locks all bytes, one who reads
+ * the first, so that monitors, whose locks begin at byte 100, may read too.
  */
 static int lock_ofd(const struct inl_file *file, bool write)
 {

@@ -1,7 +1,7 @@
 /*
  * drivers/inuse.c: does the kernel use a file or a block device? As far as it lets itself be asked.
- * Not here: other processes (locks: file.c). What cannot be seen: mounts of other namespaces, except that O_EXCL of a block
- * device knows them; and, for those who may not ask a loop device itself, one that knows the file by another name.
+ * Not here: other processes (locks: file.c). What cannot be seen: mounts of other namespaces, except that O_EXCL of a
+ * block device knows them; and, for those who may not ask a loop device itself, one that knows the file by another name.
  * Read more: sysfs(5), Documentation/ABI/testing/sysfs-block; loop(4); proc_pid_mountinfo(5).
  */
 #include "drivers/file.h"
@@ -79,7 +79,7 @@ static bool each_entry(const char *dir, each_fn *fn, void *arg)
 
 /* ---- a block device: mounted, or part of another? ---------------------------------------------------------------- */
 
-/* In mountinfo, spaces and the like are three octal digits behind a backslash. */
+/* In mountinfo, spaces and the like are three octal digits behind a backslash. Control characters are for nobody. */
 static void unescape(char *text)
 {
 	char *to = text;
@@ -89,7 +89,7 @@ static void unescape(char *text)
 	while (*text) {
 		n = 0;
 		if (*text == '\\' && sscanf(text + 1, "%3o%n", &c, &n) == 1 && n == 3) {
-			*to++ = (char)c;
+			*to++ = (char)(c < ' ' ? '?' : c);
 			text += 4;
 		} else {
 			*to++ = *text++;
@@ -108,7 +108,8 @@ static bool mounted(dev_t dev, char *words, size_t size)
 
 	while (!found && file && getline(&line, &room, file) > 0) {
 		where = NULL;
-		found = sscanf(line, "%*u %*u %u:%u %*s %ms", &major, &minor, &where) == 3 && makedev(major, minor) == dev;
+		found = sscanf(line, "%*u %*u %u:%u %*s %ms", &major, &minor, &where) == 3 &&
+			makedev(major, minor) == dev;
 		if (found) {
 			unescape(where);
 			snprintf(words, size, "mounted on '%s'", where);

@@ -1,7 +1,7 @@
 /*
  * ext4/mmp.c: multiple mount protection: a block that says who has the volume, written anew every few seconds.
- * Not here: other locks (drivers/file.c). It protects between hosts only if their reads and writes reach the shared medium:
- * the kernel's page cache must not lie between (direct I/O).
+ * Not here: other locks (drivers/file.c). It protects between hosts only if their reads and writes reach the shared
+ * medium: the kernel's page cache must not lie between (direct I/O).
  * Read more: Linux Documentation/filesystems/ext4/mmp.rst.
  *
  * Locks: mmp->lock, which is held during the I/O of the block.
@@ -124,7 +124,8 @@ static int look(struct inl_mmp *mmp)
 {
 	int err = mmp->lost ? mmp->lost : read_block(mmp, mmp->seen);
 
-	if (!err && (seq_of(mmp->seen) != seq_of(mmp->block) || memcmp(mmp->seen + AT_NODE, mmp->block + AT_NODE, NODE_LEN)))
+	if (!err && (seq_of(mmp->seen) != seq_of(mmp->block) ||
+		     memcmp(mmp->seen + AT_NODE, mmp->block + AT_NODE, NODE_LEN)))
 		mmp->lost = err = -EBUSY;
 	return err;
 }

@@ -391,7 +391,8 @@ static int check_name(const char *full, struct inl_diag *diag)
 
 	if (len && len <= NAME_MAX_LEN)
 		return 0;
-	return inl_diag_set(diag, -ERANGE, "the name of an attribute has 1 to %u bytes, this one %zu", NAME_MAX_LEN, len);
+	return inl_diag_set(diag, -ERANGE, "the name of an attribute has 1 to %u bytes, this one %zu", NAME_MAX_LEN,
+			    len);
 }
 
 /* Only files and directories have attributes of users; Linux sees to that before it looks at the rest of the name. */
@@ -417,7 +418,7 @@ static int resolve(const char *full, uint8_t *index, const char **name, struct i
 		if (strncmp(full, prefixes[with_name[i]], n))
 			continue;
 		if (!full[n])
-			return inl_diag_set(diag, -EINVAL, "'%s' is only the beginning of the name of an attribute", full);
+			return inl_diag_set(diag, -EINVAL, "'%s' is only the beginning of a name", full);
 		*index = with_name[i];
 		*name = full + n;
 		return 0;
@@ -512,13 +513,16 @@ static int check_set(struct set *set)
 		return err;
 	if (!may_have(set->inode, set->full))
 		return inl_diag_set(set->diag, -EPERM,
-				    "inode %u is neither a file nor a directory: it has no attributes of users", set->inode->ino);
+				    "inode %u is neither a file nor a directory: it has no attributes of users",
+				    set->inode->ino);
 	if (set->resolved)
 		return resolve(set->full, &set->index, &set->name, set->diag);
 	if (is_acl(set->index) && S_ISLNK(mode))
-		return inl_diag_set(set->diag, -EOPNOTSUPP, "inode %u is a symbolic link: it has no ACL", set->inode->ino);
+		return inl_diag_set(set->diag, -EOPNOTSUPP, "inode %u is a symbolic link: it has no ACL",
+				    set->inode->ino);
 	if (set->index == XATTR_INDEX_ACL_DEFAULT && !S_ISDIR(mode) && set->value)
-		return inl_diag_set(set->diag, -EACCES, "inode %u is no directory: it has no default ACL", set->inode->ino);
+		return inl_diag_set(set->diag, -EACCES, "inode %u is no directory: it has no default ACL",
+				    set->inode->ino);
 	if (is_acl(set->index) && !set->acl.good)
 		return inl_diag_set(set->diag, -EINVAL, "this ACL is none that Linux would accept");
 	return 0;
@@ -591,7 +595,8 @@ static int explain(int err, const char *name, struct inl_diag *diag)
 	case -ENODATA:
 		return inl_diag_set(diag, err, "there is no attribute '%s'", name);
 	case -EOPNOTSUPP:
-		return inl_diag_set(diag, err, "the attribute '%s' is kept in an inode of its own, which is only read", name);
+		return inl_diag_set(diag, err, "the attribute '%s' is kept in an inode of its own, which is only read",
+				    name);
 	default:
 		return err;
 	}
@@ -600,7 +605,9 @@ static int explain(int err, const char *name, struct inl_diag *diag)
 int inl_xattr_set(struct inl_inode *inode, const char *name, const void *value, size_t len, unsigned flags,
 		  struct inl_diag *diag)
 {
-	struct set set = { .inode = inode, .full = name, .value = value, .len = len, .flags = (int)flags, .diag = diag };
+	struct set set = {
+		.inode = inode, .full = name, .value = value, .len = len, .flags = (int)flags, .diag = diag
+	};
 	uint8_t *acl = NULL;
 	int err = check_name(name, diag);
 
@@ -610,8 +617,8 @@ int inl_xattr_set(struct inl_inode *inode, const char *name, const void *value, 
 		return err;
 	set.resolved = resolve(name, &set.index, &set.name, NULL);
 	if (value && len > XATTR_VALUE_MAX)
-		return inl_diag_set(diag, -E2BIG, "the value of an attribute has at most %u bytes, this one %zu", XATTR_VALUE_MAX,
-				    len);
+		return inl_diag_set(diag, -E2BIG, "the value of an attribute has at most %u bytes, this one %zu",
+				    XATTR_VALUE_MAX, len);
 	if (is_acl(set.index)) {
 		acl = malloc(len + 4);
 		err = acl ? prepare_acl(&set, acl) : -ENOMEM;

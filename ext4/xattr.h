@@ -64,7 +64,7 @@ bool inl_xattr_is(const struct inl_raw_xattr *xattr, uint8_t index, const char *
 int inl_xattr_change(struct inl_handle *op, struct inl_inode *inode, uint8_t index, const char *name, const void *value,
 		     size_t len, int flags, bool *changed);
 
-/* ---- acl.c: POSIX ACLs. Bytes in, no I/O ---- */
+/* ---- acl.c: POSIX ACLs. Bytes in, no I/O ------------------------------------------------------------------------- */
 
 struct inl_acl {
 	bool empty;    /* no entries, which means none at all */

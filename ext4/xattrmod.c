@@ -3,8 +3,8 @@
  * Not here: looking at them, and what callers may set (xattr.c). Values in inodes of their own are kept, never made.
  * Read more: Linux Documentation/filesystems/ext4/attributes.rst.
  *
- * An area is taken apart into its attributes, these are changed, and it is put together anew: beside its old content, so
- * that nothing depends on the order in which things move. Blocks that Linux shares among inodes are copied first.
+ * An area is taken apart into its attributes, these are changed, and it is put together anew: beside its old content,
+ * so that nothing depends on the order in which things move. Blocks that Linux shares among inodes are copied first.
  */
 #include "ext4/xattr.h"
 #include <errno.h>

@@ -76,7 +76,7 @@ static int teardown(void **state)
 	return work_dir[0] ? nftw(work_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) : 0;
 }
 
-/* ---- a volume, and its block as others see it ------------------------------------------------------------------------ */
+/* ---- a volume, and its block as others see it -------------------------------------------------------------------- */
 
 static const char *const layouts[] = { "-t ext4 -b 1024 -O mmp", "-t ext4 -b 4096 -O mmp,^metadata_csum -E mmp_update_interval=1",
 				       "-t ext4 -b 4096 -O mmp,metadata_csum_seed" };
@@ -158,7 +158,7 @@ static void assert_busy(struct rig *rig, int want, const char *words)
 		fail_msg("'%s' does not say '%s'", diag.text, words);
 }
 
-/* ---- tests ------------------------------------------------------------------------------------------------------------ */
+/* ---- tests ------------------------------------------------------------------------------------------------------- */
 
 static void test_held(void **state)
 {

@@ -35,7 +35,7 @@ static uint32_t rng(uint32_t below)
 	return (uint32_t)(dice >> 33) % below;
 }
 
-/* ---- commands ------------------------------------------------------------------------------------------------------ */
+/* ---- commands ---------------------------------------------------------------------------------------------------- */
 
 static char work_dir[64]; /* empty: no volumes can be made here */
 static bool has_kernel;
@@ -121,7 +121,7 @@ static int teardown(void **state)
 	return nftw(work_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/* ---- volumes ------------------------------------------------------------------------------------------------------- */
+/* ---- volumes ----------------------------------------------------------------------------------------------------- */
 
 static const char *const objects[] = { "a", "b", "c", "d", "dir", "link", "pipe", "fixed", "append" };
 enum { A, B, C, D, DIR_, LINK, PIPE, FIXED, APPEND, N_OBJECTS };
@@ -194,7 +194,7 @@ static int kernel_set(const char *mount, unsigned object, const char *name, cons
 	return ret ? -errno : 0;
 }
 
-/* ---- the model ----------------------------------------------------------------------------------------------------- */
+/* ---- the model --------------------------------------------------------------------------------------------------- */
 
 struct attr {
 	bool there;
@@ -364,7 +364,7 @@ static uint32_t hash_of(const char *image, unsigned object)
 	return hash;
 }
 
-/* ---- at random, with the kernel in turns ----------------------------------------------------------------------------- */
+/* ---- at random, with the kernel in turns ------------------------------------------------------------------------- */
 
 static const char *const layouts[] = {
 	"-t ext4 -b 1024 -I 128 -J size=1",
@@ -488,7 +488,7 @@ static void test_random(void **state)
 	free(model);
 }
 
-/* ---- every kind of call, on every kind of inode ------------------------------------------------------------------------ */
+/* ---- every kind of call, on every kind of inode ------------------------------------------------------------------ */
 
 #define ACL(...) { 2, 0, 0, 0, __VA_ARGS__ }
 #define E(tag, perm, id) tag, 0, perm, 0, (id) & 0xff, (id) >> 8 & 0xff, (id) >> 16 & 0xff, (unsigned)(id) >> 24
@@ -671,7 +671,7 @@ static void test_calls(void **state)
 	}
 }
 
-/* ---- blocks that the kernel shares ------------------------------------------------------------------------------------ */
+/* ---- blocks that the kernel shares ------------------------------------------------------------------------------- */
 
 static uint32_t refcount_of(struct rig *rig, unsigned object, uint64_t *pblk)
 {
@@ -759,7 +759,7 @@ static void test_shared(void **state)
 	free(model);
 }
 
-/* ---- a full volume ------------------------------------------------------------------------------------------------------ */
+/* ---- a full volume ----------------------------------------------------------------------------------------------- */
 
 static void test_full(void **state)
 {
@@ -797,7 +797,7 @@ static void test_full(void **state)
 	free(model);
 }
 
-/* ---- what must survive -------------------------------------------------------------------------------------------------- */
+/* ---- what must survive ------------------------------------------------------------------------------------------- */
 
 struct raw_set {
 	struct inl_inode *inode;
@@ -932,7 +932,7 @@ static void test_old_inodes(void **state)
 	free(model);
 }
 
-/* ---- values in inodes of their own -------------------------------------------------------------------------------------- */
+/* ---- values in inodes of their own ------------------------------------------------------------------------------- */
 
 static void test_ea_inode(void **state)
 {
@@ -965,7 +965,7 @@ static void test_ea_inode(void **state)
 	run("umount mnt");
 }
 
-/* ---- damage ------------------------------------------------------------------------------------------------------------- */
+/* ---- damage ------------------------------------------------------------------------------------------------------ */
 
 static void spoil(uint64_t at)
 {
