@@ -352,6 +352,9 @@ int inl_raw_xattr_set(struct inl_handle *op, struct inl_inode *inode, uint8_t in
 /* Free all that attributes have outside the inode: of one that goes away. Credits: inl_xattr_credits. */
 int inl_raw_xattrs_drop(struct inl_handle *op, struct inl_inode *inode);
 
+/* Could they be? -EOPNOTSUPP: one has its value in an inode of its own (ea_inode). Before the last name is taken away. */
+int inl_raw_xattrs_may_drop(struct inl_handle *op, struct inl_inode *inode);
+
 unsigned inl_xattr_credits(const struct inl_volume *vol);
 
 /* ---- chain.c: what is above a directory ------------------------------------------------------------------------------------- */

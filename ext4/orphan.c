@@ -270,9 +270,9 @@ int inl_inode_unlinked(struct inl_handle *op, struct inl_inode *inode)
 {
 	bool sole = atomic_load_explicit(&inode->refs, memory_order_relaxed) == 1;
 	uint64_t left = 1;
-	int err = 0;
+	int err = inl_raw_xattrs_may_drop(op, inode);
 
-	if (sole && map_credits(inode) && inl_op_credits_left(op) >= inl_inode_unlinked_credits(inode) &&
+	if (!err && sole && map_credits(inode) && inl_op_credits_left(op) >= inl_inode_unlinked_credits(inode) &&
 	    !inode->orphan.listed && !is_aside(inode))
 		err = cut_map(op, inode, 0, &left);
 	if (err)

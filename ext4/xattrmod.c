@@ -505,19 +505,38 @@ int inl_raw_xattr_set(struct inl_handle *op, struct inl_inode *inode, uint8_t in
 	return inl_xattr_change(op, inode, index, name, value, len, flags, &changed);
 }
 
-static int drop(struct plan *plan)
+/* The last one that has a value in another inode would have to take that with it. */
+static int may_drop(const struct plan *plan)
 {
-	uint32_t refcount = inl_load_le32(plan->block + XATTR_REFCOUNT);
+	bool last = inl_xattr_block(plan->inode) && inl_load_le32(plan->block + XATTR_REFCOUNT) == 1;
+
+	return any_in_inodes(&plan->in_body) || (last && any_in_inodes(&plan->in_block)) ? -EOPNOTSUPP : 0;
+}
+
+static int drop(const struct plan *plan)
+{
 	uint64_t pblk = inl_xattr_block(plan->inode);
+	int err = may_drop(plan);
+
+	if (err || !pblk)
+		return err;
+	err = release(plan->op, pblk, inl_load_le32(plan->block + XATTR_REFCOUNT));
+	return err ? err : set_block(plan->op, plan->inode, 0);
+}
+
+int inl_raw_xattrs_may_drop(struct inl_handle *op, struct inl_inode *inode)
+{
+	struct plan plan;
 	int err;
 
-	/* The last one that has a value in another inode would have to take that with it. */
-	if (any_in_inodes(&plan->in_body) || (pblk && refcount == 1 && any_in_inodes(&plan->in_block)))
-		return -EOPNOTSUPP;
-	if (!pblk)
+	if (!ext2fs_has_feature_ea_inode(inode->vol->fs->super))
 		return 0;
-	err = release(plan->op, pblk, refcount);
-	return err ? err : set_block(plan->op, plan->inode, 0);
+	err = plan_init(&plan, op, inode);
+	if (err)
+		return err;
+	err = may_drop(&plan);
+	plan_done(&plan);
+	return err;
 }
 
 int inl_raw_xattrs_drop(struct inl_handle *op, struct inl_inode *inode)
