@@ -396,9 +396,9 @@ static int check_name(const char *full, struct inl_diag *diag)
 }
 
 /* Only files and directories have attributes of users; Linux sees to that before it looks at the rest of the name. */
-static bool may_have(const struct inl_inode *inode, const char *full)
+static bool may_have(uint16_t mode, const char *full)
 {
-	return strncmp(full, "user.", 5) || S_ISREG(inode->raw.i_mode) || S_ISDIR(inode->raw.i_mode);
+	return strncmp(full, "user.", 5) || S_ISREG(mode) || S_ISDIR(mode);
 }
 
 /* From a full name to what is stored. */
@@ -464,6 +464,22 @@ static int get_public(const struct inl_raw_xattr *xattr, void *arg)
 	return err ? err : 1;
 }
 
+/* By its full name, in what was there at one moment. Returns 1, 0 (there is none), or -errno. */
+static int get_in(const struct snapshot *snapshot, const char *full, struct get *get)
+{
+	uint16_t mode = inl_load_le16(snapshot->body);
+	int err;
+
+	if (!may_have(mode, full))
+		return 0;
+	err = resolve(full, &get->index, &get->name, get->diag);
+	if (err)
+		return err;
+	if (is_acl(get->index) && S_ISLNK(mode))
+		return inl_diag_set(get->diag, -EOPNOTSUPP, "inode %u is a symbolic link: it has no ACL", get->inode->ino);
+	return damaged(get->inode, snapshot_walk(snapshot, get_public, get), get->diag);
+}
+
 int inl_xattr_get(struct inl_inode *inode, const char *name, void *buf, size_t size, size_t *len, struct inl_diag *diag)
 {
 	struct get get = { .inode = inode, .buf = buf, .size = size, .len = len, .diag = diag };
@@ -472,19 +488,12 @@ int inl_xattr_get(struct inl_inode *inode, const char *name, void *buf, size_t s
 
 	if (err)
 		return err;
-	if (!may_have(inode, name))
-		return -ENODATA;
-	err = resolve(name, &get.index, &get.name, diag);
-	if (err)
-		return err;
-	if (is_acl(get.index) && S_ISLNK(inode->raw.i_mode))
-		return inl_diag_set(diag, -EOPNOTSUPP, "inode %u is a symbolic link: it has no ACL", inode->ino);
 	err = snapshot_init(&snapshot, inode);
 	if (err)
 		return damaged(inode, err, diag);
-	err = snapshot_walk(&snapshot, get_public, &get);
+	err = get_in(&snapshot, name, &get);
 	snapshot_done(&snapshot);
-	return err > 0 ? 0 : err < 0 ? damaged(inode, err, diag) : -ENODATA;
+	return err > 0 ? 0 : err < 0 ? err : -ENODATA;
 }
 
 /* ---- for callers: changing --------------------------------------------------------------------------------------- */
@@ -511,7 +520,7 @@ static int check_set(struct set *set)
 
 	if (err)
 		return err;
-	if (!may_have(set->inode, set->full))
+	if (!may_have(mode, set->full))
 		return inl_diag_set(set->diag, -EPERM,
 				    "inode %u is neither a file nor a directory: it has no attributes of users",
 				    set->inode->ino);

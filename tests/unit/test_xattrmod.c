@@ -12,6 +12,7 @@
 #include <ftw.h>
 #include <inlay/driver.h>
 #include <limits.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -965,6 +966,73 @@ static void test_ea_inode(void **state)
 	run("umount mnt");
 }
 
+/* ---- threads ------------------------------------------------------------------------------------------------------- */
+
+struct worker {
+	struct rig *rig;
+	char name[16];
+	unsigned seed;
+	bool good;
+};
+
+static int count_one(const char *name, const void *value, size_t len, void *arg)
+{
+	const uint8_t *bytes = value;
+
+	/* All bytes of a value are the same, or it is half of one and half of another. */
+	for (size_t i = 1; i < len; i++)
+		*(bool *)arg &= bytes[i] == bytes[0];
+	return 0;
+}
+
+/* Each has a name of its own on two inodes that all share: what it set is there, whatever the others do. */
+static void *work(void *arg)
+{
+	struct worker *worker = arg;
+	uint8_t value[300], got[300];
+	struct inl_inode *inodes[2] = { get(worker->rig, A), get(worker->rig, DIR_) };
+
+	worker->good = true;
+	for (unsigned n = 0; n < 150; n++) {
+		struct inl_inode *inode = inodes[n % 2];
+		size_t len = (n * worker->seed * 7) % 130, got_len = 0;
+
+		memset(value, (int)n, len);
+		worker->good &= !inl_xattr_set(inode, worker->name, value, len, 0, NULL);
+		worker->good &= !inl_xattr_get(inode, worker->name, got, sizeof(got), &got_len, NULL);
+		worker->good &= got_len == len && !memcmp(got, value, len);
+		worker->good &= !inl_xattrs(inode, count_one, &worker->good, NULL);
+		if (n % 5 == 0)
+			worker->good &= !inl_xattr_set(inode, worker->name, NULL, 0, 0, NULL);
+		if (n % 50 == 0)
+			worker->good &= !inl_sync(worker->rig->vol, NULL);
+	}
+	inl_inode_put(inodes[0]);
+	inl_inode_put(inodes[1]);
+	return NULL;
+}
+
+static void test_threads(void **state)
+{
+	struct worker workers[4] = { 0 };
+	pthread_t threads[COUNT(workers)];
+	struct rig rig;
+
+	needs_tools();
+	make_volume("-t ext4 -b 1024 -I 256 -J size=1", "8M");
+	rig_open(&rig);
+	for (unsigned i = 0; i < COUNT(workers); i++) {
+		workers[i] = (struct worker){ .rig = &rig, .seed = i + 1 };
+		snprintf(workers[i].name, sizeof(workers[i].name), "user.%u", i);
+		assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+	}
+	for (unsigned i = 0; i < COUNT(workers); i++) {
+		pthread_join(threads[i], NULL);
+		assert_true(workers[i].good);
+	}
+	rig_close(&rig);
+}
+
 /* ---- damage ------------------------------------------------------------------------------------------------------ */
 
 static void spoil(uint64_t at)
@@ -1029,7 +1097,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random),	 cmocka_unit_test(test_calls),	   cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_full),	 cmocka_unit_test(test_context),   cmocka_unit_test(test_old_inodes),
-		cmocka_unit_test(test_ea_inode), cmocka_unit_test(test_damaged),
+		cmocka_unit_test(test_ea_inode), cmocka_unit_test(test_threads),   cmocka_unit_test(test_damaged),
 	};
 
 	if (argc > 1)
