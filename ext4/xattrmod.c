@@ -285,7 +285,10 @@ static int plan_init(struct plan *plan, struct inl_handle *op, struct inl_inode 
 
 /* ---- to the inode ------------------------------------------------------------------------------------------------ */
 
-/* Bytes [from, inode_size) of plan->body, over the two places that hold them. */
+/*
+ * Bytes [from, inode_size) of plan->body, over the two places that hold them. Those that are in both are written to both,
+ * so that whoever reads attributes later in the same operation finds them.
+ */
 static void body_back(struct plan *plan, size_t from)
 {
 	struct inl_inode *inode = plan->inode;
@@ -293,7 +296,6 @@ static void body_back(struct plan *plan, size_t from)
 
 	if (from < n)
 		memcpy((uint8_t *)&inode->raw + from, plan->body + from, n - from);
-	from = from > n ? from : n;
 	memcpy(inode->body + from, plan->body + from, inode_size - from);
 }
 
