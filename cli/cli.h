@@ -57,6 +57,26 @@ enum inl_opt {
 	INL_OPT_SEED,
 	INL_OPT_SAMPLE,
 	INL_OPT_OVERWRITE,
+	INL_OPT_VOLUME_SIZE, /* of mkfs: --size */
+	INL_OPT_BLOCK_SIZE,
+	INL_OPT_UUID,
+	INL_OPT_LABEL,
+	INL_OPT_FORCE,
+	INL_OPT_PARENTS,
+	INL_OPT_MODE,
+	INL_OPT_RM_RECURSIVE,
+	INL_OPT_FORCE_RM, /* of rm: -f */
+	INL_OPT_NO_CLOBBER,
+	INL_OPT_EXCHANGE,
+	INL_OPT_SYMBOLIC,
+	INL_OPT_NEW_SIZE, /* of truncate: --size */
+	INL_OPT_NO_CREATE,
+	INL_OPT_BELOW, /* of chmod and chown: -R */
+	INL_OPT_NO_FOLLOW,
+	INL_OPT_DATE,
+	INL_OPT_ATIME,
+	INL_OPT_MTIME,
+	INL_OPT_READ_ONLY,
 	INL_OPT_HELP,
 	INL_OPT_MAX
 };
@@ -82,6 +102,7 @@ struct inl_cli {
 
 	struct inl_keyring *keys; /* from the first inl_cli_open on */
 	char *image;              /* what is open */
+	int open_err;             /* of the last inl_cli_open: why not */
 	struct inl_dev *dev;
 	struct inl_volume *vol;
 };
@@ -102,6 +123,18 @@ int inl_cli_tree(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_stat(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_cat(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_get(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_mkfs(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_put(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_mkdir(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_rm(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_mv(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_ln(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_truncate(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_chmod(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_chown(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_touch(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_xattr(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_fsck(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_keyid(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_device(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_bench(struct inl_cli *cli, int n_args, char **args);
@@ -217,11 +250,20 @@ struct inl_target {
 int inl_target_init(struct inl_cli *cli, const char *arg, struct inl_target *target);
 void inl_target_done(struct inl_target *target);
 
+/* The last part of a path; *len without the slashes behind it. */
+const char *inl_path_last(const char *path, size_t *len);
+
+/* Is it the content of PATH that is copied, not PATH itself? True of "/", and of what ends in "." or "..". */
+bool inl_path_is_content(const char *path);
+
 /* "IMAGE:PATH" on the heap; never NULL. len bytes of path. */
 char *inl_cli_where(const struct inl_cli *cli, const char *path, size_t len);
 
 /* Open the volume, unless it is the one that is open. */
 int inl_cli_open(struct inl_cli *cli, const char *image);
+
+/* Is "IMAGE:PATH" in the volume that is open? 0 or an exit code; the message is printed. */
+int inl_cli_same_image(struct inl_cli *cli, const char *arg);
 
 /* Open the volume of a target and walk to its path. The message is printed. */
 int inl_cli_find(struct inl_cli *cli, const struct inl_target *target, bool follow, struct inl_inode **inode);
@@ -236,8 +278,29 @@ int inl_cli_find(struct inl_cli *cli, const struct inl_target *target, bool foll
  */
 int inl_cli_open_device(struct inl_cli *cli, const char *spec, unsigned flags, int not_a_device);
 
-/* Close what is open and free the keys; prints the counters if they were asked for. */
-void inl_cli_close(struct inl_cli *cli);
+/*
+ * Close what is open and free the keys; prints the counters if they were asked for.
+ *
+ * Returns: an exit code: what was written did not arrive. The message is printed.
+ */
+int inl_cli_close(struct inl_cli *cli);
+
+/* The files that a stack of devices consists of: what must be neither replaced nor read by a copy from or to it. */
+#define INL_IMAGES_MAX 16
+
+struct inl_image {
+	dev_t dev;
+	ino_t ino;
+};
+
+struct inl_images {
+	struct inl_image files[INL_IMAGES_MAX];
+	unsigned n;
+};
+
+struct stat;
+void inl_images_note(struct inl_images *images, const struct inl_dev *dev);
+bool inl_images_has(const struct inl_images *images, const struct stat *st);
 
 /* Print the counters of a device and of those below it, one line each. */
 void inl_cli_counters(FILE *out, const struct inl_dev *dev);

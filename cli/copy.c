@@ -98,7 +98,7 @@ static int copy_run(struct inl_get *get, struct inl_inode *inode, uint64_t offse
 			return err;
 		if (inl_cli_interrupted())
 			return -EINTR;
-		inl_report_progress(get);
+		inl_report_progress(&get->report);
 		offset += n;
 		len -= n;
 	}

@@ -78,10 +78,10 @@ int inl_get_trouble(struct inl_get *get, int err)
 		return INL_EXIT_INTERRUPTED;
 	where = inl_get_where(get, get->side);
 	if (!is_hopeless(get, err) && (get->keep_going || get->side == INL_REFUSED)) {
-		inl_report_add(get, where, get->diag.text[0] ? get->diag.text : inl_cli_why(err));
+		inl_report_add(&get->report, where, get->diag.text[0] ? get->diag.text : inl_cli_why(err));
 		get->report.n_skipped++;
 	} else {
-		inl_report_erase(get);
+		inl_report_erase(&get->report);
 		code = inl_cli_error(get->cli, where, err, &get->diag);
 	}
 	free(where);
@@ -89,28 +89,6 @@ int inl_get_trouble(struct inl_get *get, int err)
 }
 
 /* ---- DEST -------------------------------------------------------------------------------------------------------- */
-
-/* The last part of a path; *len without the slashes behind it. */
-static const char *last_part(const char *path, size_t *len)
-{
-	size_t end = strlen(path), start;
-
-	while (end > 1 && path[end - 1] == '/')
-		end--;
-	for (start = end; start && path[start - 1] != '/';)
-		start--;
-	*len = end - start;
-	return path + start;
-}
-
-/* Is it the content of PATH that is exported, not PATH itself? */
-static bool is_content(const char *path)
-{
-	size_t len;
-	const char *last = last_part(path, &len);
-
-	return !len || !strcmp(last, "/") || (len == 1 && last[0] == '.') || (len == 2 && !strncmp(last, "..", 2));
-}
 
 static int dest_error(struct inl_get *get, const char *dest, int err)
 {
@@ -219,8 +197,8 @@ static bool is_unfinished(const struct inl_get *get, uint64_t ino, const char *d
 static int get_dir(struct inl_get *get, struct inl_inode *inode, uint64_t ino, const char *dest)
 {
 	size_t len;
-	const char *last = last_part(get->source, &len);
-	bool content = is_content(get->source);
+	const char *last = inl_path_last(get->source, &len);
+	bool content = inl_path_is_content(get->source);
 	int code, fd = -1, parent = -1;
 
 	if (content || !is_dir(dest) || is_unfinished(get, ino, dest)) {
@@ -253,7 +231,7 @@ static int get_dir(struct inl_get *get, struct inl_inode *inode, uint64_t ino, c
 static int open_parent(struct inl_get *get, const char *dest, char **name)
 {
 	size_t len;
-	const char *last = last_part(get->source, &len);
+	const char *last = inl_path_last(get->source, &len);
 	char *dir;
 	int code;
 
@@ -264,7 +242,7 @@ static int open_parent(struct inl_get *get, const char *dest, char **name)
 	}
 	if (dest[0] && dest[strlen(dest) - 1] == '/')
 		return dest_error(get, dest, -ENOTDIR);
-	last = last_part(dest, &len);
+	last = inl_path_last(dest, &len);
 	dir = last == dest ? inl_cli_strdup(".", 1) : inl_cli_strdup(dest, (size_t)(last - dest));
 	get->dest = inl_cli_strdup(dest, strlen(dest));
 	*name = inl_cli_strdup(last, len);
@@ -286,34 +264,14 @@ static int get_file(struct inl_get *get, struct inl_inode *inode, const struct i
 
 /* ---- the command ------------------------------------------------------------------------------------------------- */
 
-/* Remember which files the volume is read from: an export must not replace them. */
-static void note_images(struct inl_get *get, const struct inl_dev *dev)
-{
-	struct stat st;
-
-	if (!strcmp(inl_dev_driver(dev), "file") && get->n_images < INL_GET_IMAGES && !stat(inl_dev_label(dev), &st))
-		get->images[get->n_images++] = (struct inl_get_image){ st.st_dev, st.st_ino };
-	for (unsigned i = 0; inl_dev_child(dev, i); i++)
-		note_images(get, inl_dev_child(dev, i));
-}
-
-bool inl_get_is_image(const struct inl_get *get, const struct stat *st)
-{
-	for (unsigned i = 0; i < get->n_images; i++) {
-		if (get->images[i].dev == st->st_dev && get->images[i].ino == st->st_ino)
-			return true;
-	}
-	return false;
-}
-
 /* What is known to be missing before anything is read. */
 static void report_damage(struct inl_get *get, const struct inl_volume_info *info)
 {
 	if (info->journal_damaged)
-		inl_report_add(get, get->cli->image,
+		inl_report_add(&get->report, get->cli->image,
 			       "the journal is damaged: changes that stood only there are missing, this is an older state");
 	if (info->truncated)
-		inl_report_add(get, get->cli->image, "cut off: the file system is larger than the image");
+		inl_report_add(&get->report, get->cli->image, "cut off: the file system is larger than the image");
 }
 
 static int prepare(struct inl_get *get)
@@ -337,9 +295,9 @@ static int prepare(struct inl_get *get)
 	if (err)
 		return inl_cli_error(get->cli, get->cli->image, err, NULL);
 	umask(0);
-	note_images(get, get->cli->dev);
+	inl_images_note(&get->images, get->cli->dev);
 	inl_cli_catch_signals(false);
-	inl_report_start(get);
+	inl_report_start(&get->report, get->cli, "exported");
 	report_damage(get, &info);
 	return 0;
 }
@@ -351,7 +309,7 @@ static int check(struct inl_get *get, struct inl_inode *inode, struct inl_stat *
 
 	if (!err)
 		err = inl_inode_unlock(inode, &get->diag);
-	if (!err && !S_ISDIR(st->mode) && is_content(get->source))
+	if (!err && !S_ISDIR(st->mode) && inl_path_is_content(get->source))
 		err = -ENOTDIR;
 	get->keep_going = false;
 	return err ? inl_get_trouble(get, inl_get_failed(get, INL_SOURCE, err)) : 0;
@@ -369,10 +327,11 @@ static int sync_dest(struct inl_get *get)
 
 static int finish(struct inl_get *get, int code)
 {
-	inl_report_erase(get);
+	inl_report_erase(&get->report);
 	if (!code)
 		code = sync_dest(get);
-	inl_report_end(get);
+	get->report.dest = get->dest;
+	inl_report_end(&get->report);
 	if (code == INL_EXIT_INTERRUPTED)
 		return inl_cli_fail(get->cli, code, NULL, "interrupted; run the same command again to go on");
 	if (code)
@@ -407,7 +366,7 @@ static void done(struct inl_get *get)
 	inl_seen_done(&get->seen);
 	inl_links_done(&get->links);
 	inl_mine_done(get);
-	inl_report_done(get);
+	inl_report_done(&get->report);
 	free(get->frames);
 	free(get->path);
 	free(get->dest);
@@ -425,7 +384,7 @@ int inl_cli_get(struct inl_cli *cli, int n_args, char **args)
 	inl_links_init(&get.links);
 	cli->flags = cli->given[INL_OPT_KEEP_GOING] ? INL_VOLUME_DAMAGED : 0;
 	if (!code)
-		code = inl_cli_find(cli, &target, is_content(target.path), &inode);
+		code = inl_cli_find(cli, &target, inl_path_is_content(target.path), &inode);
 	if (!code)
 		code = export(&get, inode, args[1]);
 	inl_inode_put(inode);

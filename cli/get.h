@@ -10,17 +10,14 @@
 #define INLAY_CLI_GET_H
 
 #include "cli/cli.h"
+#include "cli/report.h"
 #include <sys/stat.h>
 #include <sys/types.h>
 
 #define INL_GET_BUF_LEN    ((size_t)1 << 20)
-#define INL_REPORT_LINES   1000
 #define INL_RANGES_MAX     8 /* bad ranges of one file that are reported one by one */
 #define INL_TEMP_NAME_SIZE 32
 #define INL_GET_MARK       ".inlay-unfinished"
-
-/* Which of the two could not do it. The export goes on without what was refused, even if nobody asked for that. */
-enum inl_side { INL_SOURCE, INL_DESTINATION, INL_REFUSED };
 
 /* ---- hard links -------------------------------------------------------------------------------------------------- */
 
@@ -49,35 +46,6 @@ int inl_links_add(struct inl_links *links, int top_fd, uint32_t ino, const char 
 /* The path of an inode's first link on the heap, and in *st the st_dev and st_ino it had; NULL: there is none yet. */
 char *inl_links_find(const struct inl_links *links, uint32_t ino, struct stat *st);
 
-/* ---- progress, report -------------------------------------------------------------------------------------------- */
-
-struct inl_report {
-	char *lines[INL_REPORT_LINES];
-	uint64_t n_lines; /* also those that are not kept */
-	uint64_t n_files; /* exported now: everything but directories */
-	uint64_t n_bytes;
-	uint64_t n_same;    /* found exported */
-	uint64_t n_skipped; /* entries that are not there now */
-	uint64_t n_partial; /* files with holes where they could not be read */
-	uint64_t n_xattrs;  /* refused by the destination */
-	char *first_xattr;
-	uint64_t n_unlinked; /* hard links that became files of their own */
-	bool progress;
-	bool shown;
-	int64_t started, last; /* milliseconds */
-};
-
-struct inl_get;
-void inl_report_start(struct inl_get *get);
-void inl_report_progress(struct inl_get *get);
-void inl_report_erase(struct inl_get *get);
-/* Is this one of the files that the volume is read from? */
-bool inl_get_is_image(const struct inl_get *get, const struct stat *st);
-
-void inl_report_add(struct inl_get *get, const char *where, const char *why);
-void inl_report_end(struct inl_get *get);
-void inl_report_done(struct inl_get *get);
-
 /* ---- the export -------------------------------------------------------------------------------------------------- */
 
 /* A directory on the way from the top to where the export is. */
@@ -94,13 +62,6 @@ struct inl_frame {
 
 struct inl_range {
 	uint64_t offset, len;
-};
-
-#define INL_GET_IMAGES 16
-
-struct inl_get_image {
-	dev_t dev;
-	ino_t ino;
 };
 
 struct inl_get {
@@ -125,8 +86,7 @@ struct inl_get {
 	struct inl_links links;
 	uint8_t *mine; /* mine.c */
 	uint64_t n_looks;
-	struct inl_get_image images[INL_GET_IMAGES]; /* the files that the volume is read from */
-	unsigned n_images;
+	struct inl_images images; /* the files that the volume is read from */
 	struct inl_report report;
 	bool marked;     /* the top has the mark of an unfinished export */
 	int granularity; /* of times in the destination: nanoseconds; 0: not known yet */

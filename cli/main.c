@@ -29,9 +29,9 @@ static const struct option_row option_rows[] = {
 	{ INL_OPT_JSON, 0, "json", NULL, "print JSON" },
 	{ INL_OPT_COUNTERS, 0, "counters", NULL, "at the end, print what the devices did to standard error" },
 	{ INL_OPT_CIPHERS, 0, "ciphers", "NAME", "how ciphers are computed: best (default), openssl; bench: any that runs" },
-	{ INL_OPT_KEEP_GOING, 0, "keep-going", NULL, "skip and report what cannot be read (exit status 5)" },
+	{ INL_OPT_KEEP_GOING, 0, "keep-going", NULL, "skip and report what cannot be copied (exit status 5)" },
 	{ INL_OPT_QUIET, 'q', "quiet", NULL, "no progress" },
-	{ INL_OPT_VERBOSE, 'v', "verbose", NULL, "print what is exported" },
+	{ INL_OPT_VERBOSE, 'v', "verbose", NULL, "print what is copied" },
 	{ INL_OPT_V1, 0, "v1", NULL, "the descriptor of version 1 policies" },
 	{ INL_OPT_HEX, 0, "key-hex", NULL, "the key on standard input is hex text" },
 	{ INL_OPT_RW, 0, "rw", "WORD", "read (default), write or mix" },
@@ -53,10 +53,32 @@ static const struct option_row option_rows[] = {
 	{ INL_OPT_SEED, 0, "seed", "N", "of places and choices (1)" },
 	{ INL_OPT_SAMPLE, 0, "sample", "N", "measure the time of every N-th I/O (1; 0: of none)" },
 	{ INL_OPT_OVERWRITE, 0, "overwrite", NULL, "yes, write to a device that is not memory: its content is lost" },
+	{ INL_OPT_VOLUME_SIZE, 0, "size", "SIZE", "of the file that is made; a device, or a file that is there, has its own" },
+	{ INL_OPT_BLOCK_SIZE, 0, "block-size", "SIZE", "1K, 2K, 4K ... 64K (as mke2fs likes, mostly 4K)" },
+	{ INL_OPT_UUID, 0, "uuid", "UUID", "of the volume (made at random)" },
+	{ INL_OPT_LABEL, 0, "label", "TEXT", "its name, up to 16 bytes" },
+	{ INL_OPT_FORCE, 0, "force", NULL, "also where something is already, which is lost" },
+	{ INL_OPT_PARENTS, 'p', "parents", NULL, "the directories above too; no error for those that are there" },
+	{ INL_OPT_MODE, 'm', "mode", "MODE", "permissions, as of chmod (rwx for all, less the umask)" },
+	{ INL_OPT_RM_RECURSIVE, 'r', "recursive", NULL, "directories too, with all that is below them" },
+	{ INL_OPT_FORCE_RM, 'f', "force", NULL, "no error for what is not there" },
+	{ INL_OPT_NO_CLOBBER, 'n', "no-clobber", NULL, "replace nothing" },
+	{ INL_OPT_EXCHANGE, 0, "exchange", NULL, "the two change places" },
+	{ INL_OPT_SYMBOLIC, 's', "symbolic", NULL, "a symbolic link: TARGET is any text" },
+	{ INL_OPT_NEW_SIZE, 's', "size", "SIZE", "the new size; +SIZE: so much longer; -SIZE: shorter" },
+	{ INL_OPT_NO_CREATE, 'c', "no-create", NULL, "make no files" },
+	{ INL_OPT_BELOW, 'R', "recursive", NULL, "and all that is below; symbolic links are not followed" },
+	{ INL_OPT_NO_FOLLOW, 'h', "no-dereference", NULL, "of a symbolic link itself" },
+	{ INL_OPT_DATE, 'd', "date", "DATE", "@SECONDS[.NS] or as 2026-11-28T05:09:00Z; local time without a zone (now)" },
+	{ INL_OPT_ATIME, 'a', NULL, NULL, "only the time of access" },
+	{ INL_OPT_MTIME, 'm', NULL, NULL, "only the time of modification" },
+	{ INL_OPT_READ_ONLY, 0, "read-only", NULL, "change nothing: replay the journal in memory only" },
 	{ INL_OPT_HELP, 'h', "help", NULL, "print this" },
 };
 
 #define N_OPTION_ROWS (sizeof(option_rows) / sizeof(option_rows[0]))
+
+#define KEYS INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_COUNTERS, INL_OPT_CIPHERS
 
 static int run_help(struct inl_cli *cli, int n_args, char **args);
 
@@ -98,6 +120,69 @@ static const struct inl_cli_command commands[] = {
 		2, 2, inl_cli_get,
 	},
 	{
+		"mkfs", "IMAGE", "make a volume, in a new file or on a block device",
+		"ext4 with what encrypted directories need: encrypt, 64bit, metadata_csum, stable_inodes. mke2fs does it.\n",
+		{ INL_OPT_VOLUME_SIZE, INL_OPT_BLOCK_SIZE, INL_OPT_UUID, INL_OPT_LABEL, INL_OPT_FORCE }, 1, 1, inl_cli_mkfs,
+	},
+	{
+		"put", "SRC... IMAGE[:PATH]", "import files and trees",
+		"PATH is treated as cp -a treats its last argument: in an existing directory copies are made under the last\n"
+		"names of SRC, otherwise PATH is made. Of a SRC that ends in \"/.\" the content goes into PATH itself. Times,\n"
+		"modes, owners, extended attributes, symbolic and hard links, devices and holes are kept. Run the same\n"
+		"command again to go on after an interruption: what is already there is skipped.\n",
+		{ INL_OPT_KEEP_GOING, INL_OPT_QUIET, INL_OPT_VERBOSE, KEYS },
+		2, -1, inl_cli_put,
+	},
+	{
+		"mkdir", "IMAGE:PATH...", "make directories", "",
+		{ INL_OPT_PARENTS, INL_OPT_MODE, KEYS }, 1, -1, inl_cli_mkdir,
+	},
+	{
+		"rm", "IMAGE:PATH...", "remove files, and trees", "",
+		{ INL_OPT_RM_RECURSIVE, INL_OPT_FORCE_RM, KEYS }, 1, -1, inl_cli_rm,
+	},
+	{
+		"mv", "IMAGE:PATH... IMAGE:NEW", "rename, and move within an image",
+		"If NEW is a directory, into it. What is there is replaced, in one step.\n",
+		{ INL_OPT_NO_CLOBBER, INL_OPT_EXCHANGE, KEYS }, 2, -1, inl_cli_mv,
+	},
+	{
+		"ln", "TARGET IMAGE:NAME", "make a hard link to IMAGE:PATH or, with -s, a symbolic one",
+		"If NAME is a directory, in it, under the last name of TARGET.\n",
+		{ INL_OPT_SYMBOLIC, KEYS }, 2, 2, inl_cli_ln,
+	},
+	{
+		"truncate", "IMAGE:PATH...", "make files this long, with a hole or by cutting them off",
+		"A file that is missing is made.\n",
+		{ INL_OPT_NEW_SIZE, INL_OPT_NO_CREATE, KEYS }, 1, -1, inl_cli_truncate,
+	},
+	{
+		"chmod", "MODE IMAGE:PATH...", "change permissions: octal, or as in u=rwx,go+rX",
+		"MODE is what chmod(1) takes; one that begins with '-' needs '--' before it.\n",
+		{ INL_OPT_BELOW, KEYS }, 2, -1, inl_cli_chmod,
+	},
+	{
+		"chown", "UID[:GID] IMAGE:PATH...", "change owners, which are numbers",
+		"Of a symbolic link that of the link itself. As on Linux, files lose set-ID bits and capabilities.\n",
+		{ INL_OPT_BELOW, KEYS }, 2, -1, inl_cli_chown,
+	},
+	{
+		"touch", "IMAGE:PATH...", "set times, make empty files", "",
+		{ INL_OPT_DATE, INL_OPT_ATIME, INL_OPT_MTIME, INL_OPT_NO_CREATE, KEYS }, 1, -1, inl_cli_touch,
+	},
+	{
+		"xattr", "list IMAGE:PATH... | get NAME IMAGE:PATH... | set NAME VALUE IMAGE:PATH... | remove NAME IMAGE:PATH...",
+		"extended attributes",
+		"VALUE is text, \"text\" in quotes, hex after 0x, or base64 after 0s. get prints what set takes: text or 0x.\n",
+		{ INL_OPT_NO_FOLLOW, KEYS }, 2, -1, inl_cli_xattr,
+	},
+	{
+		"fsck", "IMAGE", "bring a volume to rest, and check it",
+		"The journal is replayed, and what a crash left behind is removed; then e2fsck looks at it, which changes\n"
+		"nothing; and encryption contexts are looked at, which e2fsck does not know. Exit status 4: errors.\n",
+		{ INL_OPT_READ_ONLY, KEYS }, 1, 1, inl_cli_fsck,
+	},
+	{
 		"keyid", "< KEY", "name a key: its identifier (version 2 policies) or descriptor (version 1)", "",
 		{ INL_OPT_V1, INL_OPT_HEX }, 0, 0, inl_cli_keyid,
 	},
@@ -124,14 +209,14 @@ static const struct inl_cli_command commands[] = {
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static const char synopsis[] = "Usage: inlay COMMAND [OPTION]... [ARGUMENT]...\n"
-			       "Read ext4 volumes with encrypted directories, without mounting them.\n\n";
+			       "Read ext4 volumes with encrypted directories, and write plain ones, without mounting them.\n\n";
 
 static const char general_help[] =
 	"\nIMAGE is an image file, a block device, or a stack of devices such as 'part(disk.img, 2)'.\n"
 	"IMAGE[:PATH]: an argument that names an existing file is an IMAGE; otherwise it is divided at the first ':'\n"
 	"outside parentheses and quotes that is followed by '/' or ends it, else at the first ':' outside them.\n"
-	"\nExit status: 0 success; 1 failure; 2 usage; 3 a key is missing or wrong; 4 not a volume that can be read;\n"
-	"5 export done, but not all of it; 130 interrupted.\n"
+	"\nExit status: 0 success; 1 failure; 2 usage; 3 a key is missing or wrong; 4 not a volume that can be used, or damaged;\n"
+	"5 get or put done, but not all of it; 130 interrupted.\n"
 	"\nMore: inlay help COMMAND; inlay(1).\n";
 
 /* ---- help -------------------------------------------------------------------------------------------------------- */
@@ -178,11 +263,20 @@ static int help_of(const struct inl_cli_command *command)
 	return 0;
 }
 
+/* Usage and summary; what is too long for its column gets a line of its own. */
+static void print_command(const struct inl_cli_command *command)
+{
+	if (strlen(command->usage) > 26)
+		printf("  %-8s %s\n  %8s %-26s %s\n", command->name, command->usage, "", "", command->summary);
+	else
+		printf("  %-8s %-26s %s\n", command->name, command->usage, command->summary);
+}
+
 static int general(void)
 {
 	fputs(synopsis, stdout);
 	for (size_t i = 0; i < N_COMMANDS; i++)
-		printf("  %-7s %-20s %s\n", commands[i].name, commands[i].usage, commands[i].summary);
+		print_command(&commands[i]);
 	fputs(general_help, stdout);
 	return 0;
 }
@@ -334,8 +428,7 @@ static int run(struct inl_cli *cli, int argc, char **argv)
 	code = inl_cli_operands(cli, argc - optind, argv + optind, cli->command->min_args, cli->command->max_args);
 	if (!code)
 		code = cli->command->run(cli, argc - optind, argv + optind);
-	inl_cli_close(cli);
-	return code;
+	return inl_cli_worse(code, inl_cli_close(cli));
 }
 
 /* Output that did not arrive is a failure. */

@@ -156,7 +156,7 @@ static void report_damage(struct inl_get *get, int err)
 
 	if (asprintf(&why, "extended attributes: %s", get->diag.text[0] ? get->diag.text : inl_cli_why(err)) < 0)
 		why = NULL;
-	inl_report_add(get, where, why ? why : "extended attributes: damaged");
+	inl_report_add(&get->report, where, why ? why : "extended attributes: damaged");
 	free(why);
 	free(where);
 }

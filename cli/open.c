@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- IMAGE[:PATH] ------------------------------------------------------------------------------------------------ */
@@ -63,6 +64,26 @@ void inl_target_done(struct inl_target *target)
 	free(target->path);
 }
 
+const char *inl_path_last(const char *path, size_t *len)
+{
+	size_t end = strlen(path), start;
+
+	while (end > 1 && path[end - 1] == '/')
+		end--;
+	for (start = end; start && path[start - 1] != '/';)
+		start--;
+	*len = end - start;
+	return path + start;
+}
+
+bool inl_path_is_content(const char *path)
+{
+	size_t len;
+	const char *last = inl_path_last(path, &len);
+
+	return !len || !strcmp(last, "/") || (len == 1 && last[0] == '.') || (len == 2 && !strncmp(last, "..", 2));
+}
+
 char *inl_cli_where(const struct inl_cli *cli, const char *path, size_t len)
 {
 	size_t image = strlen(cli->image);
@@ -76,11 +97,15 @@ char *inl_cli_where(const struct inl_cli *cli, const char *path, size_t len)
 
 /* ---- open, close ------------------------------------------------------------------------------------------------- */
 
-/* The volume alone: the keys stay. */
-static void close_volume(struct inl_cli *cli)
+/* The volume alone: the keys stay. Returns an exit code: what was written may not have arrived. */
+static int close_volume(struct inl_cli *cli)
 {
-	inl_volume_close(cli->vol);
+	int code = 0, err = inl_volume_close(cli->vol);
+
 	cli->vol = NULL;
+	if (err)
+		code = inl_cli_fail(cli, INL_EXIT_FAILED, cli->image, "not all that was changed is on the medium: %s",
+				    inl_cli_why(err));
 	if (cli->dev && cli->given[INL_OPT_COUNTERS]) {
 		fflush(stdout);
 		inl_cli_counters(stderr, cli->dev);
@@ -89,6 +114,7 @@ static void close_volume(struct inl_cli *cli)
 	cli->dev = NULL;
 	free(cli->image);
 	cli->image = NULL;
+	return code;
 }
 
 int inl_cli_open_device(struct inl_cli *cli, const char *spec, unsigned flags, int not_a_device)
@@ -96,6 +122,7 @@ int inl_cli_open_device(struct inl_cli *cli, const char *spec, unsigned flags, i
 	struct inl_diag diag = { 0 };
 	int code, err = inl_dev_open(spec, flags, &diag, &cli->dev);
 
+	cli->open_err = err;
 	if (!err) {
 		err = inl_dev_set_ciphers(cli->dev, cli->ciphers);
 		return err ? inl_cli_error(cli, spec, err, NULL) : 0;
@@ -114,24 +141,60 @@ static int volume_error(struct inl_cli *cli, const char *image, int err, const s
 	return err == -EINVAL || err == -EUCLEAN || err == -EOPNOTSUPP ? INL_EXIT_VOLUME : code;
 }
 
+/* Are they one image? A stack of devices is compared by what it is called. */
+static bool is_same(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	if (!strcmp(a, b))
+		return true;
+	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+int inl_cli_same_image(struct inl_cli *cli, const char *arg)
+{
+	struct inl_target target;
+	int code = inl_target_init(cli, arg, &target);
+
+	if (!code && !is_same(cli->image, target.image))
+		code = inl_cli_fail(cli, INL_EXIT_USAGE, arg,
+				    "is not in the same image as %s; get and put copy between images", cli->image);
+	inl_target_done(&target);
+	return code;
+}
+
+/* What somebody who writes should know. */
+static void warn(const struct inl_cli *cli)
+{
+	struct inl_volume_info info = { 0 };
+
+	inl_volume_info(cli->vol, &info);
+	if (!info.has_journal)
+		inl_cli_fail(cli, 0, cli->image, "warning: no journal: a crash now may damage the volume");
+}
+
 int inl_cli_open(struct inl_cli *cli, const char *image)
 {
+	bool write = cli->flags & INL_VOLUME_WRITE;
 	struct inl_diag diag = { 0 };
 	int err, code;
 
-	if (cli->vol && !strcmp(cli->image, image))
+	if (cli->vol && is_same(cli->image, image))
 		return 0;
-	close_volume(cli);
-	code = inl_cli_ciphers(cli, false);
+	code = close_volume(cli);
+	code = code ? code : inl_cli_ciphers(cli, false);
 	code = code ? code : inl_cli_load_keys(cli);
-	code = code ? code : inl_cli_open_device(cli, image, 0, INL_EXIT_VOLUME);
+	code = code ? code : inl_cli_open_device(cli, image, write ? INL_OPEN_WRITE : 0, INL_EXIT_VOLUME);
 	if (code)
 		return code;
 	cli->image = inl_cli_strdup(image, strlen(image));
 	err = inl_volume_open(cli->dev, cli->keys, cli->flags, &diag, &cli->vol);
+	cli->open_err = err;
 	if (err) {
 		code = volume_error(cli, image, err, &diag);
 		close_volume(cli);
+	} else if (write) {
+		warn(cli);
 	}
 	return code;
 }
@@ -154,11 +217,34 @@ int inl_cli_find(struct inl_cli *cli, const struct inl_target *target, bool foll
 	return code;
 }
 
-void inl_cli_close(struct inl_cli *cli)
+int inl_cli_close(struct inl_cli *cli)
 {
-	close_volume(cli);
+	int code = close_volume(cli);
+
 	inl_keyring_free(cli->keys);
 	cli->keys = NULL;
+	return code;
+}
+
+/* ---- the files of a stack ---------------------------------------------------------------------------------------- */
+
+void inl_images_note(struct inl_images *images, const struct inl_dev *dev)
+{
+	struct stat st;
+
+	if (!strcmp(inl_dev_driver(dev), "file") && images->n < INL_IMAGES_MAX && !stat(inl_dev_label(dev), &st))
+		images->files[images->n++] = (struct inl_image){ st.st_dev, st.st_ino };
+	for (unsigned i = 0; inl_dev_child(dev, i); i++)
+		inl_images_note(images, inl_dev_child(dev, i));
+}
+
+bool inl_images_has(const struct inl_images *images, const struct stat *st)
+{
+	for (unsigned i = 0; i < images->n; i++) {
+		if (images->files[i].dev == st->st_dev && images->files[i].ino == st->st_ino)
+			return true;
+	}
+	return false;
 }
 
 /* ---- inodes ------------------------------------------------------------------------------------------------------ */

@@ -116,7 +116,7 @@ static int look_at_existing(struct inl_get *get, const struct inl_stat *st, cons
 	if (S_ISDIR(get->there.st_mode))
 		return inl_get_failed(get, INL_DESTINATION,
 				      inl_diag_set(&get->diag, -EISDIR, "a directory is in the way"));
-	if (inl_get_is_image(get, &get->there))
+	if (inl_images_has(&get->images, &get->there))
 		return inl_get_failed(get, INL_DESTINATION,
 				      inl_diag_set(&get->diag, -EBUSY, "is the image that is being read"));
 	/* Somebody's /dev/null is no old version of a file. */
@@ -188,7 +188,7 @@ static void report_partial(struct inl_get *get)
 			fputs(", and more", text);
 		fclose(text);
 	}
-	inl_report_add(get, where, why ? why : "not all of it could be read");
+	inl_report_add(&get->report, where, why ? why : "not all of it could be read");
 	free(why);
 	free(where);
 }
@@ -386,7 +386,7 @@ static void placed(struct inl_get *get, bool was_there)
 	get->report.n_files += !was_there;
 	if (was_there || !get->cli->given[INL_OPT_VERBOSE])
 		return;
-	inl_report_erase(get);
+	inl_report_erase(&get->report);
 	where = inl_get_where(get, INL_DESTINATION);
 	inl_text_name(where, strlen(where));
 	putchar('\n');

@@ -1,9 +1,9 @@
 /*
- * cli/report.c: what `inlay get` says of itself: progress on a terminal, the report at the end.
+ * cli/report.c: what `inlay get` and `inlay put` say of themselves: progress on a terminal, the report at the end.
  * Not here: messages of failures that end it (cli/error.c).
- * Read more: cli/get.h.
+ * Read more: cli/report.h.
  */
-#include "cli/get.h"
+#include "cli/report.h"
 #include "cli/text.h"
 #include <inttypes.h>
 #include <stdlib.h>
@@ -21,17 +21,16 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-void inl_report_start(struct inl_get *get)
+void inl_report_start(struct inl_report *report, struct inl_cli *cli, const char *done)
 {
-	struct inl_report *report = &get->report;
-
-	report->progress = !get->cli->given[INL_OPT_QUIET] && isatty(STDERR_FILENO);
+	report->cli = cli;
+	report->done = done;
+	report->progress = !report->cli->given[INL_OPT_QUIET] && isatty(STDERR_FILENO);
 	report->started = report->last = now_ms();
 }
 
-void inl_report_progress(struct inl_get *get)
+void inl_report_progress(struct inl_report *report)
 {
-	struct inl_report *report = &get->report;
 	char bytes[16], rate[16];
 	int64_t now, spent;
 
@@ -47,11 +46,11 @@ void inl_report_progress(struct inl_get *get)
 	report->shown = true;
 }
 
-void inl_report_erase(struct inl_get *get)
+void inl_report_erase(struct inl_report *report)
 {
-	if (get->report.shown)
+	if (report->shown)
 		fputs("\r\033[K", stderr);
-	get->report.shown = false;
+	report->shown = false;
 }
 
 /* A path in a line that is kept: of one that has no end, the beginning and the end. */
@@ -68,48 +67,42 @@ static char *new_line(const char *where, const char *why)
 	return n < 0 ? NULL : line;
 }
 
-void inl_report_add(struct inl_get *get, const char *where, const char *why)
+void inl_report_add(struct inl_report *report, const char *where, const char *why)
 {
-	struct inl_report *report = &get->report;
-
 	if (report->n_lines++ < INL_REPORT_LINES)
 		report->lines[report->n_lines - 1] = new_line(where, why);
 }
 
-static void totals(struct inl_get *get)
+static void totals(struct inl_report *report)
 {
-	const struct inl_report *report = &get->report;
-
-	inl_cli_fail(get->cli, 0, get->dest,
-		     "%ju exported, %ju of them only in part; %ju were there already; %ju skipped",
-		     (uintmax_t)report->n_files, (uintmax_t)report->n_partial, (uintmax_t)report->n_same,
+	inl_cli_fail(report->cli, 0, report->dest,
+		     "%ju %s, %ju of them only in part; %ju were there already; %ju skipped",
+		     (uintmax_t)report->n_files, report->done, (uintmax_t)report->n_partial, (uintmax_t)report->n_same,
 		     (uintmax_t)report->n_skipped);
 }
 
-void inl_report_end(struct inl_get *get)
+void inl_report_end(struct inl_report *report)
 {
-	const struct inl_report *report = &get->report;
-
-	inl_report_erase(get);
+	inl_report_erase(report);
 	for (uint64_t i = 0; i < report->n_lines && i < INL_REPORT_LINES; i++)
-		inl_cli_fail(get->cli, 0, NULL, "%s", report->lines[i] ? report->lines[i] : "...");
+		inl_cli_fail(report->cli, 0, NULL, "%s", report->lines[i] ? report->lines[i] : "...");
 	if (report->n_lines > INL_REPORT_LINES)
-		inl_cli_fail(get->cli, 0, NULL, "... and %ju more", (uintmax_t)(report->n_lines - INL_REPORT_LINES));
+		inl_cli_fail(report->cli, 0, NULL, "... and %ju more", (uintmax_t)(report->n_lines - INL_REPORT_LINES));
 	if (report->n_xattrs)
-		inl_cli_fail(get->cli, 0, get->dest, "%ju extended attribute%s refused, the first: %s",
+		inl_cli_fail(report->cli, 0, report->dest, "%ju extended attribute%s refused, the first: %s",
 			     (uintmax_t)report->n_xattrs, report->n_xattrs == 1 ? " was" : "s were",
 			     report->first_xattr);
 	if (report->n_unlinked)
-		inl_cli_fail(get->cli, 0, get->dest, "%ju hard link%s of %s own", (uintmax_t)report->n_unlinked,
+		inl_cli_fail(report->cli, 0, report->dest, "%ju hard link%s of %s own", (uintmax_t)report->n_unlinked,
 			     report->n_unlinked == 1 ? " became a file" : "s became files",
 			     report->n_unlinked == 1 ? "its" : "their");
 	if (report->n_lines)
-		totals(get);
+		totals(report);
 }
 
-void inl_report_done(struct inl_get *get)
+void inl_report_done(struct inl_report *report)
 {
 	for (unsigned i = 0; i < INL_REPORT_LINES; i++)
-		free(get->report.lines[i]);
-	free(get->report.first_xattr);
+		free(report->lines[i]);
+	free(report->first_xattr);
 }

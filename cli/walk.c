@@ -289,7 +289,7 @@ int inl_get_walk(struct inl_get *get, struct inl_inode *dir, int fd)
 		return inl_get_trouble(get, err);
 	while (!code && get->n_frames) {
 		code = inl_cli_interrupted() ? INL_EXIT_INTERRUPTED : step(get);
-		inl_report_progress(get);
+		inl_report_progress(&get->report);
 	}
 	while (get->n_frames)
 		close_cursor(&get->frames[--get->n_frames]);

@@ -1,0 +1,101 @@
+/*
+ * cli/put.h: the parts of `inlay put`: source.c, fill.c, pour.c, twins.c.
+ * Not here: `get` (cli/get.h).
+ * Read more: doc/inlay.1, "IMPORT".
+ *
+ * Functions return 0, or the exit code that ends the import; the message is out by then. A function that cannot know
+ * whether a failure ends it returns -errno and leaves side and diag in struct inl_put.
+ */
+#ifndef INLAY_CLI_PUT_H
+#define INLAY_CLI_PUT_H
+
+#include "cli/change.h"
+#include "cli/report.h"
+#include <dirent.h>
+
+#define INL_PUT_BUF_LEN ((size_t)1 << 20)
+#define INL_PUT_XATTR_LEN ((size_t)64 << 10)	/* no list and no value is longer */
+#define INL_PUT_TEMP ".inlay-replacing"		/* what replaces something, until it is complete */
+#define INL_PUT_MARK "user.inlay.unfinished" /* of a copy that was made for a SRC: which one */
+
+/* A directory on the way from the top to where the import is. */
+struct inl_put_frame {
+	DIR *stream; /* NULL: closed, to be opened again at pos */
+	long pos;
+	struct inl_inode *dir; /* the copy; NULL: closed */
+	uint64_t ino;
+	struct stat st; /* of the source, when it was entered */
+	size_t path_len;
+};
+
+/* Where files of several links are: open addressing, the source's device and inode to the volume's inode. */
+struct inl_put_links {
+	struct inl_put_slot *slots;
+	uint32_t n_slots, n;
+};
+
+struct inl_put {
+	struct inl_cli *cli;
+	bool keep_going;
+	bool seconds_only; /* inodes have no room for nanoseconds */
+	uint8_t *buf; /* INL_PUT_BUF_LEN, and two times INL_PUT_XATTR_LEN behind */
+	char *names, *value;
+
+	const char *source; /* SRC */
+	char *dest;	    /* its copy, IMAGE:PATH */
+	char *path;	    /* below both, where the import is */
+	size_t path_len, path_room;
+
+	struct inl_put_frame *frames;
+	size_t n_frames, frames_room;
+	struct inl_put_links links;
+	struct inl_images images;
+	struct inl_report report;
+	bool marked;
+	bool written; /* something was: there is something to make durable */
+
+	/* of the last failure */
+	enum inl_side side;
+	struct inl_diag diag;
+};
+
+/* What is put: name in the folder fd, which the message about it calls source/path. */
+struct inl_put_item {
+	int fd;
+	const char *name;
+	bool follow;  /* of a directory: name may be a link to it */
+	uint8_t type; /* DT_*, DT_UNKNOWN where it is to be found out */
+};
+
+int inl_put_failed(struct inl_put *put, enum inl_side side, int err);
+int inl_put_trouble(struct inl_put *put, int err);
+char *inl_put_where(const struct inl_put *put, enum inl_side side);
+
+void inl_put_path_add(struct inl_put *put, const char *name, size_t len);
+void inl_put_path_cut(struct inl_put *put, size_t len);
+
+/* Walk a directory of the source; dir is its copy, and becomes the walk's. Returns 0 or an exit code. */
+int inl_put_walk(struct inl_put *put, const struct inl_put_item *item, struct inl_inode *dir);
+
+/* Make a directory, or take the one that is there. Returns 0 or -errno (inl_put_failed). */
+int inl_put_dir(struct inl_put *put, struct inl_inode *dir, const char *name, size_t len, const struct stat *st,
+		struct inl_inode **out);
+
+/* Put anything but a directory as name in dir. Returns 0 or an exit code. */
+int inl_put_place(struct inl_put *put, const struct inl_put_item *item, struct inl_inode *dir, const char *name, size_t len);
+
+/* Extended attributes of an open file, or (fd -1) of a path. Returns 0 or -errno (inl_put_failed). */
+int inl_put_xattrs(struct inl_put *put, int fd, const char *path, struct inl_inode *inode);
+
+/* Copy the contents. Returns 0 or -errno (inl_put_failed): also where they change meanwhile. */
+int inl_put_contents(struct inl_put *put, int fd, const struct stat *st, struct inl_inode *inode);
+int inl_put_changed(struct inl_put *put);
+
+/* Mode, owner, device and times of a file of the host. */
+void inl_put_attr(const struct stat *st, struct inl_attr *attr);
+
+/* The inode that a file of several links became; 0: none yet. */
+uint64_t inl_put_link_find(const struct inl_put_links *links, const struct stat *st);
+bool inl_put_link_add(struct inl_put_links *links, const struct stat *st, uint64_t ino); /* false: there is no room */
+
+#endif

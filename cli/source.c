@@ -1,0 +1,248 @@
+/*
+ * cli/source.c: walks a tree of the host, of any depth, in bounded memory, and makes its directories in the volume.
+ * Not here: what is done with an entry that is no directory (cli/fill.c).
+ * Read more: doc/inlay.1, "IMPORT".
+ *
+ * Only the deepest directories are open. Those above are opened again through "..", compared with what was left there on
+ * the way down.
+ */
+#include "cli/put.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define OPEN_MAX_DIRS 32
+
+static struct inl_put_frame *top(struct inl_put *put)
+{
+	return &put->frames[put->n_frames - 1];
+}
+
+/* ---- frames ------------------------------------------------------------------------------------------------------ */
+
+static void close_frame(struct inl_put_frame *frame)
+{
+	if (frame->stream) {
+		frame->pos = telldir(frame->stream);
+		closedir(frame->stream);
+	}
+	inl_inode_put(frame->dir);
+	frame->stream = NULL;
+	frame->dir = NULL;
+}
+
+static struct inl_put_frame *add_frame(struct inl_put *put)
+{
+	if (put->n_frames == put->frames_room) {
+		size_t room = put->frames_room ? put->frames_room * 2 : 64;
+		struct inl_put_frame *frames = inl_cli_alloc(room * sizeof(*frames));
+
+		if (put->n_frames)
+			memcpy(frames, put->frames, put->n_frames * sizeof(*frames));
+		free(put->frames);
+		put->frames = frames;
+		put->frames_room = room;
+	}
+	put->frames[put->n_frames] = (struct inl_put_frame){ 0 };
+	return &put->frames[put->n_frames++];
+}
+
+/* Go down; dir becomes the frame's. */
+static int push(struct inl_put *put, DIR *stream, const struct stat *st, struct inl_inode *dir)
+{
+	struct inl_put_frame *frame = add_frame(put);
+	struct inl_stat copy = { 0 };
+	int err = inl_inode_stat(dir, &copy, &put->diag);
+
+	*frame = (struct inl_put_frame){ .stream = stream, .dir = dir, .ino = copy.ino, .st = *st,
+					 .path_len = put->path_len };
+	if (!err)
+		err = inl_put_xattrs(put, dirfd(stream), NULL, dir);
+	else
+		inl_put_failed(put, INL_DESTINATION, err);
+	if (put->n_frames > OPEN_MAX_DIRS)
+		close_frame(&put->frames[put->n_frames - 1 - OPEN_MAX_DIRS]);
+	return err;
+}
+
+/* Open the stream of the directory above the deepest one again; it must be the one we came from. */
+static int reopen_stream(struct inl_put *put, struct inl_put_frame *above)
+{
+	int fd = openat(dirfd(top(put)->stream), "..", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) || st.st_dev != above->st.st_dev || st.st_ino != above->st.st_ino) {
+		close(fd);
+		return inl_diag_set(&put->diag, -ESTALE, "was moved during the import");
+	}
+	above->stream = fdopendir(fd);
+	if (!above->stream) {
+		int err = -errno;
+
+		close(fd);
+		return err;
+	}
+	seekdir(above->stream, above->pos);
+	return 0;
+}
+
+static int reopen(struct inl_put *put, struct inl_put_frame *above)
+{
+	int err = above->stream ? 0 : reopen_stream(put, above);
+
+	if (err)
+		return inl_put_failed(put, INL_SOURCE, err);
+	if (!above->dir)
+		err = inl_inode_get(put->cli->vol, above->ino, &put->diag, &above->dir);
+	if (err)
+		above->dir = NULL;
+	return err ? inl_put_failed(put, INL_DESTINATION, err) : 0;
+}
+
+/* The last of a directory: its times, which changed with all that was put into it. */
+static int finish_dir(struct inl_put *put)
+{
+	struct inl_put_frame *frame = top(put);
+	struct inl_attr attr;
+	int err;
+
+	put->diag = (struct inl_diag){ 0 };
+	inl_put_attr(&frame->st, &attr);
+	if (put->n_frames == 1 && put->marked && !put->report.n_lines)
+		inl_xattr_set(frame->dir, INL_PUT_MARK, NULL, 0, 0, NULL);
+	err = inl_setattr(frame->dir, &attr,
+			  INL_ATTR_MODE | INL_ATTR_UID | INL_ATTR_GID | INL_ATTR_ATIME | INL_ATTR_MTIME, &put->diag);
+	return err ? inl_put_trouble(put, inl_put_failed(put, INL_DESTINATION, err)) : 0;
+}
+
+/* Go up. A failure to get there ends the import, whatever was asked for. */
+static int pop(struct inl_put *put)
+{
+	int err = 0, code;
+
+	put->diag = (struct inl_diag){ 0 };
+	if (put->n_frames > 1)
+		err = reopen(put, &put->frames[put->n_frames - 2]);
+	if (err) {
+		put->keep_going = false;
+		return inl_put_trouble(put, err);
+	}
+	code = finish_dir(put);
+	close_frame(top(put));
+	put->n_frames--;
+	if (put->n_frames)
+		inl_put_path_cut(put, top(put)->path_len);
+	return code;
+}
+
+/* ---- entries ----------------------------------------------------------------------------------------------------- */
+
+/* Open a directory of the source. Returns 0 or -errno (inl_put_failed). */
+static int open_source(struct inl_put *put, const struct inl_put_item *item, DIR **stream, struct stat *st)
+{
+	int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | (item->follow ? 0 : O_NOFOLLOW);
+	int err, fd = openat(item->fd, item->name, flags);
+
+	if (fd < 0)
+		return inl_put_failed(put, INL_SOURCE, -errno);
+	*stream = fstat(fd, st) ? NULL : fdopendir(fd);
+	if (*stream)
+		return 0;
+	err = -errno;
+	close(fd);
+	return inl_put_failed(put, INL_SOURCE, err);
+}
+
+static int descend(struct inl_put *put, const char *name)
+{
+	const struct inl_put_item item = { dirfd(top(put)->stream), name, false, DT_DIR };
+	struct inl_inode *dir = NULL;
+	DIR *stream = NULL;
+	struct stat st;
+	int err = open_source(put, &item, &stream, &st);
+
+	if (err)
+		return err;
+	err = inl_put_dir(put, top(put)->dir, name, strlen(name), &st, &dir);
+	if (err) {
+		closedir(stream);
+		return err;
+	}
+	return push(put, stream, &st, dir);
+}
+
+static bool is_directory(struct inl_put *put, const struct dirent *entry)
+{
+	struct stat st;
+
+	if (entry->d_type != DT_UNKNOWN)
+		return entry->d_type == DT_DIR;
+	return !fstatat(dirfd(top(put)->stream), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) && S_ISDIR(st.st_mode);
+}
+
+static int take(struct inl_put *put, const struct dirent *entry)
+{
+	const struct inl_put_item item = { dirfd(top(put)->stream), entry->d_name, false, entry->d_type };
+	size_t path_len = put->path_len, n_frames = put->n_frames;
+	int err, code;
+
+	inl_put_path_add(put, entry->d_name, strlen(entry->d_name));
+	if (!strcmp(entry->d_name, INL_PUT_TEMP)) {
+		err = inl_diag_set(&put->diag, -EINVAL, "the name is reserved for this command");
+		code = inl_put_trouble(put, inl_put_failed(put, INL_SOURCE, err));
+	} else if (is_directory(put, entry)) {
+		err = descend(put, entry->d_name);
+		code = err ? inl_put_trouble(put, err) : 0;
+	} else {
+		code = inl_put_place(put, &item, top(put)->dir, entry->d_name, strlen(entry->d_name));
+	}
+	if (put->n_frames == n_frames)
+		inl_put_path_cut(put, path_len);
+	return code;
+}
+
+static int step(struct inl_put *put)
+{
+	const struct dirent *entry;
+
+	put->diag.err = 0;
+	put->diag.text[0] = '\0';
+	errno = 0;
+	entry = readdir(top(put)->stream);
+	if (!entry && errno) {
+		int code = inl_put_trouble(put, inl_put_failed(put, INL_SOURCE, -errno));
+
+		return code ? code : pop(put);
+	}
+	if (!entry)
+		return pop(put);
+	if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+		return 0;
+	return take(put, entry);
+}
+
+int inl_put_walk(struct inl_put *put, const struct inl_put_item *item, struct inl_inode *dir)
+{
+	DIR *stream = NULL;
+	struct stat st;
+	int code = 0, err = open_source(put, item, &stream, &st);
+
+	if (err) {
+		inl_inode_put(dir);
+		return inl_put_trouble(put, err);
+	}
+	err = push(put, stream, &st, dir);
+	if (err)
+		code = inl_put_trouble(put, err);
+	while (!code && put->n_frames) {
+		code = inl_cli_interrupted() ? INL_EXIT_INTERRUPTED : step(put);
+		inl_report_progress(&put->report);
+	}
+	while (put->n_frames)
+		close_frame(&put->frames[--put->n_frames]);
+	return code;
+}
