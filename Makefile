@@ -16,7 +16,7 @@ build: ## Build the command and the library in build/ (installs what the build n
 	@test -f build/build.ninja || out=$$(meson setup build --prefix=$(PREFIX)) || { echo "$$out"; exit 1; }
 	@ninja -C build --quiet
 
-run: build ## Build, then read a small encrypted volume: locked, unlocked, exported, checked
+run: build ## Build, then read a small encrypted volume: locked, unlocked, exported, checked; and write one
 	@tools/demo build/cli/inlay
 
 test: ## Every check; T="word ..." runs those whose name has a word (tools/run-tests --list names them)

@@ -4,8 +4,8 @@
 # Read more: HACKING.md, "Building".
 set -eu
 
-build_set="gcc libc6-dev meson ninja-build pkg-config libssl-dev libext2fs-dev liburing-dev xz-utils"
-test_set="libcmocka-dev clang libclang-rt-14-dev python3 e2fsprogs valgrind"
+build_set="gcc libc6-dev meson ninja-build pkg-config libssl-dev libext2fs-dev liburing-dev e2fsprogs xz-utils"
+test_set="libcmocka-dev clang libclang-rt-14-dev python3 valgrind"
 cross_set="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" # for testing on emulated CPUs, where they are others
 bench_set="fio nbdkit qemu-utils libgcrypt20-dev"
 extra_set="acl attr fdisk mandoc" # tests that need these are skipped without them; installed along, never on their own
