@@ -54,7 +54,7 @@ static const struct option_row option_rows[] = {
 	{ INL_OPT_SAMPLE, 0, "sample", "N", "measure the time of every N-th I/O (1; 0: of none)" },
 	{ INL_OPT_OVERWRITE, 0, "overwrite", NULL, "yes, write to a device that is not memory: its content is lost" },
 	{ INL_OPT_VOLUME_SIZE, 0, "size", "SIZE", "of the file that is made; a device, or a file that is there, has its own" },
-	{ INL_OPT_BLOCK_SIZE, 0, "block-size", "SIZE", "1K, 2K, 4K ... 64K (as mke2fs likes, mostly 4K)" },
+	{ INL_OPT_BLOCK_SIZE, 0, "block-size", "SIZE", "1K, 2K, 4K ... 64K (4K; below 16M as mke2fs likes)" },
 	{ INL_OPT_UUID, 0, "uuid", "UUID", "of the volume (made at random)" },
 	{ INL_OPT_LABEL, 0, "label", "TEXT", "its name, up to 16 bytes" },
 	{ INL_OPT_FORCE, 0, "force", NULL, "also where something is already, which is lost" },

@@ -13,12 +13,13 @@
 #define FEATURES "encrypt,64bit,metadata_csum,stable_inodes"
 #define LOOK_LEN ((size_t)128 << 10) /* bytes at the start of a device that say whether something is on it */
 #define SIZE_MIN ((uint64_t)256 << 10)
+#define SIZE_SMALL ((uint64_t)16 << 20) /* smaller ones have no room for a journal of blocks of 4 KiB */
 #define SIZE_MAX_FILE ((uint64_t)INT64_MAX)
 
 struct mkfs {
 	const char *image;
 	uint64_t size;	/* 0: as it is */
-	char block[16]; /* "" : as mke2fs likes */
+	char block[16]; /* "": as mke2fs likes */
 	int fd;
 	bool made;
 	struct stat st;
@@ -100,20 +101,35 @@ static int make_sparse(struct inl_cli *cli, const struct mkfs *mkfs)
 	return 0;
 }
 
+/* 4 KiB where that is possible: what kernels before 5.5 need to encrypt anything. */
+static void choose_block_size(struct mkfs *mkfs)
+{
+	off_t size = lseek(mkfs->fd, 0, SEEK_END);
+
+	if (!mkfs->block[0] && size >= (off_t)SIZE_SMALL)
+		snprintf(mkfs->block, sizeof(mkfs->block), "4096");
+}
+
 /* ---- mke2fs ------------------------------------------------------------------------------------------------------ */
 
-/* What it said, on one line. */
+/* What it said, on one line, without its warnings. */
 static const char *one_line(char *said)
 {
-	size_t len = strlen(said);
+	char *out = said;
 
-	while (len && (said[len - 1] == '\n' || said[len - 1] == ' '))
-		said[--len] = '\0';
-	for (char *at = said; *at; at++) {
-		if (*at == '\n')
-			*at = ' ';
+	for (char *line = said, *next; *line; line = next) {
+		size_t len = strcspn(line, "\n");
+
+		next = line + len + (line[len] == '\n');
+		if (!len || !strncmp(line, "Warning:", 8))
+			continue;
+		if (out != said)
+			*out++ = ' ';
+		memmove(out, line, len);
+		out += len;
 	}
-	return len ? said : "failed";
+	*out = '\0';
+	return *said ? said : "mke2fs failed";
 }
 
 static int run_mke2fs(struct inl_cli *cli, const struct mkfs *mkfs)
@@ -193,8 +209,10 @@ int inl_cli_mkfs(struct inl_cli *cli, int n_args, char **args)
 		code = check_unused(cli, &mkfs);
 	if (!code)
 		code = make_sparse(cli, &mkfs);
-	if (!code)
+	if (!code) {
+		choose_block_size(&mkfs);
 		code = run_mke2fs(cli, &mkfs);
+	}
 	if (mkfs.fd >= 0)
 		close(mkfs.fd);
 	if (code && mkfs.made)

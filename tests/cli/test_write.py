@@ -98,7 +98,7 @@ def mkfs_refuses():
                           (("--size", "1G", "--block-size", "128K"), "--block-size"),
                           (("--size", "1G", "--label", "x" * 17), "--label"), (("--size", "1G", "--uuid", "1-2"), "--uuid")):
         cli.bad(cli.USAGE, "mkfs", missing, *options, says=word)
-    cli.bad(cli.FAILED, "mkfs", missing, "--size", "256K", "--block-size", "64K", says="mke2fs")
+    cli.bad(cli.FAILED, "mkfs", missing, "--size", "256K", "--block-size", "64K", says="not enough space")
     assert not os.path.exists(missing), "an image was left that is none"
     cli.bad(cli.FAILED, "mkfs", tap.work(), "--size", "16M", says="directory")
     cli.bad(cli.FAILED, "mkfs", os.path.join(missing, "x"), "--size", "16M", says="no such")
@@ -123,14 +123,9 @@ def no_e2fsprogs():
 # ---- put -------------------------------------------------------------------------------------------------------------
 
 
-def everything(block=4096):
-    source = tap.fresh_dir("source")
-    trees.Maker(source, "put", block).everything()
-    return source
-
-
 def round_trip(image, block, **how):
-    source = everything(block)
+    source = tap.fresh_dir("source")
+    trees.Maker(source, "put", block).everything(longest_link=block - 1, big_xattr=block // 2)
     wanted = trees.snapshot(source)
     cli.good("put", source + "/.", image + ":/copy", timeout=300)
     again = cli.good("put", "-v", source + "/.", image + ":/copy", timeout=300)
@@ -184,7 +179,7 @@ def put_where():
                  b"renamed", b"new/file", b"many/file", b"many/tree/below/inside"):
         tap.equal(got[path]["type"], "file", repr(path))
     tap.equal((got[b"to-link"]["target"], got[b"many/link"]["target"]), (b"tree", b"tree"))
-    tap.equal(got[b"new"]["mtime"], os.lstat(tree).st_mtime_ns)
+    tap.equal(got[b"content"]["mtime"], os.lstat(tree).st_mtime_ns)
     assert b"content/tree" not in got and b"slash/tree" not in got
 
 
@@ -406,7 +401,7 @@ def ln():
     cli.bad(cli.FAILED, "ln", image + ":/file", image + ":/again", says="exists")
     cli.bad(cli.FAILED, "ln", "-s", "x", image + ":/again", says="exists")
     cli.bad(cli.FAILED, "ln", image + ":/none", image + ":/x", says="no such")
-    cli.bad(cli.FAILED, "ln", "-s", "a" * 5000, image + ":/x", says="too long")
+    cli.bad(cli.FAILED, "ln", "-s", "a" * 5000, image + ":/x", says="no room")
     cli.bad(cli.USAGE, "ln", "-s", "", image + ":/x")
     cli.bad(cli.USAGE, "ln", image + ":/file", mkfs("16M") + ":/x", says="not in the same image")
     got = seen_by_kernel(image)
@@ -567,7 +562,7 @@ def xattr():
 
 WRITERS = (("mkdir", "{}:/d"), ("rm", "{}:/f"), ("mv", "{}:/f", "{}:/g"), ("ln", "{}:/f", "{}:/g"), ("truncate", "-s", "1", "{}:/f"),
            ("chmod", "600", "{}:/f"), ("chown", "1", "{}:/f"), ("touch", "{}:/f"), ("xattr", "set", "user.a", "b", "{}:/f"),
-           ("put", os.path.abspath(__file__), "{}:/"))
+           ("put", os.path.abspath(__file__), "{}:/f"))
 
 
 @tap.test
@@ -607,8 +602,12 @@ def not_writable():
 def no_journal():
     """A volume without a journal is written after a warning, and is clean afterwards"""
     image = plain(16 * MIB, "-O", "^has_journal")
-    for argv in WRITERS[::-1]:
-        argv = [a.format(image).replace(":/f", ":/" + os.path.basename(__file__)) for a in argv]
+    for argv in (WRITERS[-1], *WRITERS[3:-1], *WRITERS[:3][::-1]):
+        argv = [a.format(image) for a in argv]
+        if argv[0] == "mv":
+            argv[2] += "-moved"
+        if argv[0] == "rm":
+            argv[1] = image + ":/g-moved"
         done = cli.run(*argv)
         tap.equal(done.code, 0, repr(done))
         tap.equal(done.err.count(b"\n"), 1, repr(done))
@@ -684,7 +683,7 @@ def twice():
         done = cli.run("mkdir", image + ":/d")
         if process.poll() is None:
             tap.equal(done.code, cli.FAILED, repr(done))
-            tap.contains(done.err, b"in use")
+            assert b"in use" in done.err or b"locked" in done.err, repr(done)
     tap.equal(process.wait(), 0)
     clean(image)
 
