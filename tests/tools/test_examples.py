@@ -19,8 +19,8 @@ import tap  # noqa: E402
 
 TOP = os.path.dirname(os.path.dirname(HERE))
 GOLDEN = os.path.join(TOP, "tests", "golden")
-READ_FILE, QUEUE_DEPTH, DRIVER, ENGINE_RESET = (os.path.join(os.environ["INLAY_BUILD"], "examples", name) for name in (
-    "read-file", "queue-depth", "driver", "engine-reset"))
+READ_FILE, QUEUE_DEPTH, DRIVER, ENGINE_RESET, VOLUME = (os.path.join(os.environ["INLAY_BUILD"], "examples", name) for name in (
+    "read-file", "queue-depth", "driver", "engine-reset", "volume"))
 BLOCK = 4096
 ALICE, BOB = (os.path.join(GOLDEN, f"demo-{who}.key") for who in ("alice", "bob"))
 
@@ -164,6 +164,31 @@ def engine_reset():
     tap.contains(done.stderr.decode(), "no engine")
 
 
+def new_volume():
+    path = zeros(4096)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", path], check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
+@tap.test
+def volume():
+    """volume: makes a directory and a file, replaces the file, and e2fsck and debugfs find what was written"""
+    path = new_volume()
+    for text in ("first", "second, which is longer"):
+        done = run(VOLUME, path, "folder", "note", text)
+        tap.equal((done.returncode, done.stdout, done.stderr), (0, b"note\n", b""))
+        done = run("e2fsck", "-fn", path)
+        tap.equal(done.returncode, 0, repr(done.stdout))
+        tap.equal(run("debugfs", "-R", "cat /folder/note", path).stdout.decode(), text)
+    tap.contains(run("debugfs", "-R", "ea_list /folder/note", path).stdout, b'user.made-by (8) = "volume.c"')
+    for argv, code in (((path, "folder", "note/", "x"), 1), ((path, "lost+found/", "x", "x"), 1), ((path + ".none", "a", "b", "c"), 1),
+                       ((path, "folder", "note"), 2)):
+        done = run(VOLUME, *argv)
+        tap.equal((done.returncode, done.stdout), (code, b""), repr(argv))
+        tap.equal(done.stderr.count(b"\n"), 1, repr(done.stderr))
+    tap.equal(run("e2fsck", "-fn", path).returncode, 0)
+
+
 @tap.test
 def built_outside():
     """Every example builds against an installed library with pkg-config alone"""
@@ -183,6 +208,7 @@ def built_outside():
     env = {**os.environ, "LD_LIBRARY_PATH": os.path.dirname(found[0])}
     for name, argv in (("queue-depth.c", ("ram(1M)", "100")), ("driver.c", ()), ("engine-reset.c", ())):
         subprocess.run([programs[name], *argv], env=env, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([programs["volume.c"], new_volume(), "a", "b", "c"], env=env, check=True, stdout=subprocess.DEVNULL)
     done = subprocess.run([programs["read-file.c"], image(), ALICE, "/alice/poem.txt"], env=env, capture_output=True,
                           check=False)
     tap.equal(done.returncode, 0, repr(done.stderr))
