@@ -68,7 +68,7 @@ static const struct option_row option_rows[] = {
 	{ INL_OPT_NEW_SIZE, 's', "size", "SIZE", "the new size; +SIZE: so much longer; -SIZE: shorter" },
 	{ INL_OPT_NO_CREATE, 'c', "no-create", NULL, "make no files" },
 	{ INL_OPT_BELOW, 'R', "recursive", NULL, "and all that is below; symbolic links are not followed" },
-	{ INL_OPT_NO_FOLLOW, 'h', "no-dereference", NULL, "of a symbolic link itself" },
+	{ INL_OPT_NO_FOLLOW, 'h', "no-dereference", NULL, "of a symbolic link itself, not of what it leads to" },
 	{ INL_OPT_DATE, 'd', "date", "DATE", "@SECONDS[.NS] or as 2026-11-28T05:09:00Z; local time without a zone (now)" },
 	{ INL_OPT_ATIME, 'a', NULL, NULL, "only the time of access" },
 	{ INL_OPT_MTIME, 'm', NULL, NULL, "only the time of modification" },
@@ -164,15 +164,14 @@ static const struct inl_cli_command commands[] = {
 	{
 		"chown", "UID[:GID] IMAGE:PATH...", "change owners, which are numbers",
 		"Of a symbolic link that of the link itself. As on Linux, files lose set-ID bits and capabilities.\n",
-		{ INL_OPT_BELOW, KEYS }, 2, -1, inl_cli_chown,
+		{ INL_OPT_BELOW, INL_OPT_NO_FOLLOW, KEYS }, 2, -1, inl_cli_chown,
 	},
 	{
 		"touch", "IMAGE:PATH...", "set times, make empty files", "",
 		{ INL_OPT_DATE, INL_OPT_ATIME, INL_OPT_MTIME, INL_OPT_NO_CREATE, KEYS }, 1, -1, inl_cli_touch,
 	},
 	{
-		"xattr", "list IMAGE:PATH... | get NAME IMAGE:PATH... | set NAME VALUE IMAGE:PATH... | remove NAME IMAGE:PATH...",
-		"extended attributes",
+		"xattr", "VERB [NAME [VALUE]] IMAGE:PATH...", "extended attributes: list, get NAME, set NAME VALUE, remove NAME",
 		"VALUE is text, \"text\" in quotes, hex after 0x, or base64 after 0s. get prints what set takes: text or 0x.\n",
 		{ INL_OPT_NO_FOLLOW, KEYS }, 2, -1, inl_cli_xattr,
 	},
@@ -239,14 +238,20 @@ static bool takes(const struct inl_cli_command *command, enum inl_opt opt)
 	return opt == INL_OPT_HELP;
 }
 
-static void print_option(const struct option_row *row)
+/* letter: 0 where the row has none, or another row has it. */
+static void print_option(const struct option_row *row, char letter)
 {
 	char text[40];
 
-	snprintf(text, sizeof(text), "%c%c%s%s%s%s%s", row->letter ? '-' : ' ', row->letter ? row->letter : ' ',
-		 row->letter && row->name ? ", " : row->name ? "  " : "", row->name ? "--" : "",
+	snprintf(text, sizeof(text), "%c%c%s%s%s%s%s", letter ? '-' : ' ', letter ? letter : ' ',
+		 letter && row->name ? ", " : row->name ? "  " : "", row->name ? "--" : "",
 		 row->name ? row->name : "", row->value ? " " : "", row->value ? row->value : "");
 	printf("  %-20s  %s\n", text, row->help);
+}
+
+static char letter_of(const struct inl_cli_command *command, const struct option_row *row)
+{
+	return row->opt == INL_OPT_HELP && takes(command, INL_OPT_NO_FOLLOW) ? '\0' : row->letter;
 }
 
 static int help_of(const struct inl_cli_command *command)
@@ -258,7 +263,7 @@ static int help_of(const struct inl_cli_command *command)
 	printf("\nOptions:\n");
 	for (size_t i = 0; i < N_OPTION_ROWS; i++) {
 		if (takes(command, option_rows[i].opt))
-			print_option(&option_rows[i]);
+			print_option(&option_rows[i], letter_of(command, &option_rows[i]));
 	}
 	return 0;
 }

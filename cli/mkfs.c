@@ -203,6 +203,7 @@ int inl_cli_mkfs(struct inl_cli *cli, int n_args, char **args)
 	struct mkfs mkfs = { .image = args[0], .fd = -1 };
 	int code = parse(cli, &mkfs);
 
+	inl_cli_catch_signals(false);
 	if (!code)
 		code = open_image(cli, &mkfs);
 	if (!code)
@@ -217,5 +218,5 @@ int inl_cli_mkfs(struct inl_cli *cli, int n_args, char **args)
 		close(mkfs.fd);
 	if (code && mkfs.made)
 		unlink(mkfs.image);
-	return code;
+	return code && inl_cli_interrupted() ? INL_EXIT_INTERRUPTED : code;
 }

@@ -150,6 +150,10 @@ def put_other_volumes():
     tap.requires("loop", "xattrs")
     round_trip(mkfs("512M", "--block-size", "1K"), 1024)
     round_trip(plain(512 * MIB, "-O", "^metadata_csum,^64bit"), 4096)
+    image, source = plain(64 * MIB, "-I", "128"), tap.fresh_dir("seconds")
+    trees.write(source + "/file", b"x")
+    cli.good("put", source, image + ":/")
+    tap.equal(cli.good("put", "-v", source + "/.", image + ":/" + os.path.basename(source)).out, b"", "times in seconds")
 
 
 @tap.test
@@ -669,6 +673,52 @@ def encrypted():
             tap.equal(done.err.count(b"\n"), 1, repr(done))
     tap.equal(cli.listing(image), before)
     clean(image)
+    cli.good("mv", image + ":/bob", image + ":/rob")
+    cli.good("rm", "-r", image + ":/alice")
+    cli.good("rm", "-r", image + ":/rob", keys=(cli.golden_key("demo-bob"),))
+    tap.equal(cli.good("ls", image).out, b"README.txt\nlost+found\n")
+    clean(image)
+
+
+@tap.test
+def devices_fail():
+    """An error of the device ends put with one message or two, the volume is whole, and only fsck makes it writable again"""
+    source = tap.fresh_dir("source")
+    for i in range(300):
+        trees.write(os.path.join(source, "%d" % i), b"x" * 5000)
+    for rule in ("flush@2=EIO", "flush@3=EIO", "flush@5=EIO", "write@3=EIO", "write@20=EIO", "write@150=EIO", "read@20=EIO"):
+        image = mkfs("64M")
+        done = cli.run("put", source, f"fault({image}, {rule}):/")
+        assert done.code == cli.FAILED and 1 <= done.err.count(b"\n") <= 2, f"{rule}: {done!r}"
+        done = subprocess.run(["e2fsck", "-fy", image], capture_output=True, check=False)
+        assert done.returncode in (0, 1), f"{rule}: {done.stdout!r}"
+        clean(image)
+        cli.good("put", source, image + ":/")
+        clean(image)
+
+
+@tap.test
+def deep():
+    """put, chown -R and rm -r go 2,000 levels down"""
+    image, top = mkfs(), tap.fresh_dir("deep")
+    here = os.open(top, os.O_RDONLY)
+    for i in range(2000):
+        os.mkdir("directory-%d" % i, dir_fd=here)
+        below = os.open("directory-%d" % i, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(os.open("bottom", os.O_WRONLY | os.O_CREAT, dir_fd=here))
+    os.close(here)
+    cli.good("put", top + "/.", image + ":/top")
+    cli.good("chown", "-R", "8:9", image + ":/top")
+    out = cli.good("ls", "-lR", image + ":/top").out
+    tap.contains(out, b"bottom")
+    tap.equal(out.count(b"    8     9 "), 2001)
+    clean(image)
+    cli.good("rm", "-r", image + ":/top")
+    tap.equal(cli.good("ls", image).out, b"lost+found\n")
+    clean(image)
+    subprocess.run(["rm", "-rf", top], check=True)
 
 
 @tap.test
