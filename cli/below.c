@@ -185,7 +185,7 @@ static void descend(struct inl_below *below, const struct inl_dirent *entry, siz
 
 	if (inl_seen_before(&below->seen, entry->ino)) {
 		if (!below->again || !frame->failed)
-			complain(below, inl_diag_set(&diag, -EUCLEAN, "damaged: this directory was met already"), &diag);
+			complain(below, inl_diag_set(&diag, -EUCLEAN, "damaged: met this directory already"), &diag);
 		return;
 	}
 	err = inl_inode_get(below->cli->vol, entry->ino, &diag, &dir);
@@ -252,7 +252,8 @@ static void step(struct inl_below *below)
 		take(below, &entry);
 }
 
-int inl_below_walk(struct inl_cli *cli, struct inl_inode *dir, const char *path, bool again, inl_below_fn *fn, void *arg)
+int inl_below_walk(struct inl_cli *cli, struct inl_inode *dir, const char *path, bool again, inl_below_fn *fn,
+		   void *arg)
 {
 	struct inl_below below = { .cli = cli, .fn = fn, .arg = arg, .again = again };
 	struct inl_inode *first = NULL;

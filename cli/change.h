@@ -83,7 +83,8 @@ typedef int inl_below_fn(const struct inl_below_step *step);
  *
  * Returns: the first exit code; INL_EXIT_INTERRUPTED where it was.
  */
-int inl_below_walk(struct inl_cli *cli, struct inl_inode *dir, const char *path, bool again, inl_below_fn *fn, void *arg);
+int inl_below_walk(struct inl_cli *cli, struct inl_inode *dir, const char *path, bool again, inl_below_fn *fn,
+		   void *arg);
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
 

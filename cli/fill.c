@@ -194,7 +194,8 @@ static int settle(struct inl_put *put, const struct place *place, int err)
 
 /* ---- regular files ----------------------------------------------------------------------------------------------- */
 
-static int fill(struct inl_put *put, int fd, const struct stat *st, const struct inl_attr *attr, struct inl_inode *inode)
+static int fill(struct inl_put *put, int fd, const struct stat *st, const struct inl_attr *attr,
+		struct inl_inode *inode)
 {
 	int err = inl_put_contents(put, fd, st, inode);
 
@@ -244,8 +245,8 @@ static int make_special(struct inl_put *put, const struct stat *st, const char *
 
 	inl_put_attr(st, &attr);
 	if (target)
-		return inl_symlink(place->dir, place->at, place->at_len, target, strlen(target), &attr, which, &put->diag,
-				   inode);
+		return inl_symlink(place->dir, place->at, place->at_len, target, strlen(target), &attr, which,
+				   &put->diag, inode);
 	return inl_create(place->dir, place->at, place->at_len, &attr, which, &put->diag, inode);
 }
 
@@ -261,8 +262,8 @@ static int special_xattrs(struct inl_put *put, const struct inl_put_item *item, 
 }
 
 /* Returns 1: was there already; 0; -errno. */
-static int place_special(struct inl_put *put, const struct inl_put_item *item, const struct stat *st, const char *target,
-			 struct place *place, uint64_t *ino)
+static int place_special(struct inl_put *put, const struct inl_put_item *item, const struct stat *st,
+			 const char *target, struct place *place, uint64_t *ino)
 {
 	struct inl_inode *inode = NULL;
 	struct inl_stat made = { 0 };
@@ -287,8 +288,8 @@ static int place_special(struct inl_put *put, const struct inl_put_item *item, c
 }
 
 /* The target ends up in put->buf. */
-static int place_symlink(struct inl_put *put, const struct inl_put_item *item, const struct stat *st, struct place *place,
-			 uint64_t *ino)
+static int place_symlink(struct inl_put *put, const struct inl_put_item *item, const struct stat *st,
+			 struct place *place, uint64_t *ino)
 {
 	char *target = (char *)put->buf;
 	ssize_t len = readlinkat(item->fd, item->name, target, INL_SYMLINK_MAX);
@@ -407,7 +408,8 @@ static int look(struct inl_put *put, const struct inl_put_item *item, struct sta
 	return 0;
 }
 
-int inl_put_place(struct inl_put *put, const struct inl_put_item *item, struct inl_inode *dir, const char *name, size_t len)
+int inl_put_place(struct inl_put *put, const struct inl_put_item *item, struct inl_inode *dir, const char *name,
+		  size_t len)
 {
 	struct place place = { dir, name, len, name, len };
 	struct stat st;

@@ -44,8 +44,8 @@ static int check_contexts(struct inl_cli *cli)
 	}
 	if (!n_damaged)
 		return 0;
-	return inl_cli_fail(cli, INL_EXIT_VOLUME, cli->image, "%ju encrypted inode%s no encryption context that can be used",
-			    (uintmax_t)n_damaged, n_damaged == 1 ? " has" : "s have");
+	return inl_cli_fail(cli, INL_EXIT_VOLUME, cli->image,
+			    "%ju encrypted inode%s no encryption context that can be used", (uintmax_t)n_damaged, n_damaged == 1 ? " has" : "s have");
 }
 
 /* Open, for writing if that is possible, and close again. What is wrong is said; e2fsck is asked in any case. */
@@ -91,7 +91,8 @@ int inl_cli_fsck(struct inl_cli *cli, int n_args, char **args)
 		return inl_cli_fail(cli, INL_EXIT_USAGE, args[0],
 				    "e2fsck reads files and block devices, not stacks of devices");
 	code = come_to_rest(cli, args[0]);
-	if (code && (cli->open_err == -EBUSY || access(args[0], R_OK) || code == INL_EXIT_USAGE || code == INL_EXIT_KEY))
+	if (code && (cli->open_err == -EBUSY || access(args[0], R_OK) || code == INL_EXIT_USAGE ||
+		     code == INL_EXIT_KEY))
 		return code;
 	asked = ask_e2fsck(cli, args[0]);
 	return asked == INL_EXIT_VOLUME ? asked : inl_cli_worse(code, asked);

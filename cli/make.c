@@ -319,7 +319,8 @@ int inl_cli_touch(struct inl_cli *cli, int n_args, char **args)
 	attr.mtime = (struct inl_time){ now.tv_sec, (uint32_t)now.tv_nsec };
 	if (date && !inl_date_parse(date, &attr.mtime))
 		return inl_cli_fail(cli, INL_EXIT_USAGE, "--date",
-				    "'%s': expected @SECONDS or a date such as 2026-11-28 or 2026-11-28T05:09:00Z", date);
+				    "'%s': expected @SECONDS or a date such as 2026-11-28 or 2026-11-28T05:09:00Z",
+				    date);
 	attr.atime = attr.mtime;
 	which |= cli->given[INL_OPT_MTIME] && !cli->given[INL_OPT_ATIME] ? 0 : INL_ATTR_ATIME;
 	which |= cli->given[INL_OPT_ATIME] && !cli->given[INL_OPT_MTIME] ? 0 : INL_ATTR_MTIME;

@@ -142,7 +142,8 @@ static void name_dest(struct inl_put *put, const char *arg, const struct inl_ent
 }
 
 /* A directory. */
-static int put_tree(struct inl_put *put, const struct inl_put_item *item, struct inl_entry *entry, const struct stat *st)
+static int put_tree(struct inl_put *put, const struct inl_put_item *item, struct inl_entry *entry,
+		    const struct stat *st)
 {
 	struct inl_inode *dir = NULL;
 	bool new = !entry->inode;
@@ -161,7 +162,8 @@ static int put_tree(struct inl_put *put, const struct inl_put_item *item, struct
 	return inl_put_walk(put, item, dir);
 }
 
-static int put_found(struct inl_put *put, const struct inl_put_item *item, struct inl_entry *entry, const struct stat *st)
+static int put_found(struct inl_put *put, const struct inl_put_item *item, struct inl_entry *entry,
+		     const struct stat *st)
 {
 	if (S_ISDIR(st->st_mode))
 		return put_tree(put, item, entry, st);

@@ -82,7 +82,8 @@ int inl_put_dir(struct inl_put *put, struct inl_inode *dir, const char *name, si
 		struct inl_inode **out);
 
 /* Put anything but a directory as name in dir. Returns 0 or an exit code. */
-int inl_put_place(struct inl_put *put, const struct inl_put_item *item, struct inl_inode *dir, const char *name, size_t len);
+int inl_put_place(struct inl_put *put, const struct inl_put_item *item, struct inl_inode *dir, const char *name,
+		  size_t len);
 
 /* Extended attributes of an open file, or (fd -1) of a path. Returns 0 or -errno (inl_put_failed). */
 int inl_put_xattrs(struct inl_put *put, int fd, const char *path, struct inl_inode *inode);

@@ -3,8 +3,8 @@
  * Not here: what is done with an entry that is no directory (cli/fill.c).
  * Read more: doc/inlay.1, "IMPORT".
  *
- * Only the deepest directories are open. Those above are opened again through "..", compared with what was left there on
- * the way down.
+ * Only the deepest directories are open. Those above are opened again through "..", compared with what was left there
+ * on the way down.
  */
 #include "cli/put.h"
 #include <errno.h>

@@ -170,7 +170,8 @@ static int set(struct inl_inode *inode, char **args, struct inl_diag *diag)
 	int err = parse_value(args[1], &value) ? 0 : -EINVAL;
 
 	if (err)
-		inl_diag_set(diag, err, "'%.100s': expected a value: text, \"text\", 0x and hex, or 0s and base64", args[1]);
+		inl_diag_set(diag, err, "'%.100s': expected a value: text, \"text\", 0x and hex, or 0s and base64",
+			     args[1]);
 	else
 		err = inl_xattr_set(inode, args[0], value.bytes, value.len, 0, diag);
 	free(value.bytes);
