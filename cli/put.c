@@ -129,8 +129,21 @@ static void mark_dir(struct inl_put *put, struct inl_inode *dir)
 {
 	char mark[MARK_MAX];
 	size_t len = mark_of(put->source, mark);
+	struct inl_stat st = { 0 };
 
-	put->marked = !inl_xattr_set(dir, INL_PUT_MARK, mark, len, 0, NULL);
+	if (!inl_xattr_set(dir, INL_PUT_MARK, mark, len, 0, NULL) && !inl_inode_stat(dir, &st, NULL))
+		put->marked = st.ino;
+}
+
+/* All is on the medium: the mark goes last. */
+static void unmark(struct inl_put *put)
+{
+	struct inl_inode *dir = NULL;
+
+	if (!put->marked || inl_inode_get(put->cli->vol, put->marked, NULL, &dir))
+		return;
+	inl_xattr_set(dir, INL_PUT_MARK, NULL, 0, 0, NULL);
+	inl_inode_put(dir);
 }
 
 /* ---- where it goes ----------------------------------------------------------------------------------------------- */
@@ -138,6 +151,7 @@ static void mark_dir(struct inl_put *put, struct inl_inode *dir)
 /* What the copy is called in messages. */
 static void name_dest(struct inl_put *put, const char *arg, const struct inl_entry *entry, bool entered)
 {
+	put->entered = entered;
 	put->dest = entered ? inl_cli_join(arg, entry->name, entry->len) : inl_cli_strdup(arg, strlen(arg));
 }
 
@@ -156,7 +170,7 @@ static int put_tree(struct inl_put *put, const struct inl_put_item *item, struct
 		err = inl_put_dir(put, entry->dir, entry->name, entry->len, st, &dir);
 		if (err)
 			return inl_put_trouble(put, err);
-		if (new)
+		if (new && !put->entered && !inl_path_is_content(put->source))
 			mark_dir(put, dir);
 	}
 	return inl_put_walk(put, item, dir);
@@ -187,7 +201,7 @@ static int find_dest(struct inl_put *put, const struct inl_target *target, bool 
 	if (entry->inode && !inl_path(put->cli->vol, target->path, true, NULL, &dir) &&
 	    !inl_inode_stat(dir, &there, NULL) && S_ISDIR(there.mode)) {
 		if (content || (has_mark(put, dir) && !into)) {
-			put->marked = !content;
+			put->marked = content ? 0 : there.ino;
 			inl_entry_done(entry);
 			entry->inode = dir;
 			name_dest(put, target->arg, entry, false);
@@ -213,7 +227,7 @@ static int put_one(struct inl_put *put, const char *source, const struct inl_tar
 	int code;
 
 	put->source = source;
-	put->marked = false;
+	put->marked = 0;
 	put->diag = (struct inl_diag){ 0 };
 	if (fstatat(AT_FDCWD, source, &st, follow ? 0 : AT_SYMLINK_NOFOLLOW))
 		return inl_put_trouble(put, inl_put_failed(put, INL_SOURCE, -errno));
@@ -261,6 +275,8 @@ static int finish(struct inl_put *put, const char *arg, int code)
 	put->report.dest = arg;
 	if (err && !code)
 		code = inl_cli_error(put->cli, arg, err, &diag);
+	if (!code && !put->report.n_lines)
+		unmark(put);
 	inl_report_end(&put->report);
 	if (code == INL_EXIT_INTERRUPTED)
 		return inl_cli_fail(put->cli, code, NULL, "interrupted; run the same command again to go on");

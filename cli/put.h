@@ -51,8 +51,8 @@ struct inl_put {
 	struct inl_put_links links;
 	struct inl_images images;
 	struct inl_report report;
-	bool marked;
-	bool written; /* something was: there is something to make durable */
+	bool entered;	 /* the copy has SRC's name in a directory that was there: it is found again without a mark */
+	uint64_t marked; /* the copy that has the mark of an unfinished import; 0: none has */
 
 	/* of the last failure */
 	enum inl_side side;

@@ -112,8 +112,6 @@ static int finish_dir(struct inl_put *put)
 
 	put->diag = (struct inl_diag){ 0 };
 	inl_put_attr(&frame->st, &attr);
-	if (put->n_frames == 1 && put->marked && !put->report.n_lines)
-		inl_xattr_set(frame->dir, INL_PUT_MARK, NULL, 0, 0, NULL);
 	err = inl_setattr(frame->dir, &attr,
 			  INL_ATTR_MODE | INL_ATTR_UID | INL_ATTR_GID | INL_ATTR_ATIME | INL_ATTR_MTIME, &put->diag);
 	return err ? inl_put_trouble(put, inl_put_failed(put, INL_DESTINATION, err)) : 0;

@@ -120,6 +120,12 @@ def whole_files(image, allow_unfinished):
     return sum(row["type"] == "file" for row in there.values()) - unfinished
 
 
+def is_over(image):
+    """Was the put killed when nothing but the end of the process was missing?"""
+    return cli.run("xattr", "get", "user.inlay.unfinished", image + ":/copy").code != 0 and (
+        sum(p.startswith(b"copy/") for p in cli.listing(image)) == len(wanted()[1]) - 1)
+
+
 def resumed(image):
     """Run again: the same tree as at once; what was complete was left alone."""
     before = {p: row["ino"] for p, row in cli.listing(image).items()}
@@ -166,7 +172,7 @@ def killed():
         done = cli.run("fsck", image)
         tap.equal(done.code, 0, repr(done))
         whole_files(image, 1)
-        if i % 3 == 0:
+        if i % 3 == 0 and not is_over(image):
             resumed(image)
         else:
             os.unlink(image)
