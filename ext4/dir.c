@@ -3,7 +3,7 @@
  * Not here: entries and index nodes as bytes (dirent.c, htree.c); encryption of names (fscrypt/).
  * Read more: inlay/volume.h, "directories". Names are bytes of a given length everywhere: a stored one may hold NUL and '/'.
  */
-#include "ext4/change.h"
+#include "ext4/dirmod.h"
 #include "base/crc.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 
 /* ---- what all of it needs ---------------------------------------------------------------------------------------- */
 
-static struct inl_dirent_format dir_format(const struct inl_inode *dir)
+struct inl_dirent_format inl_dir_format(const struct inl_inode *dir)
 {
 	return (struct inl_dirent_format){
 		.block_size = dir->vol->block_size,
@@ -88,7 +88,7 @@ static bool leaf_checksum_good(const struct inl_inode *dir, const uint8_t *block
 	return inl_crc32c(dir->csum_seed, block, dir->vol->block_size - 12) == inl_load_le32(tail + 8);
 }
 
-static int verify_block(struct inl_inode *dir, const uint8_t *block, unsigned arg)
+int inl_dir_block_verify(struct inl_inode *dir, const uint8_t *block, unsigned arg)
 {
 	unsigned offset = dx_offset(dir, block);
 
@@ -114,7 +114,7 @@ static int dir_block(struct inl_inode *dir, uint64_t lblk, struct inl_block **bl
 		return inl_diag_set(diag, -EUCLEAN, "directory %u is damaged: a hole at block %llu", dir->ino,
 				    (unsigned long long)lblk);
 	}
-	err = inl_block_get_verified(dir, run.pblk + (lblk - run.lblk), verify_block, 0, block);
+	err = inl_block_get_verified(dir, run.pblk + (lblk - run.lblk), inl_dir_block_verify, 0, block);
 	if (err == -EUCLEAN)
 		return inl_diag_set(diag, err, "directory %u is damaged: wrong checksum of block %llu", dir->ino,
 				    (unsigned long long)lblk);
@@ -196,7 +196,7 @@ int inl_dir_open(struct inl_inode *inode, struct inl_diag *diag, struct inl_dir 
 	dir->room = room;
 	dir->inline_data = inl_is_inline(inode);
 	dir->n_blocks = (inode->size + inode->vol->block_size - 1) >> inode->vol->block_bits;
-	dir->format = dir_format(inode);
+	dir->format = inl_dir_format(inode);
 	inl_op_look(inode->vol, choose_hash, dir);
 	*out = dir;
 	return 0;
@@ -409,7 +409,7 @@ static int search_bytes(const struct inl_dirent_format *format, const uint8_t *b
 static int search_block(struct inl_inode *dir, uint64_t lblk, const struct wanted *wanted, uint64_t *ino, uint64_t *skip,
 			struct inl_diag *diag)
 {
-	struct inl_dirent_format format = dir_format(dir);
+	struct inl_dirent_format format = inl_dir_format(dir);
 	struct inl_block *block;
 	int err = dir_block(dir, lblk, &block, skip, diag);
 
@@ -425,7 +425,7 @@ static int search_block(struct inl_inode *dir, uint64_t lblk, const struct wante
 
 static int search_inline(struct inl_inode *dir, const struct wanted *wanted, uint64_t *ino, struct inl_diag *diag)
 {
-	struct inl_dirent_format format = dir_format(dir);
+	struct inl_dirent_format format = inl_dir_format(dir);
 	uint8_t *bytes = malloc(INLINE_DIR_MAX);
 	size_t len;
 	int err;

@@ -142,6 +142,8 @@ struct inl_inode {
 	struct inl_inode *op_next;    /* changed by the same operation */
 	struct inl_orphan orphan;
 
+	uint64_t add_hint;	      /* linear directories: the first block that may have room */
+
 	/* Data: shared by reads and writes, exclusive for whatever takes blocks away. Ranges: write.c */
 	pthread_rwlock_t rw;
 	pthread_mutex_t ranges_lock;
