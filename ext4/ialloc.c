@@ -203,18 +203,18 @@ int inl_ino_alloc(struct inl_handle *op, const struct inl_inode *dir, uint32_t m
 {
 	struct inl_alloc *alloc = inl_op_vol(op)->alloc;
 	uint32_t parent = dir ? (dir->ino - 1) / alloc->inodes_per_group : 0;
-	bool is_dir = S_ISDIR(mode), damage = false;
+	bool is_dir = S_ISDIR(mode);
 
 	for (;;) {
 		uint32_t group = is_dir ? dir_group(alloc, dir, parent) : file_group(alloc, parent);
 		int err = group == INL_NO_GROUP ? -ENOSPC : take(op, group, is_dir, ino);
 
-		if (err == -ENOSPC && damage)
+		/* What is left is in groups that are damaged. */
+		if (err == -ENOSPC && alloc->n_free_inodes)
 			return -EUCLEAN;
 		/* A damaged group is marked as that, and not chosen again. */
 		if (err != -EUCLEAN || !alloc->groups[group].inodes_bad)
 			return err;
-		damage = true;
 	}
 }
 

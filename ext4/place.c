@@ -28,7 +28,6 @@ struct search {
 	uint64_t goal;
 	bool polite; /* blocks ahead of streams are left to them */
 	unsigned n_scans;
-	bool damage; /* a group had to be left out */
 	/* The group that is being looked at: */
 	uint32_t group;
 	struct inl_bits_view view;
@@ -196,13 +195,6 @@ static uint32_t run_limit(const struct search *search, uint32_t group)
 	return INL_MIN(known->max_run, inl_group_n_usable(known));
 }
 
-/* A damaged group is left out from now on. Other errors end the search. */
-static int leave_out(struct search *search, int err)
-{
-	search->damage |= err == -EUCLEAN;
-	return err == -EUCLEAN ? 0 : err;
-}
-
 /* From the goal onwards, the first run that holds all. 1: found. */
 static int sweep(struct search *search, struct run *best)
 {
@@ -218,12 +210,11 @@ static int sweep(struct search *search, struct run *best)
 		if (!limit || (i && limit < search->want))
 			continue;
 		err = enter(search, group);
-		if (err) {
-			err = leave_out(search, err);
-			if (err)
-				return err;
+		/* A damaged group is left out from now on. */
+		if (err == -EUCLEAN)
 			continue;
-		}
+		if (err)
+			return err;
 		if (!i && at_goal(search, bit, best))
 			return 1;
 		if (limit >= search->want && scan_group(search, i ? 0 : bit, best))
@@ -256,16 +247,16 @@ static int longest_run(struct search *search, struct run *best)
 		uint32_t group = likeliest(search), limit;
 		int err;
 
+		/* There is something to be had, so it is in groups that are damaged. */
 		if (group == INL_NO_GROUP)
-			return search->damage ? -EUCLEAN : -ENOSPC;
+			return -EUCLEAN;
 		limit = run_limit(search, group);
 		err = enter(search, group);
-		if (err) {
-			err = leave_out(search, err);
-			if (err)
-				return err;
+		/* A damaged group is left out from now on. */
+		if (err == -EUCLEAN)
 			continue;
-		}
+		if (err)
+			return err;
 		/* Every scan in vain lowers the group's limit, so this ends. */
 		if (scan_group(search, 0, best) || best->n >= limit || (best->n && search->n_scans >= MAX_SCANS))
 			return 1;
