@@ -3,8 +3,8 @@
  * Not here: which blocks (place.c); bitmaps and descriptors as bytes (group.c); inodes (ialloc.c).
  * Read more: ext4/change.h, "descriptors, bitmaps, allocation".
  *
- * A block is *held* if the medium calls it free and it must not be had all the same: reserved, or busy. Each group has a
- * second bitmap in memory for those, while there are any.
+ * A block is *held* if the medium calls it free and it must not be had all the same: reserved, or busy. Each group has
+ * a second bitmap in memory for those, while there are any.
  */
 #include "ext4/alloc.h"
 #include <errno.h>
@@ -18,7 +18,7 @@ struct piece {
 	uint32_t group, first, n;
 };
 
-/* ---- spans --------------------------------------------------------------------------------------------------------- */
+/* ---- spans ----------------------------------------------------------------------------------------------------- */
 
 static int spans_room(struct inl_spans *spans)
 {
@@ -72,7 +72,7 @@ size_t inl_spans_find(const struct inl_spans *sorted, uint64_t pblk)
 	return lo;
 }
 
-/* ---- new, free, counts --------------------------------------------------------------------------------------------- */
+/* ---- new, free, counts ----------------------------------------------------------------------------------------- */
 
 static void group_init(struct inl_alloc *alloc, uint32_t group)
 {
@@ -153,7 +153,7 @@ bool inl_alloc_has_busy(const struct inl_alloc *alloc)
 	return alloc->n_busy > 0;
 }
 
-/* ---- held blocks --------------------------------------------------------------------------------------------------- */
+/* ---- held blocks ----------------------------------------------------------------------------------------------- */
 
 static int held_ready(struct inl_alloc *alloc, uint32_t group)
 {
@@ -233,7 +233,7 @@ static bool in_range(const struct inl_alloc *alloc, uint64_t pblk, uint64_t n)
 	return pblk >= alloc->vol->first_block && pblk < alloc->vol->n_blocks && n <= alloc->vol->n_blocks - pblk;
 }
 
-/* ---- reserve ------------------------------------------------------------------------------------------------------- */
+/* ---- reserve --------------------------------------------------------------------------------------------------- */
 
 static void unreserve(struct inl_alloc *alloc, const struct piece *piece)
 {
@@ -289,7 +289,7 @@ void inl_blocks_unreserve(struct inl_volume *vol, uint64_t pblk, uint64_t n)
 	pthread_mutex_unlock(&vol->lock);
 }
 
-/* ---- take ---------------------------------------------------------------------------------------------------------- */
+/* ---- take ------------------------------------------------------------------------------------------------------ */
 
 static void undo_take(struct inl_volume *vol, void *what)
 {
@@ -357,7 +357,7 @@ int inl_block_alloc(struct inl_handle *op, uint64_t goal, uint64_t *pblk)
 	return err;
 }
 
-/* ---- free ---------------------------------------------------------------------------------------------------------- */
+/* ---- free ------------------------------------------------------------------------------------------------------ */
 
 /* A freed piece, and the end of the list of freed spans as it was before. */
 struct freed_piece {
@@ -444,13 +444,13 @@ int inl_blocks_free(struct inl_handle *op, uint64_t pblk, uint64_t n, bool metad
 	return err;
 }
 
-/* ---- transactions -------------------------------------------------------------------------------------------------- */
+/* ---- transactions ---------------------------------------------------------------------------------------------- */
 
 void inl_alloc_frozen(struct inl_alloc *alloc)
 {
 	struct inl_spans empty = alloc->committing;
 
-	/* Every frozen transaction has been committed before the next one is frozen, or nothing is committed any more. */
+	/* A frozen transaction has been committed before the next one is frozen, or nothing is committed any more. */
 	empty.n = 0;
 	alloc->committing = alloc->freed;
 	alloc->freed = empty;

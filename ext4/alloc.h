@@ -66,7 +66,7 @@ struct inl_alloc {
 	struct inl_stream streams[INL_N_STREAMS];
 };
 
-/* ---- alloc.c ---- */
+/* ---- alloc.c --------------------------------------------------------------------------------------------------- */
 
 static inline uint64_t inl_group_start(const struct inl_alloc *alloc, uint32_t group)
 {
@@ -99,11 +99,11 @@ int inl_spans_add(struct inl_spans *spans, uint64_t start, uint64_t end); /* -EN
 /* The first span that ends behind a block: an index, spans->n if there is none. */
 size_t inl_spans_find(const struct inl_spans *sorted, uint64_t pblk);
 
-/* ---- group.c: descriptors and bitmaps ---- */
+/* ---- group.c: descriptors and bitmaps -------------------------------------------------------------------------- */
 
 /*
- * The bitmap of a group's blocks as it is, or as it will be when it is first written: then in alloc->scratch, good until
- * the next call. Returns: 0; -EAGAIN; -EUCLEAN (then the group is marked as bad).
+ * The bitmap of a group's blocks as it is, or as it will be when it is first written: then in alloc->scratch, good
+ * until the next call. Returns: 0; -EAGAIN; -EUCLEAN (then the group is marked as bad).
  */
 int inl_group_look_blocks(struct inl_handle *op, uint32_t group, const uint8_t **bits);
 int inl_group_look_inodes(struct inl_handle *op, uint32_t group, const uint8_t **bits);
@@ -129,7 +129,7 @@ bool inl_group_has_csum(const struct inl_volume *vol);
 /* Build alloc->system. */
 int inl_group_find_system(struct inl_alloc *alloc);
 
-/* ---- place.c ---- */
+/* ---- place.c --------------------------------------------------------------------------------------------------- */
 
 /*
  * Find blocks that can be had: 1 .. n of them, all in one group.

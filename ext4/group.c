@@ -27,7 +27,7 @@ enum {
 /* Offsets in the superblock. */
 enum { SB_FREE_BLOCKS = 0x0c, SB_FREE_INODES = 0x10, SB_FREE_BLOCKS_HI = 0x158, SB_CSUM = 0x3fc };
 
-/* ---- the superblock ----------------------------------------------------------------------------------------------- */
+/* ---- the superblock -------------------------------------------------------------------------------------------- */
 
 int inl_super_change(struct inl_handle *op, uint8_t **sb)
 {
@@ -62,7 +62,7 @@ int inl_group_sync_super(struct inl_handle *op)
 	return 0;
 }
 
-/* ---- descriptors --------------------------------------------------------------------------------------------------- */
+/* ---- descriptors ----------------------------------------------------------------------------------------------- */
 
 bool inl_group_has_csum(const struct inl_volume *vol)
 {
@@ -157,7 +157,8 @@ static int look_desc(struct inl_handle *op, uint32_t group, const uint8_t **desc
 	if (err)
 		return err;
 	bytes += at;
-	if (!known->desc_good && inl_group_has_csum(vol) && desc_csum(vol, group, bytes) != inl_load_le16(bytes + BG_CSUM)) {
+	if (!known->desc_good && inl_group_has_csum(vol) &&
+	    desc_csum(vol, group, bytes) != inl_load_le16(bytes + BG_CSUM)) {
 		known->blocks_bad = known->inodes_bad = true;
 		return -EUCLEAN;
 	}
@@ -197,7 +198,7 @@ static void seal(struct inl_volume *vol, uint32_t group, uint8_t *desc)
 		inl_store_le16(desc + BG_CSUM, desc_csum(vol, group, desc));
 }
 
-/* ---- checksums of bitmaps ------------------------------------------------------------------------------------------ */
+/* ---- checksums of bitmaps -------------------------------------------------------------------------------------- */
 
 static uint32_t bitmap_csum(const struct inl_volume *vol, const uint8_t *bits, uint32_t n_bits)
 {
@@ -224,7 +225,7 @@ static void bitmap_csum_set(const struct inl_volume *vol, uint8_t *desc, unsigne
 		set(vol->alloc, desc, field, bitmap_csum(vol, bits, n_bits));
 }
 
-/* ---- what is the file system's own ---------------------------------------------------------------------------------- */
+/* ---- what is the file system's own ----------------------------------------------------------------------------- */
 
 /* The copy of the superblock, the descriptors and what is kept free for more of them. */
 static int add_super(struct inl_alloc *alloc, uint32_t group)
@@ -275,7 +276,7 @@ int inl_group_find_system(struct inl_alloc *alloc)
 	ext2_filsys fs = alloc->vol->fs;
 	int err = 0;
 
-	/* One kind after the other: with flex_bg the tables of one kind lie side by side, and become one span at once. */
+	/* One kind after the other: with flex_bg the tables of one kind lie side by side, and become one span. */
 	for (uint32_t i = 0; i < alloc->n_groups && !err; i++)
 		err = add_super(alloc, i);
 	for (uint32_t i = 0; i < alloc->n_groups && !err; i++)
@@ -291,7 +292,8 @@ int inl_group_find_system(struct inl_alloc *alloc)
 }
 
 /* The part of a span that lies in a group. false: behind it. The span ends behind the group's start. */
-static bool clip_to_group(const struct inl_alloc *alloc, uint32_t group, struct inl_span span, uint32_t *first, uint32_t *n)
+static bool clip_to_group(const struct inl_alloc *alloc, uint32_t group, struct inl_span span, uint32_t *first,
+			  uint32_t *n)
 {
 	uint64_t start = inl_group_start(alloc, group), end = start + inl_group_n_blocks(alloc, group);
 
@@ -315,9 +317,9 @@ static bool system_marked(const struct inl_alloc *alloc, uint32_t group, const u
 	return true;
 }
 
-/* ---- bitmaps of blocks --------------------------------------------------------------------------------------------- */
+/* ---- bitmaps of blocks ----------------------------------------------------------------------------------------- */
 
-/* The bitmap of a group that nothing has been allocated in: what is the file system's own, and what is behind the end. */
+/* The bitmap of a group that nothing has been allocated in: the file system's own, and what is behind the end. */
 static void fresh_blocks(const struct inl_alloc *alloc, uint32_t group, uint8_t *bits)
 {
 	uint32_t n_blocks = inl_group_n_blocks(alloc, group), first, n;
@@ -401,7 +403,7 @@ void inl_group_seal_blocks(struct inl_volume *vol, const struct inl_group_edit *
 	seal(vol, edit->group, edit->desc);
 }
 
-/* ---- bitmaps of inodes --------------------------------------------------------------------------------------------- */
+/* ---- bitmaps of inodes ----------------------------------------------------------------------------------------- */
 
 static void fresh_inodes(const struct inl_alloc *alloc, uint8_t *bits)
 {
@@ -415,10 +417,14 @@ static bool inodes_good(struct inl_volume *vol, uint32_t group, const uint8_t *d
 	struct inl_alloc *alloc = vol->alloc;
 
 	/* The first group has inodes that are always in use. */
-	if (is->flags & EXT4_BG_INODE_UNINIT ? !group :
-					       !bitmap_csum_good(vol, desc, BG_INODES_CSUM, bits, alloc->inodes_per_group))
+	if (is->flags & EXT4_BG_INODE_UNINIT) {
+		if (!group)
+			return false;
+	} else if (!bitmap_csum_good(vol, desc, BG_INODES_CSUM, bits, alloc->inodes_per_group)) {
 		return false;
-	return is->n_free_inodes == alloc->groups[group].n_free_inodes && is->n_unused_inodes <= alloc->inodes_per_group &&
+	}
+	return is->n_free_inodes == alloc->groups[group].n_free_inodes &&
+	       is->n_unused_inodes <= alloc->inodes_per_group &&
 	       is->n_free_inodes == inl_bits_n_clear(bits, alloc->inodes_per_group);
 }
 

@@ -19,7 +19,7 @@ static bool has_inode(const struct inl_alloc_group *known)
 	return known->n_free_inodes && !known->inodes_bad;
 }
 
-/* ---- files --------------------------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------------------------- */
 
 /* The group of the directory or the next one behind that has an inode, better also blocks. */
 static uint32_t file_group(const struct inl_alloc *alloc, uint32_t parent)
@@ -40,7 +40,7 @@ static uint32_t file_group(const struct inl_alloc *alloc, uint32_t parent)
 	return any;
 }
 
-/* ---- directories --------------------------------------------------------------------------------------------------- */
+/* ---- directories ----------------------------------------------------------------------------------------------- */
 
 static uint32_t n_units(const struct inl_alloc *alloc)
 {
@@ -84,7 +84,8 @@ static uint32_t top_unit(const struct inl_alloc *alloc)
 		uint32_t unit = (uint32_t)(((uint64_t)start + i) % n);
 		struct unit has = sum(alloc, unit);
 
-		if (has.n_inodes && has.n_inodes >= mean.n_inodes && has.n_blocks >= mean.n_blocks && has.n_dirs < fewest) {
+		if (has.n_inodes && has.n_inodes >= mean.n_inodes && has.n_blocks >= mean.n_blocks &&
+		    has.n_dirs < fewest) {
 			fewest = has.n_dirs;
 			best = unit;
 		}
@@ -128,7 +129,7 @@ static uint32_t dir_group(const struct inl_alloc *alloc, const struct inl_inode 
 	return file_group(alloc, parent);
 }
 
-/* ---- taking and freeing -------------------------------------------------------------------------------------------- */
+/* ---- taking and freeing ---------------------------------------------------------------------------------------- */
 
 /* What is counted of a group, to put it back. */
 struct counts {
@@ -166,7 +167,7 @@ static int change(struct inl_handle *op, const struct inl_group_edit *edit, uint
 	inl_group_parse(vol->alloc, edit->desc, &now);
 	now.n_free_inodes += (uint32_t)counts.n_inodes;
 	now.n_dirs += (uint32_t)counts.n_dirs;
-	/* Those behind are never looked at. Bits are taken from the lowest up, so none below is left that was never written. */
+	/* Those behind are never looked at. Bits are taken from the lowest up: none below was never written. */
 	if (used)
 		now.n_unused_inodes = INL_MIN(now.n_unused_inodes, vol->alloc->inodes_per_group - bit - 1);
 	inl_bits_fill(edit->bits, bit, 1, used);
@@ -242,7 +243,8 @@ int inl_ino_alone(struct inl_handle *op, uint32_t ino, bool *alone)
 {
 	struct inl_volume *vol = inl_op_vol(op);
 	struct inl_alloc *alloc = vol->alloc;
-	uint32_t per_block = vol->block_size / EXT2_INODE_SIZE(vol->fs->super), bit = (ino - 1) % alloc->inodes_per_group;
+	uint32_t per_block = vol->block_size / EXT2_INODE_SIZE(vol->fs->super);
+	uint32_t bit = (ino - 1) % alloc->inodes_per_group;
 	uint32_t first = bit - bit % per_block;
 	const uint8_t *bits;
 	int err;

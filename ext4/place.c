@@ -3,9 +3,9 @@
  * Not here: reserving what was found (alloc.c); where inodes go (ialloc.c).
  * Read more: ext4/change.h.
  *
- * A search looks at the group of the goal, then at those that follow. What memory knows of a group (how much is free, how
- * long its longest run can be) keeps most bitmaps from being looked at, and a search that finds only short runs ends after a
- * few of them: it takes the longest then.
+ * A search looks at the group of the goal, then at those that follow. What memory knows of a group (how much is free,
+ * how long its longest run can be) keeps most bitmaps from being looked at, and a search that finds only short runs ends
+ * after a few of them: it takes the longest then.
  */
 #include "ext4/alloc.h"
 #include <errno.h>
@@ -35,7 +35,7 @@ struct search {
 	unsigned n_ahead;
 };
 
-/* ---- streams ------------------------------------------------------------------------------------------------------- */
+/* ---- streams --------------------------------------------------------------------------------------------------- */
 
 static struct inl_stream *stream_find(struct inl_alloc *alloc, uint64_t goal)
 {
@@ -57,6 +57,20 @@ static struct inl_stream *stream_oldest(struct inl_alloc *alloc)
 	return oldest;
 }
 
+/* As many blocks as a stream deserves, up to where another one goes on. */
+static uint64_t ahead_of(const struct inl_alloc *alloc, const struct inl_stream *stream)
+{
+	uint64_t n = stream->len < STREAM_BLOCKS ? 0 : INL_MIN(4 * stream->len, AHEAD_MAX);
+
+	for (unsigned i = 0; n && i < INL_N_STREAMS; i++) {
+		const struct inl_stream *other = &alloc->streams[i];
+
+		if (other->ahead && other->next > stream->next && other->next - stream->next < n)
+			n = other->next - stream->next;
+	}
+	return n;
+}
+
 /* Whoever had his goal there has got blocks here. */
 static void stream_note(struct inl_alloc *alloc, uint64_t goal, uint64_t pblk, uint32_t n)
 {
@@ -68,7 +82,7 @@ static void stream_note(struct inl_alloc *alloc, uint64_t goal, uint64_t pblk, u
 	}
 	stream->next = pblk + n;
 	stream->len += n;
-	stream->ahead = stream->len < STREAM_BLOCKS ? 0 : INL_MIN(4 * stream->len, AHEAD_MAX);
+	stream->ahead = ahead_of(alloc, stream);
 	stream->used = ++alloc->clock;
 }
 
@@ -112,7 +126,7 @@ static struct run cut_ahead(const struct search *search, uint32_t first, uint32_
 	return (struct run){ first, first < end ? end - first : 0 };
 }
 
-/* ---- one group ----------------------------------------------------------------------------------------------------- */
+/* ---- one group ------------------------------------------------------------------------------------------------- */
 
 /* Have the group's bitmap ready. -EUCLEAN: leave it. */
 static int enter(struct search *search, uint32_t group)
@@ -131,7 +145,7 @@ static int enter(struct search *search, uint32_t group)
 	return 0;
 }
 
-/* The first run of all that are wanted in [from, to), or else the longest. longest: also counting what is left to others. */
+/* The first run of all that are wanted in [from, to), or else the longest. longest: of what is left to others, too. */
 static bool scan(const struct search *search, uint32_t from, uint32_t to, struct run *best, uint32_t *longest)
 {
 	const struct inl_bits_view *view = &search->view;
@@ -186,7 +200,7 @@ static bool at_goal(const struct search *search, uint32_t bit, struct run *best)
 	return true;
 }
 
-/* ---- all groups ---------------------------------------------------------------------------------------------------- */
+/* ---- all groups ------------------------------------------------------------------------------------------------ */
 
 static uint32_t run_limit(const struct search *search, uint32_t group)
 {
@@ -199,7 +213,8 @@ static uint32_t run_limit(const struct search *search, uint32_t group)
 static int sweep(struct search *search, struct run *best)
 {
 	struct inl_alloc *alloc = search->alloc;
-	uint32_t home = inl_group_of(alloc, search->goal), bit = (uint32_t)(search->goal - inl_group_start(alloc, home));
+	uint32_t home = inl_group_of(alloc, search->goal);
+	uint32_t bit = (uint32_t)(search->goal - inl_group_start(alloc, home));
 
 	search->n_scans = 0;
 	for (uint32_t i = 0; i < alloc->n_groups && search->n_scans < MAX_SCANS; i++) {
@@ -289,7 +304,7 @@ int inl_place_find(struct inl_handle *op, uint64_t goal, uint64_t n, bool stream
 	return 0;
 }
 
-/* ---- goals --------------------------------------------------------------------------------------------------------- */
+/* ---- goals ----------------------------------------------------------------------------------------------------- */
 
 /* In the group of the inode; where groups share tables, the first of them is left to directories. */
 static uint64_t group_goal(const struct inl_alloc *alloc, const struct inl_inode *inode)
