@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define CACHE_BYTES	  (4u << 20)
-#define CACHE_BYTES_WRITE (32u << 20)
+#define CACHE_BYTES_WRITE (64u << 20)
 #define CACHE_BLOCKS_MIN  256u
 #define SPARE_PAGES	  256u
 #define BUCKET_BITS	  10u
