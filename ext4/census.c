@@ -3,7 +3,7 @@
  * Not here: parsing contexts (fscrypt/policy.c).
  * Read more: inlay/volume.h, inl_volume_policies.
  */
-#include "ext4/own.h"
+#include "ext4/change.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,7 +59,7 @@ static int count_inode(struct census *census, uint32_t ino)
 {
 	struct inl_inode_crypt crypt;
 	struct inl_inode *inode;
-	int err = inl_inode_load_crypt(census->vol, ino, NULL, &inode);
+	int err = inl_inode_get_any(census->vol, ino, NULL, &inode);
 
 	if (err == -ENOMEM)
 		return err;
@@ -80,18 +80,68 @@ static int count_inode(struct census *census, uint32_t ino)
 }
 
 /* How many inodes of a group's table were ever used. */
-static uint32_t inodes_used(struct inl_volume *vol, dgrp_t group)
+static uint32_t inodes_used(struct inl_volume *vol, uint16_t flags, uint32_t unused)
 {
-	ext2_filsys fs = vol->fs;
-	uint32_t per_group = fs->super->s_inodes_per_group, unused;
+	uint32_t per_group = vol->fs->super->s_inodes_per_group;
 
 	/* Of a backup only the places can be trusted: what has happened since it was written is not in it. */
-	if (!ext2fs_has_group_desc_csum(fs) || vol->info.backup_superblock)
+	if (!ext2fs_has_group_desc_csum(vol->fs) || vol->info.backup_superblock)
 		return per_group;
-	if (ext2fs_bg_flags_test(fs, group, EXT2_BG_INODE_UNINIT))
+	if (flags & EXT2_BG_INODE_UNINIT)
 		return 0;
-	unused = ext2fs_bg_itable_unused(fs, group);
 	return unused <= per_group ? per_group - unused : per_group;
+}
+
+/* What there is to look at of a group. */
+struct table {
+	struct inl_volume *vol;
+	dgrp_t group;
+	uint32_t used;
+	uint64_t pblk; /* of the block that is wanted next */
+	uint8_t *buf;
+};
+
+/* Of a volume that is being written the descriptors are in their blocks, else as they were read at the open. */
+static int find_table(struct inl_handle *op, void *arg)
+{
+	struct table *table = arg;
+	struct inl_volume *vol = table->vol;
+	ext2_filsys fs = vol->fs;
+	struct inl_group group;
+	int err;
+
+	if (!ext2fs_group_desc_csum_verify(fs, table->group) ||
+	    !inl_block_in_range(vol, ext2fs_inode_table_loc(fs, table->group), fs->inode_blocks_per_group))
+		return -EUCLEAN;
+	table->pblk = ext2fs_inode_table_loc(fs, table->group);
+	table->used = inodes_used(vol, ext2fs_bg_flags(fs, table->group), ext2fs_bg_itable_unused(fs, table->group));
+	if (!vol->txn)
+		return 0;
+	err = inl_group_look(op, table->group, &group);
+	if (!err)
+		table->used = inodes_used(vol, group.flags, group.n_unused_inodes);
+	return err;
+}
+
+static int copy_block(struct inl_handle *op, void *arg)
+{
+	struct table *table = arg;
+	const uint8_t *bytes;
+	int err = inl_block_look(op, table->pblk, &bytes);
+
+	if (!err)
+		memcpy(table->buf, bytes, table->vol->block_size);
+	return err;
+}
+
+/* What is only read does not go through the cache. */
+static int read_table(struct table *table)
+{
+	struct inl_volume *vol = table->vol;
+
+	if (vol->txn)
+		return inl_op_look(vol, copy_block, table);
+	return inl_meta_read(vol, table->pblk << vol->block_bits, table->buf, vol->block_size);
 }
 
 /* Look at the raw table first: only encrypted inodes in use are worth loading. */
@@ -113,27 +163,17 @@ static int count_block(struct census *census, const uint8_t *bytes, uint32_t fir
 static int count_group(struct census *census, dgrp_t group, uint8_t *buf)
 {
 	struct inl_volume *vol = census->vol;
-	uint32_t per_block = vol->block_size / EXT2_INODE_SIZE(vol->fs->super), used, first;
-	uint64_t table;
-	bool good;
+	struct table table = { .vol = vol, .group = group, .buf = buf };
+	uint32_t per_block = vol->block_size / EXT2_INODE_SIZE(vol->fs->super);
+	uint32_t first = group * vol->fs->super->s_inodes_per_group + 1;
+	int err = inl_op_look(vol, find_table, &table);
 
-	pthread_mutex_lock(&vol->lock);
-	good = ext2fs_group_desc_csum_verify(vol->fs, group);
-	used = inodes_used(vol, group);
-	table = ext2fs_inode_table_loc(vol->fs, group);
-	pthread_mutex_unlock(&vol->lock);
-	if (!good || !inl_block_in_range(vol, table, vol->fs->inode_blocks_per_group))
-		return -EUCLEAN;
-	first = group * vol->fs->super->s_inodes_per_group + 1;
-	for (uint32_t i = 0; i < used; i += per_block) {
-		int err = inl_meta_read(vol, (table + i / per_block) << vol->block_bits, buf, vol->block_size);
-
+	for (uint32_t i = 0; i < table.used && !err; i += per_block, table.pblk++) {
+		err = read_table(&table);
 		if (!err)
-			err = count_block(census, buf, first + i, used - i < per_block ? used - i : per_block);
-		if (err)
-			return err;
+			err = count_block(census, buf, first + i, table.used - i < per_block ? table.used - i : per_block);
 	}
-	return 0;
+	return err;
 }
 
 static int compare_uses(const void *a, const void *b)
