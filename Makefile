@@ -4,9 +4,11 @@
 
 PREFIX ?= /usr/local
 TIME ?= 60
+POINTS ?= 2000
+SEED ?= 1
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help build run test stress bench fuzz install clean
+.PHONY: help build run test stress crash bench fuzz install clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +28,11 @@ test: ## Every check; T="word ..." runs those whose name has a word (tools/run-t
 stress: ## A million I/Os of eight threads, thousands of faults, the kernel's twin; T=name picks one
 	@tools/deps.sh test
 	@tools/run-tests --stress $(T)
+
+crash: ## Ten thousand crashes of volumes that are being written (POINTS for each of five kinds, SEED)
+	@tools/deps.sh test
+	@tools/run-tests --build gcc
+	@build/tests/test_crash --points=$(POINTS) --seed=$(SEED)
 
 bench: ## A table of speeds and of memory; B="word ..." picks rows; root and loop devices for most of them
 	@tools/deps.sh bench
