@@ -378,8 +378,8 @@ int inl_dx_add(struct inl_handle *op, struct inl_inode *dir, const struct inl_ne
 
 /* ---- the first index ----------------------------------------------------------------------------------------------- */
 
-/* "." and "..", where an index needs them; *rest: bytes of the block in front of what follows them. */
-static int check_dots(const struct inl_inode *dir, const uint8_t *bytes)
+/* "." and "..", where an index needs them. *rest: where what follows begins; ".." may have room behind it. */
+static int check_dots(const struct inl_inode *dir, const uint8_t *bytes, size_t *rest)
 {
 	struct inl_dirent_format format = inl_dir_format(dir);
 	struct inl_raw_dirent dot, dots;
@@ -388,24 +388,24 @@ static int check_dots(const struct inl_inode *dir, const uint8_t *bytes)
 	if (inl_dirent_parse(&format, bytes, inl_dir_leaf_size(dir), 0, &dot, &next) || next != 12 || dot.len != 1 ||
 	    dot.name[0] != '.')
 		return -EUCLEAN;
-	if (inl_dirent_parse(&format, bytes, inl_dir_leaf_size(dir), next, &dots, &next) || next != DOTS || dots.len != 2 ||
-	    dots.name[0] != '.' || dots.name[1] != '.')
+	if (inl_dirent_parse(&format, bytes, inl_dir_leaf_size(dir), next, &dots, rest) || dots.len != 2 ||
+	    dots.name[0] != '.' || dots.name[1] != '.' || *rest >= inl_dir_leaf_size(dir))
 		return -EUCLEAN;
 	return 0;
 }
 
 /* The entries behind ".." move to a leaf as they are; its last one gets what the dots had. */
-static int fill_first_leaf(const struct inl_inode *dir, const uint8_t *from, uint8_t *to)
+static int fill_first_leaf(const struct inl_inode *dir, const uint8_t *from, size_t rest, uint8_t *to)
 {
 	struct inl_dirent_format format = inl_dir_format(dir);
 	uint32_t size = inl_dir_leaf_size(dir);
 	struct inl_raw_dirent entry;
 	size_t at = 0, next = 0;
 
-	memcpy(to, from + DOTS, size - DOTS);
-	while (next < size - DOTS) {
+	memcpy(to, from + rest, size - rest);
+	while (next < size - rest) {
 		at = next;
-		if (inl_dirent_parse(&format, to, size - DOTS, at, &entry, &next))
+		if (inl_dirent_parse(&format, to, size - rest, at, &entry, &next))
 			return -EUCLEAN;
 	}
 	inl_dirent_set_rec_len(to + at, (uint32_t)(size - at), dir->vol->block_size);
@@ -419,14 +419,15 @@ int inl_dx_make(struct inl_handle *op, struct inl_inode *dir)
 	uint32_t block_size = dir->vol->block_size;
 	struct inl_dir_block root, leaf;
 	uint8_t *bytes, *first;
+	size_t rest;
 	int err = inl_dir_look(op, dir, 0, &root);
 
 	if (!err)
-		err = check_dots(dir, root.bytes);
+		err = check_dots(dir, root.bytes, &rest);
 	if (!err)
 		err = inl_dir_append(op, dir, &leaf, &first);
 	if (!err)
-		err = fill_first_leaf(dir, root.bytes, first);
+		err = fill_first_leaf(dir, root.bytes, rest, first);
 	if (!err)
 		err = inl_block_change(op, root.pblk, &bytes);
 	if (err)

@@ -97,6 +97,8 @@ struct inl_volume {
 	unsigned block_bits;
 	uint64_t n_blocks;
 	uint32_t first_block;	/* the lowest valid block number: s_first_data_block */
+	bool super_torn;	/* the superblock's checksum is wrong, until the journal has a better one */
+	bool super_torn_mark;	/* ... and only needs_recovery is in doubt: it is taken as set */
 	bool metadata_csum;
 	uint32_t csum_seed;
 	struct inl_journal_map journal; /* immutable after open */
@@ -202,8 +204,21 @@ static inline void inl_block_put_scope(struct inl_block **block)
  */
 int inl_super_check(const uint8_t *sb, uint64_t dev_size, bool damaged_ok, struct inl_diag *diag);
 
-/* Find a superblock: the primary, or the first good backup. *block is 0 for the primary. */
-int inl_super_find(struct inl_volume *vol, uint64_t *block, uint32_t *block_size, struct inl_diag *diag);
+/* The same of one whose checksum is not looked at. */
+int inl_super_check_unsummed(const uint8_t *sb, uint64_t dev_size, bool damaged_ok, struct inl_diag *diag);
+
+/*
+ * Would the checksum be right if needs_recovery were the other way? That mark is set and cleared without a journal: a device
+ * whose sectors are smaller than a superblock may have torn that write.
+ */
+bool inl_super_torn_mark(const uint8_t *sb);
+
+/*
+ * Find a superblock: the primary, or the first good backup. *block is 0 for the primary.
+ *
+ *   torn_ok  take the primary with a wrong checksum, too, if there is nothing else wrong with it: vol->super_torn then
+ */
+int inl_super_find(struct inl_volume *vol, bool torn_ok, uint64_t *block, uint32_t *block_size, struct inl_diag *diag);
 
 /* Find the first good backup. 0 or -ENOENT. */
 int inl_super_find_backup(struct inl_volume *vol, uint64_t *block, uint32_t *block_size);

@@ -69,15 +69,29 @@ static const char *geometry_fault(const uint8_t *sb)
 	return NULL;
 }
 
+bool inl_super_torn_mark(const uint8_t *sb)
+{
+	uint8_t other[EXT4_SUPER_SIZE];
+
+	memcpy(other, sb, sizeof(other));
+	inl_store_le32(other + 0x60, sb32(sb, 0x60) ^ EXT4_INCOMPAT_RECOVER);
+	return checksum_good(other);
+}
+
 int inl_super_check(const uint8_t *sb, uint64_t dev_size, bool damaged_ok, struct inl_diag *diag)
+{
+	if (sb16(sb, 0x38) == 0xef53 && !checksum_good(sb))
+		return inl_diag_set(diag, -EUCLEAN, "the superblock's checksum is wrong");
+	return inl_super_check_unsummed(sb, dev_size, damaged_ok, diag);
+}
+
+int inl_super_check_unsummed(const uint8_t *sb, uint64_t dev_size, bool damaged_ok, struct inl_diag *diag)
 {
 	const char *fault;
 	uint64_t block_size, have;
 
 	if (sb16(sb, 0x38) != 0xef53)
 		return inl_diag_set(diag, -EINVAL, "no ext4 superblock (no magic number 0xef53 at byte 1080)");
-	if (!checksum_good(sb))
-		return inl_diag_set(diag, -EUCLEAN, "the superblock's checksum is wrong");
 	if (sb32(sb, 0x60) & EXT4_INCOMPAT_JOURNAL_DEV)
 		return inl_diag_set(diag, -EOPNOTSUPP, "this is an external journal, not a file system");
 	fault = geometry_fault(sb);
@@ -131,8 +145,9 @@ int inl_super_find_backup(struct inl_volume *vol, uint64_t *block, uint32_t *blo
 	return -ENOENT;
 }
 
-int inl_super_find(struct inl_volume *vol, uint64_t *block, uint32_t *block_size, struct inl_diag *diag)
+int inl_super_find(struct inl_volume *vol, bool torn_ok, uint64_t *block, uint32_t *block_size, struct inl_diag *diag)
 {
+	bool damaged_ok = vol->flags & INL_VOLUME_DAMAGED;
 	struct inl_diag primary = { 0 };
 	uint8_t sb[EXT4_SUPER_SIZE];
 	int err = inl_dev_read_bytes(vol->dev, EXT4_SUPER_OFFSET, sb, sizeof(sb));
@@ -144,8 +159,9 @@ int inl_super_find(struct inl_volume *vol, uint64_t *block, uint32_t *block_size
 				   inl_dev_size(vol->dev) < 2048 ? "too small for an ext4 file system" :
 								   "the superblock cannot be read");
 	else
-		err = inl_super_check(sb, inl_dev_size(vol->dev), vol->flags & INL_VOLUME_DAMAGED, &primary);
-	if (!err) {
+		err = inl_super_check(sb, inl_dev_size(vol->dev), damaged_ok, &primary);
+	vol->super_torn = err == -EUCLEAN && torn_ok && !inl_super_check_unsummed(sb, inl_dev_size(vol->dev), damaged_ok, NULL);
+	if (!err || vol->super_torn) {
 		*block = 0;
 		*block_size = 1024u << sb32(sb, 0x18);
 		return 0;

@@ -14,12 +14,15 @@
 
 static int open_fs(struct inl_volume *vol, uint64_t super_block, struct inl_diag *diag)
 {
-	errcode_t code = ext2fs_open2("inlay", NULL, EXT2_FLAG_64BITS | EXT2_FLAG_SOFTSUPP_FEATURES, (int)super_block,
-				      super_block ? vol->block_size : 0, inl_io_manager_for(vol), &vol->fs);
+	int flags = EXT2_FLAG_64BITS | EXT2_FLAG_SOFTSUPP_FEATURES | (vol->super_torn ? EXT2_FLAG_IGNORE_CSUM_ERRORS : 0);
+	errcode_t code = ext2fs_open2("inlay", NULL, flags, (int)super_block, super_block ? vol->block_size : 0,
+				      inl_io_manager_for(vol), &vol->fs);
 
 	inl_io_manager_for(NULL);
-	if (!code)
+	if (!code) {
+		vol->fs->flags &= ~EXT2_FLAG_IGNORE_CSUM_ERRORS;
 		return 0;
+	}
 	vol->fs = NULL;
 	if (code == EXT2_ET_NO_MEMORY)
 		return -ENOMEM;
@@ -35,6 +38,20 @@ static void close_fs(struct inl_volume *vol)
 		ext2fs_close_free(&vol->fs);
 }
 
+/* One that may be torn is good when its content can only be what was meant. */
+static int check_super(struct inl_volume *vol, const uint8_t *sb, struct inl_diag *diag)
+{
+	bool damaged_ok = vol->flags & INL_VOLUME_DAMAGED;
+	uint64_t size = inl_dev_size(vol->dev);
+
+	if (!vol->super_torn)
+		return inl_super_check(sb, size, damaged_ok, diag);
+	if (!inl_super_check(sb, size, damaged_ok, NULL))
+		vol->super_torn = false;
+	vol->super_torn_mark = vol->super_torn && inl_super_torn_mark(sb);
+	return inl_super_check_unsummed(sb, size, damaged_ok, diag);
+}
+
 /* Read the superblock (through the journal, once there is one) and all that hangs on it. */
 static int load_super(struct inl_volume *vol, uint64_t super_block, uint32_t block_size, struct inl_diag *diag)
 {
@@ -44,7 +61,7 @@ static int load_super(struct inl_volume *vol, uint64_t super_block, uint32_t blo
 
 	if (err)
 		return inl_diag_set(diag, err, "the superblock cannot be read");
-	err = inl_super_check(sb, inl_dev_size(vol->dev), vol->flags & INL_VOLUME_DAMAGED, diag);
+	err = check_super(vol, sb, diag);
 	if (!err)
 		err = inl_features_check(vol, sb, diag);
 	if (!err && 1024u << inl_load_le32(sb + 0x18) != block_size)
@@ -147,7 +164,7 @@ static bool needs_replay(const struct inl_volume *vol, uint64_t super_block)
 	const struct ext2_super_block *sb = vol->fs->super;
 
 	return (sb->s_feature_compat & EXT4_COMPAT_HAS_JOURNAL) &&
-	       ((sb->s_feature_incompat & EXT4_INCOMPAT_RECOVER) || super_block);
+	       ((sb->s_feature_incompat & EXT4_INCOMPAT_RECOVER) || super_block || vol->super_torn);
 }
 
 static int replay_journal(struct inl_volume *vol, uint64_t super_block, uint32_t block_size, struct inl_diag *diag)
@@ -335,6 +352,35 @@ static int stop_writing(struct inl_volume *vol)
 
 /* ---- open and close ------------------------------------------------------------------------------------------------ */
 
+/*
+ * Superblock, descriptors, journal.
+ *
+ *   torn_ok  begin with a superblock whose checksum is wrong, if that is all: a crash may have torn its last write. The
+ *            journal has it whole, or only the mark that needs no journal was torn; if neither is so, begin again without
+ */
+static int load(struct inl_volume *vol, bool torn_ok, uint64_t *super_block, uint32_t *block_size, struct inl_diag *diag)
+{
+	struct inl_diag local = { 0 };
+	int err = inl_super_find(vol, torn_ok, super_block, block_size, diag);
+
+	if (err)
+		return err;
+	vol->block_size = *block_size;
+	vol->block_bits = (unsigned)__builtin_ctz(*block_size);
+	torn_ok = vol->super_torn;
+	err = load_super(vol, *super_block, *block_size, torn_ok ? &local : diag);
+	if (!err)
+		err = mend_descriptors(vol, super_block, *block_size, torn_ok ? &local : diag);
+	if (!err)
+		err = replay_journal(vol, *super_block, *block_size, torn_ok ? &local : diag);
+	if (!torn_ok || (!err && (!vol->super_torn || vol->super_torn_mark)))
+		return err;
+	unload_super(vol);
+	inl_journal_map_done(&vol->journal);
+	memset(&vol->info, 0, sizeof(vol->info));
+	return load(vol, false, super_block, block_size, diag);
+}
+
 int inl_volume_open(struct inl_dev *dev, struct inl_keyring *keys, unsigned flags, struct inl_diag *diag,
 		    struct inl_volume **out)
 {
@@ -352,16 +398,7 @@ int inl_volume_open(struct inl_dev *dev, struct inl_keyring *keys, unsigned flag
 	vol->dev = dev;
 	vol->keys = keys;
 	vol->flags = flags;
-	err = inl_super_find(vol, &super_block, &block_size, diag);
-	if (err)
-		goto fail;
-	vol->block_size = block_size;
-	vol->block_bits = (unsigned)__builtin_ctz(block_size);
-	err = load_super(vol, super_block, block_size, diag);
-	if (!err)
-		err = mend_descriptors(vol, &super_block, block_size, diag);
-	if (!err)
-		err = replay_journal(vol, super_block, block_size, diag);
+	err = load(vol, true, &super_block, &block_size, diag);
 	if (!err)
 		err = start_crypt(vol);
 	if (!err && (flags & INL_VOLUME_WRITE))

@@ -15,6 +15,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define SHRINK_CREDITS 64u
+#define ORPHAN_CREDITS 4u	 /* of inl_orphan_remove */
 #define PIECE_BYTES   (4u << 20) /* of one run of blocks that is written at once */
 #define FL_IMMUTABLE  0x10u
 #define FL_APPEND     0x20u
@@ -390,7 +392,30 @@ struct resize {
 	struct inl_inode *inode;
 	uint64_t size;
 	bool shrink;
+	bool unfinished; /* blocks, or a tail that must become zeros, are left: it is on the orphan list */
 };
+
+/*
+ * What can be done at once is: only the rest needs the orphan list, of which e2fsck 1.47 takes more than blocks away (the
+ * block of attributes too).
+ */
+static int shrink_map(struct inl_handle *op, struct resize *resize)
+{
+	struct inl_inode *inode = resize->inode;
+	uint64_t mask = inode->vol->block_size - 1, first = (resize->size + mask) >> inode->vol->block_bits, left;
+	struct inl_run run = { .kind = INL_EXTENT_HOLE };
+	int err = inl_orphan_add(op, inode);
+
+	if (!err && (resize->size & mask))
+		err = inl_map(inode, first - 1, &run, NULL);
+	if (!err)
+		err = inl_map_remove(op, inode, first, inl_map_max(inode), false, &left);
+	if (err)
+		return err;
+	resize->unfinished = left > first || run.kind == INL_EXTENT_DATA || inl_op_credits_left(op) < ORPHAN_CREDITS;
+	/* One without a name stays on the list for that. */
+	return resize->unfinished || !inode->raw.i_links_count ? 0 : inl_orphan_remove(op, inode);
+}
 
 static int set_size(struct inl_handle *op, void *arg)
 {
@@ -401,19 +426,26 @@ static int set_size(struct inl_handle *op, void *arg)
 		return err;
 	inl_inode_set_size(resize->inode, resize->size);
 	inl_inode_set_times(resize->inode, INL_TIME_M | INL_TIME_C, inl_now());
-	return resize->shrink ? inl_orphan_add(op, resize->inode) : 0;
+	return resize->shrink ? shrink_map(op, resize) : 0;
+}
+
+static unsigned resize_credits(const struct resize *resize)
+{
+	const struct inl_volume *vol = resize->inode->vol;
+
+	return resize->shrink ? INL_MIN(SHRINK_CREDITS, inl_op_credits_max(vol)) : 2;
 }
 
 static int truncate_locked(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
 {
-	struct resize resize = { inode, size, size < inode->size };
+	struct resize resize = { .inode = inode, .size = size, .shrink = size < inode->size };
 	int err = 0;
 
 	if (size > inode->size)
 		err = inl_data_zero_tail(inode, inode->size, diag);
 	if (!err)
-		err = inl_op_run(inode->vol, 4, set_size, &resize, diag);
-	if (err || !resize.shrink)
+		err = inl_op_run(inode->vol, resize_credits(&resize), set_size, &resize, diag);
+	if (err || !resize.unfinished)
 		return err;
 	/* It is on the orphan list: should a crash come now, the next open does what follows. */
 	err = inl_data_zero_tail(inode, size, diag);

@@ -219,6 +219,12 @@ void cr_xattr_value(uint32_t id, uint32_t gen, uint8_t *out, size_t len);
  */
 bool cr_judge(const struct cr_model *model, struct inl_volume *vol, uint64_t moment, char text[CR_TEXT]);
 
+/*
+ * e2fsck 1.47 has replayed: where it finishes the truncation of a file on the orphan list it frees the block of the file's
+ * attributes as well (that of a file that is deleted would have to go). A regular file may then have none at all.
+ */
+extern bool cr_after_e2fsck;
+
 /* The same, of one certain state. */
 bool cr_judge_now(const struct cr_model *model, struct inl_volume *vol, char text[CR_TEXT]);
 

@@ -4,6 +4,8 @@
  * Read more: crash_points.h; e2fsck(8).
  */
 #include "crash_points.h"
+#include "base/crc.h"
+#include "ext4/own.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -430,15 +432,28 @@ static bool bring_back(struct worker *worker, struct point *point)
 	}
 }
 
+/* Then the kernel refuses the volume, and e2fsck does where there is no other copy: nothing that was written differently would help. */
+static bool is_super_torn(const uint8_t *image)
+{
+	const uint8_t *sb = image + EXT4_SUPER_OFFSET;
+
+	return (inl_load_le32(sb + 0x64) & EXT4_RO_COMPAT_METADATA_CSUM) &&
+	       inl_crc32c(~0u, sb, 0x3fc) != inl_load_le32(sb + 0x3fc);
+}
+
 static bool try_point(struct worker *worker, struct point *point)
 {
 	bool may_look = cr_chance(&point->dice, 30), goes_on = cr_chance(&point->dice, 4);
 
 	cr_medium_image(&worker->medium, point->moment, point->variant, &point->dice, worker->image);
+	cr_after_e2fsck = false;
 	if (may_look && !look(worker, point->moment, "read with the journal in memory"))
 		return false;
+	if ((point->path == CR_PATH_FSCK || point->path == CR_PATH_KERNEL) && is_super_torn(worker->image))
+		point->path = CR_PATH_INLAY;
 	if (!bring_back(worker, point))
 		return false;
+	cr_after_e2fsck = point->path == CR_PATH_FSCK;
 	if (cr_fsck("-fn", worker->path, worker->text))
 		return failed(worker, "e2fsck -fn");
 	if (!look(worker, point->moment, "read"))

@@ -338,12 +338,16 @@ static bool judge_content(struct judge *judge, uint32_t number, const struct fou
 	return true;
 }
 
+bool cr_after_e2fsck;
+
 static bool judge_xattrs(struct judge *judge, const struct cr_node *node, const struct cr_state *state,
 			 const struct found *found)
 {
 	uint8_t want[4096];
 	unsigned n = 0;
 
+	if (cr_after_e2fsck && node->type == DT_REG && !found->n_xattrs)
+		return true;
 	for (unsigned i = 0; i < CR_N_XATTRS; i++) {
 		if (!state->xattrs[i].gen)
 			continue;

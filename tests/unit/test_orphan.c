@@ -341,7 +341,8 @@ static void test_shorten_unlink(void **state)
 		inode = get(disk.vol, "/f");
 		taken = "/f";
 		taken_after = after;
-		assert_int_equal(inl_truncate(inode, 1024, NULL), 0);
+		/* The tail of a block must become zeros: that takes a second operation. */
+		assert_int_equal(inl_truncate(inode, 1000, NULL), 0);
 		assert_null(taken);
 		assert_int_equal(orphans_now(&disk, list), 1);
 		assert_int_equal(inode->raw.i_blocks, 2);
