@@ -24,7 +24,7 @@
 #include <cmocka.h>
 
 #define OPERATIONS 240u
-#define POINTS	   60u /* per kind of volume */
+#define POINTS	   100u /* per kind of volume */
 #define PLANT_RUNS 6u
 
 static const struct cr_config configs[] = {
