@@ -141,8 +141,9 @@ static int write_failed(const struct inl_inode *inode, int err, struct inl_diag 
 	return inl_diag_set(diag, err, "the data of inode %u cannot be written", inode->ino);
 }
 
-/* Zero [from, to) of one block on the medium, where it is data. */
-static int zero_part(struct inl_inode *inode, uint64_t lblk, uint32_t from, uint32_t to, struct inl_diag *diag)
+/* Zero [from, to) of one block on the medium, where it is data; or only see whether it could be read. */
+static int zero_part(struct inl_inode *inode, uint64_t lblk, uint32_t from, uint32_t to, bool only_see,
+		     struct inl_diag *diag)
 {
 	struct inl_volume *vol = inode->vol;
 	struct inl_run run;
@@ -157,7 +158,7 @@ static int zero_part(struct inl_inode *inode, uint64_t lblk, uint32_t from, uint
 		return -ENOMEM;
 	place = (run.pblk + (lblk - run.lblk)) << vol->block_bits;
 	err = inl_dev_read(vol->dev, place, buf, vol->block_size);
-	if (!err && (buf[from] || memcmp(buf + from, buf + from + 1, to - from - 1))) {
+	if (!err && !only_see && (buf[from] || memcmp(buf + from, buf + from + 1, to - from - 1))) {
 		memset(buf + from, 0, to - from);
 		err = inl_dev_write(vol->dev, place, buf, vol->block_size);
 	}
@@ -169,7 +170,14 @@ int inl_data_zero_tail(struct inl_inode *inode, uint64_t size, struct inl_diag *
 {
 	uint32_t block_size = inode->vol->block_size, from = (uint32_t)(size & (block_size - 1));
 
-	return from ? zero_part(inode, size >> inode->vol->block_bits, from, block_size, diag) : 0;
+	return from ? zero_part(inode, size >> inode->vol->block_bits, from, block_size, false, diag) : 0;
+}
+
+static int see_tail(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
+{
+	uint32_t block_size = inode->vol->block_size, from = (uint32_t)(size & (block_size - 1));
+
+	return from ? zero_part(inode, size >> inode->vol->block_bits, from, block_size, true, diag) : 0;
 }
 
 /* ---- write ------------------------------------------------------------------------------------------------------- */
@@ -439,17 +447,20 @@ static unsigned resize_credits(const struct resize *resize)
 static int truncate_locked(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
 {
 	struct resize resize = { .inode = inode, .size = size, .shrink = size < inode->size };
-	int err = 0;
+	int err = 0, later;
 
 	if (size > inode->size)
 		err = inl_data_zero_tail(inode, inode->size, diag);
+	else if (resize.shrink)
+		err = see_tail(inode, size, diag);
 	if (!err)
 		err = inl_op_run(inode->vol, resize_credits(&resize), set_size, &resize, diag);
 	if (err || !resize.unfinished)
 		return err;
-	/* It is on the orphan list: should a crash come now, the next open does what follows. */
+	/* It is on the orphan list: should a crash come now, the next open does what follows; and it must not stay there. */
 	err = inl_data_zero_tail(inode, size, diag);
-	return err ? err : inl_inode_shorten(inode, size, diag);
+	later = inl_inode_shorten(inode, size, diag);
+	return err ? err : later;
 }
 
 int inl_truncate(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
@@ -580,11 +591,11 @@ static int zero_edges(struct inl_inode *inode, uint64_t offset, uint64_t end, ui
 	*first = (offset + mask) >> bits;
 	*last = end >> bits;
 	if (*first > *last) /* within one block */
-		return zero_part(inode, offset >> bits, (uint32_t)(offset & mask), (uint32_t)(end & mask), diag);
+		return zero_part(inode, offset >> bits, (uint32_t)(offset & mask), (uint32_t)(end & mask), false, diag);
 	if (offset & mask)
-		err = zero_part(inode, offset >> bits, (uint32_t)(offset & mask), mask + 1, diag);
+		err = zero_part(inode, offset >> bits, (uint32_t)(offset & mask), mask + 1, false, diag);
 	if (!err && (end & mask))
-		err = zero_part(inode, end >> bits, 0, (uint32_t)(end & mask), diag);
+		err = zero_part(inode, end >> bits, 0, (uint32_t)(end & mask), false, diag);
 	return err;
 }
 
