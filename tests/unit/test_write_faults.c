@@ -1,7 +1,7 @@
 /*
  * tests/unit/test_write_faults.c: a fixed row of changes, and at each of its reads, writes and flushes an error of the device.
  * Not here: a volume that is full (test_write_full.c); crashes (tests/crash).
- * Read more: inlay/volume.h, "changing"; drivers/fault.c. --long: every one of them; without it some are left out.
+ * Read more: inlay/volume.h, "changing"; drivers/fault.c.
  */
 #include "namei_rig.h"
 
@@ -10,7 +10,7 @@
 #define N_NAMES	 70u
 #define XATTR_LEN 700u
 
-static bool is_long;
+static char rule[64]; /* of the run */
 
 /* ---- what should be there ------------------------------------------------------------------------------------------- */
 
@@ -31,8 +31,8 @@ struct run {
 	struct inl_dev *dev;
 	struct inl_volume *vol;
 	struct model now, durable;
-	unsigned acked, failed, names_done;
-	bool read_fault;
+	unsigned acked, failed, refused;
+	bool read_fault, forever, died;
 };
 
 static void path_of(unsigned i, char path[16])
@@ -377,9 +377,12 @@ static bool do_steps(struct run *run)
 			assert_int_equal(err, -EIO);
 		if (!writable(run->vol)) {
 			assert_false(run->read_fault);
+			run->died = true;
 			check_dead(run);
 			return false;
 		}
+		if (run->forever)
+			return false;
 		err = do_step(run, step);
 		if (err)
 			print_error("step %u once more: %s\n", step, strerror(-err));
@@ -387,7 +390,7 @@ static bool do_steps(struct run *run)
 	}
 }
 
-static void spec_with(const char *rule, char spec[PATH_MAX])
+static void spec_with(char spec[PATH_MAX])
 {
 	snprintf(spec, PATH_MAX, "fault(file(%s), %s)", in_dir("a.img"), rule);
 }
@@ -407,11 +410,13 @@ static void check_after(struct run *run, bool clean)
 	struct disk disk;
 	int err;
 
+	run("cp a.img after.img");
 	disk_map(&disk, "a.img");
 	err = inl_volume_open(disk.dev, NULL, INL_VOLUME_WRITE, &diag, &disk.vol);
 	if (err) {
 		assert_int_equal(err, -EROFS);
 		assert_true(diag.text[0]);
+		run->refused++;
 		disk_unmap(&disk);
 		assert_false(clean);
 		try_run("e2fsck -fy a.img");
@@ -423,11 +428,16 @@ static void check_after(struct run *run, bool clean)
 	fsck("a.img");
 }
 
+/* How many runs ended the writing, and of how many the journal says so. */
+struct seen {
+	unsigned dead, refused;
+};
+
 /* Returns whether there was an n-th one. */
-static bool run_with(char kind, uint64_t n, const struct model *model, unsigned *n_dead)
+static bool run_with(char kind, bool forever, uint64_t n, const struct model *model, struct seen *seen)
 {
 	static const char *const words[] = { ['r'] = "read", ['w'] = "write", ['f'] = "flush" };
-	char rule[64], spec[PATH_MAX];
+	char spec[PATH_MAX];
 	static struct run run;
 	struct inl_diag diag = { 0 };
 	bool alive = false, met;
@@ -437,8 +447,10 @@ static bool run_with(char kind, uint64_t n, const struct model *model, unsigned 
 	memset(&run, 0, sizeof(run));
 	run.now = run.durable = *model;
 	run.read_fault = kind == 'r';
-	snprintf(rule, sizeof(rule), "%s@%llu=EIO", words[(unsigned char)kind], (unsigned long long)n);
-	spec_with(rule, spec);
+	run.forever = forever;
+	snprintf(rule, sizeof(rule), "%s@%llu..%llu=EIO", words[(unsigned char)kind], (unsigned long long)n,
+		 forever ? 1000000ull : (unsigned long long)n);
+	spec_with(spec);
 	assert_int_equal(inl_dev_open(spec, INL_OPEN_WRITE, &diag, &run.dev), 0);
 	err = inl_volume_open(run.dev, NULL, INL_VOLUME_WRITE, &diag, &run.vol);
 	if (err && kind == 'r') {
@@ -450,18 +462,21 @@ static bool run_with(char kind, uint64_t n, const struct model *model, unsigned 
 		alive = do_steps(&run);
 		err = inl_volume_close(run.vol);
 		assert_true(alive || err);
-		if (kind == 'r' && err) {
-			print_error("%s: close %s\n", rule, strerror(-err));
-			fail();
-		}
-		if (err)
+		/* What is read at the close is the superblock, when all else is done. */
+		if (kind == 'r')
+			assert_true(!err || err == -EIO);
+		else if (err)
 			alive = false;
 	}
 	assert_true(err <= 0);
 	met = n_events(run.dev, kind) >= n;
 	inl_dev_close(run.dev);
-	*n_dead += !alive;
 	check_after(&run, alive);
+	/* A device that works again is told. */
+	if (run.died && !forever)
+		assert_int_equal(run.refused, 1);
+	seen->dead += !alive;
+	seen->refused += run.refused;
 	return met;
 }
 
@@ -490,56 +505,70 @@ static void make_dirty(const char *options, struct model *model)
 	disk_close(&disk);
 }
 
-static void fail_each(char kind, const char *options)
+static void fail_each(char kind, bool forever, const char *options)
 {
 	static struct model model;
-	unsigned n_dead = 0;
+	struct seen seen = { 0 };
 	uint64_t n;
 
 	needs_tools();
 	make_dirty(options, &model);
-	for (n = 1; run_with(kind, n, &model, &n_dead); n += is_long || n < 8 ? 1 : 3)
+	for (n = 1; run_with(kind, forever, n, &model, &seen); n++)
 		;
-	print_message("%c %s: %llu of them, %u ended the writing\n", kind, options, (unsigned long long)n - 1, n_dead);
+	print_message("%c %s: %llu of them, %u ended the writing, %u left a note\n", kind, options,
+		      (unsigned long long)n - 1, seen.dead, seen.refused);
 	assert_true(n > 5);
-	assert_true(kind == 'r' ? n_dead == 0 : n_dead > 3);
+	assert_true(kind == 'r' ? seen.dead == 0 : seen.dead > 3);
+	if (kind != 'r' && !forever)
+		assert_true(seen.refused > 3);
 }
 
 #define OPTIONS "-t ext4 -J size=1"
+#define EXT3	"-t ext3 -I 128 -J size=1"
 
 static void test_reads(void **state)
 {
-	fail_each('r', OPTIONS);
+	fail_each('r', false, OPTIONS);
 }
 
 static void test_writes(void **state)
 {
-	fail_each('w', OPTIONS);
+	fail_each('w', false, OPTIONS);
 }
 
 static void test_flushes(void **state)
 {
-	fail_each('f', OPTIONS);
+	fail_each('f', false, OPTIONS);
+}
+
+/* From the n-th on the device takes nothing any more: not even the note that something went wrong. */
+static void test_dead_device(void **state)
+{
+	fail_each('w', true, OPTIONS);
 }
 
 static void test_ext3(void **state)
 {
-	if (!is_long)
-		skip();
-	fail_each('r', "-t ext3 -I 128 -J size=1");
-	fail_each('w', "-t ext3 -I 128 -J size=1");
-	fail_each('f', "-t ext3 -I 128 -J size=1");
+	fail_each('r', false, EXT3);
+	fail_each('w', false, EXT3);
 }
 
-int main(int argc, char **argv)
+/* The last one, for who looks why it failed. */
+static int say_rule(void **state)
+{
+	print_message("the last one was %s\n", rule);
+	return 0;
+}
+
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_reads),
-		cmocka_unit_test(test_writes),
-		cmocka_unit_test(test_flushes),
-		cmocka_unit_test(test_ext3),
+		cmocka_unit_test_teardown(test_reads, say_rule),
+		cmocka_unit_test_teardown(test_writes, say_rule),
+		cmocka_unit_test_teardown(test_flushes, say_rule),
+		cmocka_unit_test_teardown(test_dead_device, say_rule),
+		cmocka_unit_test_teardown(test_ext3, say_rule),
 	};
 
-	is_long = argc > 1 && !strcmp(argv[1], "--long");
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
