@@ -24,7 +24,7 @@ static size_t label_len(const struct inl_volume_info *info)
 
 static void print_state(const struct inl_volume_info *info)
 {
-	printf("Access       %s by its features; this version only reads\n", inl_text_access(info->access));
+	printf("Access       %s by its features\n", inl_text_access(info->access));
 	if (info->backup_superblock)
 		printf("Superblock   damaged; the backup in block %" PRIu64 " is used\n", info->backup_superblock);
 	else
