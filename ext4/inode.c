@@ -478,6 +478,21 @@ static uint16_t extra_isize(const struct inl_volume *vol)
 	return want + 128u > inode_size ? (uint16_t)(inode_size - 128) : want;
 }
 
+/* The rest of its block is in use by nobody: it need not be read, and what was never initialised becomes zeros. */
+static int init_block(struct inl_handle *op, uint32_t ino)
+{
+	uint64_t pblk;
+	uint8_t *bytes;
+	uint32_t at;
+	bool alone;
+	int err = inl_ino_alone(op, ino, &alone);
+
+	if (err || !alone)
+		return err;
+	err = inl_inode_place(inl_op_vol(op), ino, &pblk, &at);
+	return err ? err : inl_block_new(op, pblk, &bytes);
+}
+
 int inl_inode_new(struct inl_handle *op, uint32_t ino, struct inl_inode **out)
 {
 	struct inl_volume *vol = inl_op_vol(op);
@@ -493,7 +508,9 @@ int inl_inode_new(struct inl_handle *op, uint32_t ino, struct inl_inode **out)
 	if (EXT2_INODE_SIZE(vol->fs->super) > 128)
 		inode->raw.i_extra_isize = extra_isize(vol);
 	set_csum_seed(inode, inode->raw.i_generation);
-	err = inl_inode_modify(op, inode);
+	err = init_block(op, ino);
+	if (!err)
+		err = inl_inode_modify(op, inode);
 	if (!err)
 		err = inl_op_undo(op, undo_new, &inode, sizeof(inode));
 	if (err) {

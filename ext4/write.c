@@ -226,6 +226,7 @@ static int find_place(struct inl_handle *op, void *arg)
 		cut(piece, left);
 		return 0;
 	}
+	left = INL_MIN(left, inl_map_insert_max(piece->inode));
 	err = inl_blocks_reserve(op, inl_inode_goal(op, piece->inode, piece->lblk), INL_MIN(piece->n, left), &piece->pblk,
 				 &got);
 	if (!err)
@@ -290,6 +291,32 @@ static bool has_edges(const struct piece *piece)
 	return (piece->offset | piece->len) & (piece->inode->vol->block_size - 1);
 }
 
+static void undo_large_file(struct inl_volume *vol, void *what)
+{
+	vol->fs->super->s_feature_ro_compat &= ~(uint32_t)EXT4_RO_COMPAT_LARGE_FILE;
+}
+
+/* A size, and what the superblock must say of it: as Linux, the first file of 2 GiB sets large_file. */
+static int move_size(struct inl_handle *op, struct inl_inode *inode, uint64_t size)
+{
+	struct inl_volume *vol = inode->vol;
+	uint8_t *sb;
+	int err;
+
+	inl_inode_set_size(inode, size);
+	if (size <= INT32_MAX || ext2fs_has_feature_large_file(vol->fs->super))
+		return 0;
+	err = inl_super_change(op, &sb);
+	if (!err)
+		err = inl_op_undo(op, undo_large_file, "", 1);
+	if (err)
+		return err;
+	inl_store_le32(sb + 0x64, inl_load_le32(sb + 0x64) | EXT4_RO_COMPAT_LARGE_FILE);
+	inl_super_csum(vol, sb);
+	vol->fs->super->s_feature_ro_compat |= EXT4_RO_COMPAT_LARGE_FILE;
+	return 0;
+}
+
 /* The data has landed: the blocks become the file's, and its size and times follow. */
 static int attach(struct inl_handle *op, void *arg)
 {
@@ -307,15 +334,15 @@ static int attach(struct inl_handle *op, void *arg)
 	if (err)
 		return err;
 	if (piece->offset + piece->len > inode->size)
-		inl_inode_set_size(inode, piece->offset + piece->len);
+		err = move_size(op, inode, piece->offset + piece->len);
 	inl_inode_set_times(inode, INL_TIME_M | INL_TIME_C, inl_now());
-	return 0;
+	return err;
 }
 
 static unsigned attach_credits(const struct piece *piece)
 {
-	/* The inode; the map; bitmaps and descriptors of the groups that the blocks lie in. */
-	return 1 + inl_map_credits(piece->inode) + 4;
+	/* The inode, the superblock; the map; bitmaps and descriptors of the groups that the blocks lie in. */
+	return 2 + inl_map_credits(piece->inode) + 4;
 }
 
 static int write_piece(struct piece *piece)
@@ -432,9 +459,9 @@ static int set_size(struct inl_handle *op, void *arg)
 
 	if (err)
 		return err;
-	inl_inode_set_size(resize->inode, resize->size);
+	err = move_size(op, resize->inode, resize->size);
 	inl_inode_set_times(resize->inode, INL_TIME_M | INL_TIME_C, inl_now());
-	return resize->shrink ? shrink_map(op, resize) : 0;
+	return !err && resize->shrink ? shrink_map(op, resize) : err;
 }
 
 static unsigned resize_credits(const struct resize *resize)
@@ -558,9 +585,9 @@ static int finish_change(struct inl_handle *op, void *arg)
 	if (err)
 		return err;
 	if (change->size > change->inode->size)
-		inl_inode_set_size(change->inode, change->size);
+		err = move_size(op, change->inode, change->size);
 	inl_inode_set_times(change->inode, INL_TIME_M | INL_TIME_C, inl_now());
-	return 0;
+	return err;
 }
 
 static int run_steps(struct change *change, uint64_t first, uint64_t end, unsigned credits, inl_op_fn *step)
@@ -607,12 +634,12 @@ static int punch(struct change *change, uint64_t offset, uint64_t end)
 	int err;
 
 	if (offset >= size) /* no block, but a change all the same */
-		return inl_op_run(inode->vol, 1, finish_change, change, change->diag);
+		return inl_op_run(inode->vol, 2, finish_change, change, change->diag);
 	if (end > size)
 		end = (size + mask) & ~mask;
 	err = zero_edges(inode, offset, end, &first, &last, change->diag);
 	if (!err)
-		err = inl_op_run(inode->vol, 1, finish_change, change, change->diag);
+		err = inl_op_run(inode->vol, 2, finish_change, change, change->diag);
 	if (!err && first < last)
 		err = run_steps(change, first, last, INL_MIN(64u, inl_op_credits_max(inode->vol)), remove_step);
 	return err;
@@ -638,7 +665,7 @@ static int allocate(struct change *change, unsigned flags, uint64_t offset, uint
 	}
 	if (!err)
 		err = run_steps(change, offset >> bits, (end + mask) >> bits, step_credits(inode), allocate_step);
-	return err ? err : inl_op_run(inode->vol, 1, finish_change, change, change->diag);
+	return err ? err : inl_op_run(inode->vol, 2, finish_change, change, change->diag);
 }
 
 static int check_fallocate(struct inl_inode *inode, unsigned flags, uint64_t offset, uint64_t len, struct inl_diag *diag)
