@@ -25,7 +25,7 @@ test: ## Every check; T="word ..." runs those whose name has a word (tools/run-t
 	@tools/deps.sh test
 	@tools/run-tests $(T)
 
-stress: ## A million I/Os of eight threads, thousands of faults, the kernel's twin; T=name picks one
+stress: ## A million I/Os of eight threads, thousands of faults, the kernel's twin, the largest of everything; T=name picks one
 	@tools/deps.sh test
 	@tools/run-tests --stress $(T)
 
