@@ -184,6 +184,8 @@ static void check_all(struct model *m)
 		size_t len = name_of(m, id, name);
 		int want = m->has[id] ? 0 : -ENOENT;
 
+		if (inl_lookup(m->dir, name, len, &ino, NULL) != want)
+			print_error("%s: %s\n", m->layout->label, name);
 		assert_int_equal(inl_lookup(m->dir, name, len, &ino, NULL), want);
 		assert_int_equal(look(m->dir, FIND, name, len, &other), want);
 		if (!want) {
