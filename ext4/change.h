@@ -380,6 +380,12 @@ void inl_chain_done(struct inl_chain *chain);
 int inl_orphan_add(struct inl_handle *op, struct inl_inode *inode);	 /* no effect if it is one */
 int inl_orphan_remove(struct inl_handle *op, struct inl_inode *inode); /* no effect if it is none */
 
+/*
+ * Could it not be shortened as it should be? Then there may be blocks behind its end, and it must not grow before the next open.
+ * Outside of operations.
+ */
+bool inl_orphan_is_aside(struct inl_inode *inode);
+
 /* After the replay: delete and shorten what a crash has left. 0 or -errno. */
 int inl_orphans_finish(struct inl_volume *vol, struct inl_diag *diag);
 

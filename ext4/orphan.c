@@ -169,6 +169,32 @@ static int leave_op(struct inl_handle *op, void *arg)
 	return 0;
 }
 
+/* There is no more room to note it than there is memory. */
+static int note_op(struct inl_handle *op, void *arg)
+{
+	struct inl_inode *inode = arg;
+	struct inl_orphans *list = &inode->vol->orphans;
+	uint32_t *grown = reallocarray(list->aside, list->n_aside + 1, sizeof(*grown));
+
+	(void)op;
+	if (!grown)
+		return 0;
+	list->aside = grown;
+	list->aside[list->n_aside++] = inode->ino;
+	return 0;
+}
+
+static int is_aside_op(struct inl_handle *op, void *arg)
+{
+	(void)op;
+	return is_aside(arg);
+}
+
+bool inl_orphan_is_aside(struct inl_inode *inode)
+{
+	return inode->vol->orphans.n_aside && inl_op_look(inode->vol, is_aside_op, inode) > 0;
+}
+
 /*
  * The next open has another go. Where not even this can be noted the volume is in such trouble that at worst its blocks
  * are lost until e2fsck finds them.
@@ -176,12 +202,8 @@ static int leave_op(struct inl_handle *op, void *arg)
 static void set_aside(struct inl_inode *inode)
 {
 	struct inl_volume *vol = inode->vol;
-	uint32_t *grown = reallocarray(vol->orphans.aside, vol->orphans.n_aside + 1, sizeof(*grown));
 
-	if (grown) {
-		vol->orphans.aside = grown;
-		vol->orphans.aside[vol->orphans.n_aside++] = inode->ino;
-	}
+	inl_op_look(vol, note_op, inode);
 	inl_op_run(vol, ORPHAN_CREDITS + 1, move_last_op, inode, NULL);
 	inl_op_look(vol, leave_op, inode);
 }

@@ -84,7 +84,7 @@ struct inl_orphan {
 struct inl_orphans {
 	struct inl_inode *first, *last;
 	uint32_t *aside; /* inodes that could not be finished: at the end of the list on the medium */
-	size_t n_aside;
+	_Atomic size_t n_aside;
 };
 
 struct inl_volume {

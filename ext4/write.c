@@ -108,6 +108,8 @@ int inl_data_may_write(struct inl_inode *inode, struct inl_diag *diag)
 		return inl_diag_set(diag, -EOPNOTSUPP, "files kept in their inodes are not written");
 	if (inode->raw.i_flags & FL_VERITY)
 		return inl_diag_set(diag, -EPERM, "is protected by fs-verity");
+	if (inl_orphan_is_aside(inode))
+		return inl_diag_set(diag, -EIO, "could not be shortened: the next open tries again");
 	return 0;
 }
 
