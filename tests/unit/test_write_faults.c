@@ -553,6 +553,90 @@ static void test_ext3(void **state)
 	fail_each('w', false, EXT3);
 }
 
+#define N_PARTS 300u
+
+/* Reads that fail while a file with many extents is shortened: what was cut off is never seen again. */
+static bool shorten_with(unsigned n)
+{
+	static uint8_t bytes[N_PARTS * 2048];
+	struct inl_inode *inode;
+	struct inl_volume *vol;
+	struct inl_dev *dev;
+	char spec[PATH_MAX];
+	struct disk disk;
+	size_t got;
+	bool met;
+	int err;
+
+	run("cp parts.img a.img");
+	snprintf(rule, sizeof(rule), "clear");
+	spec_with(spec);
+	assert_int_equal(inl_dev_open(spec, INL_OPEN_WRITE, NULL, &dev), 0);
+	assert_int_equal(inl_volume_open(dev, NULL, INL_VOLUME_WRITE, NULL, &vol), 0);
+	inode = get(vol, "/parts");
+	snprintf(rule, sizeof(rule), "read@%u=EIO", n);
+	assert_int_equal(inl_dev_control(dev, rule, NULL), 0);
+	err = inl_truncate(inode, 10, NULL);
+	met = err != 0;
+	assert_true(!err || err == -EIO);
+	assert_int_equal(inl_dev_control(dev, "clear", NULL), 0);
+	if (stat_of(vol, "/parts").size == 10) {
+		size_t done;
+
+		/* It may be refused until the next open. */
+		err = inl_truncate(inode, sizeof(bytes), NULL);
+		assert_true(!err || (met && err == -EIO));
+		if (!err)
+			assert_int_equal(inl_write(inode, sizeof(bytes) - 1, "", 1, &done, NULL), 0);
+		assert_int_equal(inl_read(inode, 0, bytes, sizeof(bytes), &got, NULL), 0);
+		for (size_t i = 10; i < got; i++)
+			assert_int_equal(bytes[i], 0);
+	}
+	inl_inode_put(inode);
+	assert_int_equal(inl_volume_close(vol), 0);
+	inl_dev_close(dev);
+	disk_open(&disk, "a.img");
+	inode = get(disk.vol, "/parts");
+	if (met && stat_of(disk.vol, "/parts").size == N_PARTS * 2048 - 1024) {
+		assert_int_equal(stat_of(disk.vol, "/parts").blocks / 2 > N_PARTS, 1);
+	} else {
+		assert_int_equal(inl_truncate(inode, sizeof(bytes), NULL), 0);
+		assert_int_equal(inl_read(inode, 0, bytes, sizeof(bytes), &got, NULL), 0);
+		for (size_t i = 10; i < got; i++)
+			assert_int_equal(bytes[i], 0);
+	}
+	inl_inode_put(inode);
+	disk_close(&disk);
+	fsck("a.img");
+	return met;
+}
+
+static void test_shorten(void **state)
+{
+	struct inl_inode *inode;
+	char block[1024];
+	struct disk disk;
+	unsigned n;
+
+	needs_tools();
+	run("rm -f parts.img && truncate -s 4M parts.img && mke2fs -Fq -t ext4 -b 1024 -J size=1 parts.img");
+	disk_open(&disk, "parts.img");
+	assert_int_equal(make(disk.vol, "/parts", S_IFREG, 0, 0), 0);
+	inode = get(disk.vol, "/parts");
+	memset(block, 'p', sizeof(block));
+	for (unsigned i = 0; i < N_PARTS; i++) {
+		size_t done;
+
+		assert_int_equal(inl_write(inode, i * 2048, block, sizeof(block), &done, NULL), 0);
+	}
+	inl_inode_put(inode);
+	disk_close(&disk);
+	for (n = 1; shorten_with(n); n++)
+		;
+	print_message("%u reads\n", n - 1);
+	assert_true(n > 3);
+}
+
 /* The last one, for who looks why it failed. */
 static int say_rule(void **state)
 {
@@ -568,6 +652,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_flushes, say_rule),
 		cmocka_unit_test_teardown(test_dead_device, say_rule),
 		cmocka_unit_test_teardown(test_ext3, say_rule),
+		cmocka_unit_test_teardown(test_shorten, say_rule),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
