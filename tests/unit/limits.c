@@ -235,17 +235,17 @@ static const struct {
 
 int main(int argc, char **argv)
 {
+	size_t n_kinds = sizeof(kinds) / sizeof(kinds[0]), k = 0;
 	struct inl_dev *dev;
 
-	if (argc != 4)
+	while (argc == 4 && k < n_kinds && strcmp(argv[2], kinds[k].name))
+		k++;
+	if (argc != 4 || k == n_kinds)
 		return 2;
 	expect("device", inl_dev_open(argv[1], INL_OPEN_WRITE, &diag, &dev), 0);
 	expect("volume", inl_volume_open(dev, NULL, INL_VOLUME_WRITE, &diag, &vol), 0);
 	expect("root", inl_inode_get(vol, INL_ROOT_INO, &diag, &root), 0);
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-		if (!strcmp(argv[2], kinds[i].name))
-			kinds[i].fn(strtoull(argv[3], NULL, 10));
-	}
+	kinds[k].fn(strtoull(argv[3], NULL, 10));
 	inl_inode_put(root);
 	expect("close", inl_volume_close(vol), 0);
 	inl_dev_close(dev);

@@ -611,6 +611,46 @@ static bool shorten_with(unsigned n)
 	return met;
 }
 
+/* Reads that fail while such a file is deleted: it is gone, now or at the next open; or it is still there, whole. */
+static bool delete_with(unsigned n)
+{
+	struct inl_volume_space space;
+	struct inl_volume_info info;
+	struct inl_counters before, after;
+	struct inl_volume *vol;
+	struct inl_dev *dev;
+	char spec[PATH_MAX];
+	struct disk disk;
+	int err;
+
+	run("cp parts.img a.img");
+	snprintf(rule, sizeof(rule), "clear");
+	spec_with(spec);
+	assert_int_equal(inl_dev_open(spec, INL_OPEN_WRITE, NULL, &dev), 0);
+	assert_int_equal(inl_volume_open(dev, NULL, INL_VOLUME_WRITE, NULL, &vol), 0);
+	inl_volume_space(vol, &space);
+	snprintf(rule, sizeof(rule), "read@%u=EIO", n);
+	inl_dev_counters(dev, &before);
+	assert_int_equal(inl_dev_control(dev, rule, NULL), 0);
+	err = take(vol, "/parts", false);
+	inl_dev_counters(dev, &after);
+	assert_int_equal(inl_dev_control(dev, "clear", NULL), 0);
+	assert_true(!err || err == -EIO);
+	assert_int_equal(make(vol, "/other", S_IFREG, 0, 0), 0);
+	if (err)
+		assert_int_equal(take(vol, "/parts", false), 0);
+	assert_int_equal(take(vol, "/other", false), 0);
+	assert_int_equal(inl_volume_close(vol), 0);
+	inl_dev_close(dev);
+	disk_open(&disk, "a.img");
+	inl_volume_info(disk.vol, &info);
+	assert_true(info.n_free_blocks > space.n_free_blocks + N_PARTS);
+	assert_int_equal(info.n_free_inodes, space.n_free_inodes + 1);
+	disk_close(&disk);
+	fsck("a.img");
+	return after.reads - before.reads >= n;
+}
+
 static void test_shorten(void **state)
 {
 	struct inl_inode *inode;
@@ -633,7 +673,11 @@ static void test_shorten(void **state)
 	disk_close(&disk);
 	for (n = 1; shorten_with(n); n++)
 		;
-	print_message("%u reads\n", n - 1);
+	print_message("%u reads to shorten\n", n - 1);
+	assert_true(n > 3);
+	for (n = 1; delete_with(n); n++)
+		;
+	print_message("%u reads to delete\n", n - 1);
 	assert_true(n > 3);
 }
 
