@@ -289,10 +289,8 @@ static void ask_kernel(struct model *m)
 			continue;
 		model_set(m, id, !m->has[id]);
 	}
-	run("umount mnt");
-	if (!try_run("dumpe2fs -h k.img | grep needs_recovery"))
-		print_error("%s: the kernel still has it\n", m->layout->label);
-	run("mv k.img a.img");
+	/* Another mount namespace may have it for a while: then the umount does not write it. The copy's journal is replayed. */
+	run("sync -f mnt && umount mnt && cp k.img a.img && rm k.img");
 }
 
 static void churn(struct model *m, unsigned steps, unsigned more)
@@ -327,10 +325,10 @@ static unsigned levels_of(struct inl_inode *dir)
 }
 
 static const struct layout layouts[] = {
-	{ "1K", "-b 1024", NULL, 6000, false, 2 },
+	{ "1K", "-b 1024", NULL, 4000, false, 2 },
 	{ "4K", "-b 4096", NULL, 4000, false, 1 },
-	{ "64K", "-b 65536 -O ^has_journal", NULL, 6000, false, 1 },
-	{ "64K, no checksums", "-b 65536 -O ^has_journal,^metadata_csum", NULL, 6000, false, 1 },
+	{ "64K", "-b 65536 -O ^has_journal", NULL, 4000, false, 1 },
+	{ "64K, no checksums", "-b 65536 -O ^has_journal,^metadata_csum", NULL, 4000, false, 1 },
 	{ "no checksums", "-b 1024 -O ^metadata_csum", NULL, 3000, false, 2 },
 	{ "no filetype", "-b 1024 -O ^filetype", NULL, 2000, false, 1 },
 	{ "linear", "-b 1024 -O ^dir_index", NULL, 400, false, 0 },
