@@ -4,8 +4,8 @@
  * Read more: ARCHITECTURE.md, "The life of a change".
  *
  * The content of a block is a page, which counts its references and is never changed while there is more than one. Who
- * changes a block gives it a new page; the old one goes on serving whoever has it: the operation that may have to put it back, a
- * commit that writes it to the log, a checkpoint that writes it home.
+ * changes a block gives it a new page; the old one goes on serving whoever has it: the operation that may have to put
+ * it back, a commit that writes it to the log, a checkpoint that writes it home.
  */
 #ifndef INLAY_EXT4_CACHE_H
 #define INLAY_EXT4_CACHE_H
@@ -88,14 +88,20 @@ void inl_page_put(struct inl_cache *cache, struct inl_page *page); /* NULL is fi
 /* The block if it is cached and loaded, pinned; NULL otherwise. Never reads. */
 struct inl_block *inl_block_find(struct inl_volume *vol, uint64_t pblk);
 
-/* The cached block, or a fresh one whose page is `page` (a reference that it takes over). Pinned. *fresh says which. -ENOMEM. */
+/*
+ * The cached block, or a fresh one whose page is `page` (a reference that it takes over). Pinned. *fresh says which.
+ * -ENOMEM.
+ */
 int inl_block_make(struct inl_volume *vol, uint64_t pblk, struct inl_page *page, struct inl_block **out, bool *fresh);
 void inl_block_pin(struct inl_block *block);
 
-/* Give a block another page; the old one's reference is returned to the caller. NULL: the block is not to be found any more. */
+/*
+ * Give a block another page; the old one's reference is returned to the caller. NULL: the block is not to be found any
+ * more.
+ */
 struct inl_page *inl_block_swap(struct inl_block *block, struct inl_page *page);
 
-/* ---- op.c, txn.c ----------------------------------------------------------------------------------------------------- */
+/* ---- op.c, txn.c ------------------------------------------------------------------------------------------------- */
 
 /* A block that the operation needs is not there: -EAGAIN. */
 int inl_op_miss(struct inl_handle *op, uint64_t pblk);

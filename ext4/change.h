@@ -3,19 +3,19 @@
  * Not here: what reading needs (own.h); what callers may know (inlay/volume.h).
  * Read more: ARCHITECTURE.md, "The life of a change".
  *
- * A change of the metadata is an *operation*: it happens whole or not at all, in memory and, after a crash, on the medium.
- * While it runs it has a *handle* (jbd2's word).
- * One operation runs at a time per volume; it has vol->lock and never waits for I/O. A block that it needs and that
- * is not in the cache makes it end with -EAGAIN: all is put back as it was, the block is read without the lock, and the operation
- * begins again. So every function that takes an op
+ * A change of the metadata is an *operation*: it happens whole or not at all, in memory and, after a crash, on the
+ * medium. While it runs it has a *handle* (jbd2's word). One operation runs at a time per volume; it has vol->lock and
+ * never waits for I/O. A block that it needs and that is not in the cache makes it end with -EAGAIN: all is put back as
+ * it was, the block is read without the lock, and the operation begins again. So every function that takes an op
  *
  *   - may return -EAGAIN, which goes up untouched (no message, nothing put back by hand);
- *   - after any error leaves the op to be cancelled: blocks and inodes changed in it are put back by inl_op_run alone. State
+ *   - after any error leaves the op to be cancelled: blocks and inodes changed in it are put back by inl_op_run alone.
+ *   State
  *     of its own in memory (other than what is changed through inl_block_modify and inl_inode_modify) it changes only
  *     by means that are undone too (inl_op_undo), or after the operation has succeeded.
  *
- * File data never waits for a transaction: blocks are reserved, the data is written to them, and only when it has landed an
- * operation makes them the file's. What is not there yet cannot be exposed, by a crash or by a commit.
+ * File data never waits for a transaction: blocks are reserved, the data is written to them, and only when it has
+ * landed an operation makes them the file's. What is not there yet cannot be exposed, by a crash or by a commit.
  */
 #ifndef INLAY_EXT4_CHANGE_H
 #define INLAY_EXT4_CHANGE_H
@@ -24,16 +24,18 @@
 
 struct inl_handle;
 
-/* ---- op.c: operations ------------------------------------------------------------------------------------------------ */
+/* ---- op.c: operations -------------------------------------------------------------------------------------------- */
 
 /*
  * Run one operation.
  *
- *   credits  how many different metadata blocks it changes at most (inodes count as the block they lie in); more is an error
+ *   credits  how many different metadata blocks it changes at most (inodes count as the block they lie in); more is an
+ *            error
  *            (-E2BIG), and the operation is undone. At most inl_op_credits_max
  *   fn       may be called several times; sees *arg as the time before left it. Holds vol->lock
  *
- * Returns: 0; -EROFS (opened for reading, or the journal was aborted: diag says which); what fn returned, and then nothing
+ * Returns: 0; -EROFS (opened for reading, or the journal was aborted: diag says which); what fn returned, and then
+ * nothing
  *          has changed; -EIO, -EUCLEAN of a block that it needed; -ENOMEM.
  * Never from within an operation, nor with a lock of vol held.
  */
@@ -45,12 +47,15 @@ int inl_op_look(struct inl_volume *vol, inl_op_fn *fn, void *arg);
 
 struct inl_volume *inl_op_vol(const struct inl_handle *op);
 
-/* The largest credits of this volume: a quarter of the journal. At least 64. Long work is cut into operations of less. */
+/*
+ * The largest credits of this volume: a quarter of the journal. At least 64. Long work is cut into operations of less.
+ */
 unsigned inl_op_credits_max(const struct inl_volume *vol);
 unsigned inl_op_credits_left(const struct inl_handle *op);
 
 /*
- * Remember how to put back something in memory. Called last in first out if the operation is cancelled, never otherwise.
+ * Remember how to put back something in memory. Called last in first out if the operation is cancelled, never
+ * otherwise.
  *
  *   len    bytes of what, copied; at most 64
  */
@@ -64,13 +69,14 @@ struct inl_op_pool;
 int inl_op_pool_new(struct inl_op_pool **out);
 void inl_op_pool_free(struct inl_op_pool *pool); /* NULL is fine */
 
-/* ---- cache.c: blocks of metadata ------------------------------------------------------------------------------------- */
+/* ---- cache.c: blocks of metadata --------------------------------------------------------------------------------- */
 
 /*
  * inl_block_get (own.h) within an operation: -EAGAIN if the block has to be read.
  *
- * Change a block: it joins the running transaction. *bytes, the whole block, may be written until the operation ends; what
- * inl_block_bytes gave before is the content as it was when the operation first changed the block. The caller keeps its checksum right.
+ * Change a block: it joins the running transaction. *bytes, the whole block, may be written until the operation ends;
+ * what inl_block_bytes gave before is the content as it was when the operation first changed the block. The caller
+ * keeps its checksum right.
  *
  * Returns: 0; -E2BIG (credits); -ENOMEM.
  */
@@ -90,12 +96,12 @@ int inl_block_look(struct inl_handle *op, uint64_t pblk, const uint8_t **bytes);
 int inl_block_look_verified(struct inl_handle *op, struct inl_inode *inode, uint64_t pblk, inl_block_verify verify,
 			    unsigned arg, const uint8_t **bytes);
 
-/* ---- inode.c: inodes ------------------------------------------------------------------------------------------------- */
+/* ---- inode.c: inodes --------------------------------------------------------------------------------------------- */
 
 /*
- * Change an inode: afterwards inode->raw (its first 160 bytes), inode->body from byte 160 on (body[0..159] is not looked at)
- * and inode->size may be written until the operation ends; it is then written to the inode table with its checksum.
- * Between operations raw and body say the same. -EAGAIN as for blocks.
+ * Change an inode: afterwards inode->raw (its first 160 bytes), inode->body from byte 160 on (body[0..159] is not
+ * looked at) and inode->size may be written until the operation ends; it is then written to the inode table with its
+ * checksum. Between operations raw and body say the same. -EAGAIN as for blocks.
  */
 int inl_inode_modify(struct inl_handle *op, struct inl_inode *inode);
 
@@ -112,8 +118,9 @@ void inl_inode_set_size(struct inl_inode *inode, uint64_t size);
 int inl_inode_add_blocks(struct inl_inode *inode, int64_t n);
 
 /*
- * Make a live object for a freshly allocated inode number; its table slot is zeroed except i_generation (random), i_extra_isize and checksum.
- * Its other fields are the caller's to fill. One reference; if the operation is cancelled the object is dead, and must still be put.
+ * Make a live object for a freshly allocated inode number; its table slot is zeroed except i_generation (random),
+ * i_extra_isize and checksum. Its other fields are the caller's to fill. One reference; if the operation is cancelled
+ * the object is dead, and must still be put.
  */
 int inl_inode_new(struct inl_handle *op, uint32_t ino, struct inl_inode **out);
 
@@ -126,8 +133,8 @@ struct inl_time inl_now(void); /* the clock, as inodes keep it */
 void inl_inode_set_owner(struct inl_inode *inode, uint32_t uid, uint32_t gid);
 
 /*
- * What inl_create is told of a new inode, and what it inherits from its directory: mode, owner, device, times, flags. Within
- * inl_inode_modify. -EINVAL: a device number that has no room.
+ * What inl_create is told of a new inode, and what it inherits from its directory: mode, owner, device, times, flags.
+ * Within inl_inode_modify. -EINVAL: a device number that has no room.
  */
 int inl_inode_fill(struct inl_inode *inode, const struct inl_inode *dir, uint32_t mode, const struct inl_attr *attr,
 		   unsigned which);
@@ -146,7 +153,7 @@ void inl_inode_save(const struct inl_inode *inode, uint8_t *saved); /* sizeof(st
 void inl_inode_restore(struct inl_inode *inode, const uint8_t *saved);
 void inl_inode_encode(struct inl_inode *inode, uint8_t *bytes); /* inode size bytes, with the checksum */
 
-/* ---- write.c --------------------------------------------------------------------------------------------------------- */
+/* ---- write.c ----------------------------------------------------------------------------------------------------- */
 
 /* 0; -EROFS; -EPERM (immutable, append-only). */
 int inl_inode_may_change(struct inl_inode *inode, struct inl_diag *diag);
@@ -157,11 +164,11 @@ int inl_data_may_write(struct inl_inode *inode, struct inl_diag *diag);
 /* Behind `size`, zeros to the end of its block. Outside of operations. */
 int inl_data_zero_tail(struct inl_inode *inode, uint64_t size, struct inl_diag *diag);
 
-/* ---- group.c, alloc.c: descriptors, bitmaps, allocation --------------------------------------------------------------- */
+/* ---- group.c, alloc.c: descriptors, bitmaps, allocation ---------------------------------------------------------- */
 
 /*
- * Free blocks of a volume that is open for writing are in one of three states in memory: free; *reserved* for a write under
- * way; *busy*: freed by a transaction that has not been committed, and not to be used before it is.
+ * Free blocks of a volume that is open for writing are in one of three states in memory: free; *reserved* for a write
+ * under way; *busy*: freed by a transaction that has not been committed, and not to be used before it is.
  */
 
 /*
@@ -171,8 +178,8 @@ int inl_data_zero_tail(struct inl_inode *inode, uint64_t size, struct inl_diag *
  *   n      how many are wanted; the nearest run that holds all is preferred over a nearer, shorter one within reason
  *   got    how many were got: 1 .. n
  *
- * Returns: 0; -ENOSPC; -EAGAIN; -EUCLEAN (a damaged bitmap or descriptor: that group is left alone, if others can serve).
- * The reservation outlives the operation (if it succeeds) until inl_blocks_take or inl_blocks_unreserve.
+ * Returns: 0; -ENOSPC; -EAGAIN; -EUCLEAN (a damaged bitmap or descriptor: that group is left alone, if others can
+ * serve). The reservation outlives the operation (if it succeeds) until inl_blocks_take or inl_blocks_unreserve.
  */
 int inl_blocks_reserve(struct inl_handle *op, uint64_t goal, uint64_t n, uint64_t *pblk, uint64_t *got);
 
@@ -190,7 +197,8 @@ int inl_block_alloc(struct inl_handle *op, uint64_t goal, uint64_t *pblk);
  *
  *   metadata  they are forgotten (inl_block_forget) too
  *
- * Returns: 0; -EUCLEAN (some are free already, or are part of the file system's own tables); -EAGAIN. Credits: 2 per group.
+ * Returns: 0; -EUCLEAN (some are free already, or are part of the file system's own tables); -EAGAIN. Credits: 2 per
+ * group.
  */
 int inl_blocks_free(struct inl_handle *op, uint64_t pblk, uint64_t n, bool metadata);
 
@@ -239,25 +247,26 @@ uint64_t inl_alloc_n_free_blocks(const struct inl_alloc *alloc); /* busy ones co
 uint32_t inl_alloc_n_free_inodes(const struct inl_alloc *alloc);
 
 /*
- * The journal tells of its transactions, with vol->lock held: the running one has been frozen for its commit; that one has been
- * committed: what it freed is free.
+ * The journal tells of its transactions, with vol->lock held: the running one has been frozen for its commit; that one
+ * has been committed: what it freed is free.
  */
 void inl_alloc_frozen(struct inl_alloc *alloc);
 void inl_alloc_committed(struct inl_alloc *alloc);
 bool inl_alloc_has_busy(const struct inl_alloc *alloc); /* would a commit make blocks free? */
 
-/* ---- extent.c, indirect.c: changing the map of an inode ---------------------------------------------------------------- */
+/* ---- extent.c, indirect.c: changing the map of an inode ---------------------------------------------------------- */
 
 /*
- * All: within inl_inode_modify of the inode (they call it). They keep i_blocks and inode->run right, allocate and free the blocks of the
- * tree, and serve extent trees and indirect maps alike.
+ * All: within inl_inode_modify of the inode (they call it). They keep i_blocks and inode->run right, allocate and free
+ * the blocks of the tree, and serve extent trees and indirect maps alike.
  */
 
 /* The root of an empty map: extents where the volume has the feature. Sets the inode's flag. */
 void inl_map_init(struct inl_inode *inode);
 
 /*
- * Map a hole: [lblk, lblk + n) to the blocks at pblk, which are allocated already; i_blocks counts them. Merges with its neighbours.
+ * Map a hole: [lblk, lblk + n) to the blocks at pblk, which are allocated already; i_blocks counts them. Merges with
+ * its neighbours.
  *
  *   unwritten  extents only (-EOPNOTSUPP otherwise)
  *
@@ -267,8 +276,8 @@ void inl_map_init(struct inl_inode *inode);
 int inl_map_insert(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk, uint64_t n, uint64_t pblk, bool unwritten);
 
 /*
- * [lblk, lblk + n), which is mapped throughout by extents, becomes written, or unwritten. Splits and merges. Credits: inl_map_credits
- * per extent. -EINVAL: there is a hole in it; -EOPNOTSUPP: not extents.
+ * [lblk, lblk + n), which is mapped throughout by extents, becomes written, or unwritten. Splits and merges. Credits:
+ * inl_map_credits per extent. -EINVAL: there is a hole in it; -EOPNOTSUPP: not extents.
  */
 int inl_map_convert(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk, uint64_t n, bool unwritten);
 
@@ -276,10 +285,11 @@ int inl_map_convert(struct inl_handle *op, struct inl_inode *inode, uint64_t lbl
  * Unmap [lblk, end) from its end downwards and free the blocks, as far as the credits that are left allow.
  *
  *   metadata  the contents are metadata (directories, symbolic links, attribute values)
- *   left      what remains is [lblk, *left): lblk when all is done. Also when a block has to be read before it can go on
+ *   left      what remains is [lblk, *left): lblk when all is done. Also when a block has to be read before it can go
+ *             on
  *
- * At least 64 credits that are left are enough to get on; with fewer it may do nothing, which is no error. -ENOSPC: only
- * where a hole is made within an extent.
+ * At least 64 credits that are left are enough to get on; with fewer it may do nothing, which is no error. -ENOSPC:
+ * only where a hole is made within an extent.
  */
 int inl_map_remove(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk, uint64_t end, bool metadata, uint64_t *left);
 
@@ -292,7 +302,7 @@ uint64_t inl_map_insert_max(const struct inl_inode *inode);
 /* The first block that no map of this inode can have: 2^32 - 1, or what indirect blocks reach. */
 uint64_t inl_map_max(const struct inl_inode *inode);
 
-/* ---- direntry changes: dirmod.c, dxmod.c ------------------------------------------------------------------------------- */
+/* ---- direntry changes: dirmod.c, dxmod.c ------------------------------------------------------------------------- */
 
 /* Names are as stored: bytes of a length, of encrypted directories the ciphertext. None of these checks permissions. */
 
@@ -300,7 +310,8 @@ uint64_t inl_map_max(const struct inl_inode *inode);
 int inl_dir_find(struct inl_handle *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t *ino, uint8_t *type);
 
 /*
- * Add an entry that is known not to be there. Linear directories become indexed at their second block where the volume has dir_index.
+ * Add an entry that is known not to be there. Linear directories become indexed at their second block where the volume
+ * has dir_index.
  *
  *   type   DT_*
  *
@@ -334,7 +345,7 @@ unsigned inl_dir_credits(const struct inl_inode *dir);
 int inl_dir_resolve(struct inl_inode *dir, const char *name, size_t len, uint8_t *stored, size_t *stored_len, uint64_t *ino,
 		    struct inl_diag *diag);
 
-/* ---- xattrmod.c --------------------------------------------------------------------------------------------------------- */
+/* ---- xattrmod.c -------------------------------------------------------------------------------------------------- */
 
 /*
  * Set or remove an attribute.
@@ -352,12 +363,14 @@ int inl_raw_xattr_set(struct inl_handle *op, struct inl_inode *inode, uint8_t in
 /* Free all that attributes have outside the inode: of one that goes away. Credits: inl_xattr_credits. */
 int inl_raw_xattrs_drop(struct inl_handle *op, struct inl_inode *inode);
 
-/* Could they be? -EOPNOTSUPP: one has its value in an inode of its own (ea_inode). Before the last name is taken away. */
+/*
+ * Could they be? -EOPNOTSUPP: one has its value in an inode of its own (ea_inode). Before the last name is taken away.
+ */
 int inl_raw_xattrs_may_drop(struct inl_handle *op, struct inl_inode *inode);
 
 unsigned inl_xattr_credits(const struct inl_volume *vol);
 
-/* ---- chain.c: what is above a directory ------------------------------------------------------------------------------------- */
+/* ---- chain.c: what is above a directory -------------------------------------------------------------------------- */
 
 struct inl_chain {
 	struct inl_inode **dirs; /* references; the directory first */
@@ -374,15 +387,15 @@ int inl_chain_walk(struct inl_chain *chain, struct inl_inode *dir, const struct 
 int inl_chain_check(struct inl_handle *op, const struct inl_chain *chain); /* Is it still so? -ESTALE */
 void inl_chain_done(struct inl_chain *chain);
 
-/* ---- orphan.c: inodes that are to be deleted or shortened, should a crash come between ------------------------------------ */
+/* ---- orphan.c: inodes that are to be deleted or shortened, should a crash come between --------------------------- */
 
 /* Within operations. Both call inl_inode_modify. Credits: 3. */
 int inl_orphan_add(struct inl_handle *op, struct inl_inode *inode);	 /* no effect if it is one */
 int inl_orphan_remove(struct inl_handle *op, struct inl_inode *inode); /* no effect if it is none */
 
 /*
- * Could it not be shortened as it should be? Then there may be blocks behind its end, and it must not grow before the next open.
- * Outside of operations.
+ * Could it not be shortened as it should be? Then there may be blocks behind its end, and it must not grow before the
+ * next open. Outside of operations.
  */
 bool inl_orphan_is_aside(struct inl_inode *inode);
 
@@ -393,29 +406,29 @@ int inl_orphans_finish(struct inl_volume *vol, struct inl_diag *diag);
 void inl_orphans_done(struct inl_volume *vol);
 
 /*
- * An inode has lost its last link: if nobody but the caller has it and there is little of it, it is freed, else it becomes an orphan.
- * Within inl_inode_modify; the caller has one reference. Credits: inl_inode_unlinked_credits.
+ * An inode has lost its last link: if nobody but the caller has it and there is little of it, it is freed, else it
+ * becomes an orphan. Within inl_inode_modify; the caller has one reference. Credits: inl_inode_unlinked_credits.
  */
 int inl_inode_unlinked(struct inl_handle *op, struct inl_inode *inode);
 unsigned inl_inode_unlinked_credits(const struct inl_inode *inode);
 
 /*
- * An inode without links whose last reference goes: shortened, freed. Outside of operations. Errors leave it to the next open.
- * No effect on one that is no orphan: it has been freed, or was never made.
+ * An inode without links whose last reference goes: shortened, freed. Outside of operations. Errors leave it to the
+ * next open. No effect on one that is no orphan: it has been freed, or was never made.
  */
 int inl_inode_delete(struct inl_inode *inode);
 
 /*
- * Shorten to size bytes in steps, on the orphan list meanwhile: the operation that made it this long (inode->size is size already) has
- * put it there. After an error it stays there until the next open.
+ * Shorten to size bytes in steps, on the orphan list meanwhile: the operation that made it this long (inode->size is
+ * size already) has put it there. After an error it stays there until the next open.
  */
 int inl_inode_shorten(struct inl_inode *inode, uint64_t size, struct inl_diag *diag);
 
-/* ---- txn.c, log.c, replay.c: the journal ----------------------------------------------------------------------------------- */
+/* ---- txn.c, log.c, replay.c: the journal ------------------------------------------------------------------------- */
 
 /*
- * Where committed transactions go. The blocks of a transaction and what it revokes are written to the log, then its commit
- * record; home they go at the next checkpoint.
+ * Where committed transactions go. The blocks of a transaction and what it revokes are written to the log, then its
+ * commit record; home they go at the next checkpoint.
  */
 struct inl_log;
 
@@ -448,7 +461,10 @@ uint32_t inl_log_left(const struct inl_log *log); /* blocks that can be written 
 /* How many blocks of the log a transaction takes, all its records included. */
 uint32_t inl_log_need(const struct inl_log *log, size_t n_blocks, size_t n_revokes);
 
-/* Write a transaction without its commit record; flush; write the record; flush. The data that it exposes has been written. */
+/*
+ * Write a transaction without its commit record; flush; write the record; flush. The data that it exposes has been
+ * written.
+ */
 int inl_log_commit(struct inl_log *log, const struct inl_log_txn *txn);
 
 /* All that was logged is home and flushed: the log is empty from here. Durable on return. */
@@ -461,14 +477,14 @@ int inl_log_close(struct inl_log *log);
 void inl_log_abort(struct inl_log *log, int err);
 
 /*
- * Write every block of vol->journal home, flush, and mark the journal as empty (s_start = 0, s_sequence behind the last one).
- * For a volume that is going to be written. vol->journal is empty afterwards.
+ * Write every block of vol->journal home, flush, and mark the journal as empty (s_start = 0, s_sequence behind the last
+ * one). For a volume that is going to be written. vol->journal is empty afterwards.
  */
 int inl_journal_replay_home(struct inl_volume *vol, struct inl_diag *diag);
 
 /*
- * The running transaction. Commit it, and wait: 0, or the error that aborted the journal, now or earlier. Also makes durable what has been
- * written to files before. Outside of operations.
+ * The running transaction. Commit it, and wait: 0, or the error that aborted the journal, now or earlier. Also makes
+ * durable what has been written to files before. Outside of operations.
  */
 struct inl_txn;
 int inl_txn_open(struct inl_volume *vol, struct inl_diag *diag);
@@ -476,13 +492,15 @@ int inl_txn_commit(struct inl_volume *vol);
 int inl_txn_close(struct inl_volume *vol); /* commit, checkpoint, clean unmount */
 bool inl_txn_writable(struct inl_volume *vol);
 
-/* ---- mmp.c: multiple mount protection --------------------------------------------------------------------------------- */
+/* ---- mmp.c: multiple mount protection ---------------------------------------------------------------------------- */
 
 /*
- * Take the volume (which has the feature) for this host, and say so until the stop, from a thread. Before anything is written,
- * the replay of the journal too. Waits (Linux's times: 11 seconds at least, twice) if the one before did not say goodbye.
+ * Take the volume (which has the feature) for this host, and say so until the stop, from a thread. Before anything is
+ * written, the replay of the journal too. Waits (Linux's times: 11 seconds at least, twice) if the one before did not
+ * say goodbye.
  *
- * Returns: 0; -EBUSY (somebody else has it, or is checking it: diag says who); -EUCLEAN; -EIO; -ENOMEM; -EAGAIN (no thread).
+ * Returns: 0; -EBUSY (somebody else has it, or is checking it: diag says who); -EUCLEAN; -EIO; -ENOMEM; -EAGAIN (no
+ * thread).
  */
 struct inl_mmp;
 int inl_mmp_start(struct inl_volume *vol, struct inl_diag *diag, struct inl_mmp **out);

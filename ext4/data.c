@@ -1,8 +1,7 @@
 /*
- * ext4/data.c: reading file data: through the block map to bios, keyed for encrypted files.
- * Not here: the map (map.c), the crypt contexts (fscrypt/), decryption (block/).
- * Read more: ARCHITECTURE.md, "The life of a read". The only place that reads contents; encrypted contents are read by keyed
- * bios alone.
+ * ext4/data.c: reading file data: through the block map to bios, keyed for encrypted files. Not here: the map (map.c),
+ * the crypt contexts (fscrypt/), decryption (block/). Read more: ARCHITECTURE.md, "The life of a read". The only place
+ * that reads contents; encrypted contents are read by keyed bios alone.
  */
 #include "ext4/change.h"
 #include <errno.h>
@@ -98,8 +97,8 @@ static int read_part(struct inl_inode *inode, uint64_t lblk, uint64_t pblk, size
 }
 
 /*
- * Read one piece: at most len bytes of one run. room is how much of buf may be overwritten, so that a last block can be read
- * whole. *done: bytes.
+ * Read one piece: at most len bytes of one run. room is how much of buf may be overwritten, so that a last block can be
+ * read whole. *done: bytes.
  */
 static int read_piece(struct inl_inode *inode, uint64_t offset, void *buf, size_t len, size_t room, size_t *done,
 		      struct inl_diag *diag)

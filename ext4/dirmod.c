@@ -346,7 +346,10 @@ int inl_dir_add(struct inl_handle *op, struct inl_inode *dir, const uint8_t *nam
 	err = inl_dx_add(op, dir, &entry);
 	if ((err != -EUCLEAN && err != -EOPNOTSUPP) || dir->vol->metadata_csum)
 		return err;
-	/* As Linux: what has no checksums may have an index that is of no use. Its blocks look empty to who does not know of it. */
+	/*
+	 * As Linux: what has no checksums may have an index that is of no use. Its blocks look empty to who does not
+	 * know of it.
+	 */
 	dir->raw.i_flags &= ~(uint32_t)EXT4_FL_INDEX;
 	return add_linear(op, dir, &entry, false);
 }
@@ -427,6 +430,9 @@ int inl_dir_init(struct inl_handle *op, struct inl_inode *dir, uint32_t parent)
 
 unsigned inl_dir_credits(const struct inl_inode *dir)
 {
-	/* The leaf and its other half; an index node and its other half per level; what their allocation changes; the inode. */
+	/*
+	 * The leaf and its other half; an index node and its other half per level; what their allocation changes; the
+	 * inode.
+	 */
 	return 2 + 2 * INL_DX_LEVELS + 2 * (INL_DX_LEVELS + 1) + 2 * inl_map_credits(dir) + 1;
 }

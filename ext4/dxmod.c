@@ -3,8 +3,8 @@
  * Not here: entries within a leaf (dirmod.c); the index as bytes (htree.c); reading through it (dir.c).
  * Read more: Linux Documentation/filesystems/ext4/directory.rst, "Hash Tree Directories".
  *
- * A node names, for ranges of hashes, the block that has them: the first of its hashes is not kept, as it is the node's own. Where
- * entries of equal hash are in two leaves, the second one's hash has its lowest bit set.
+ * A node names, for ranges of hashes, the block that has them: the first of its hashes is not kept, as it is the node's
+ * own. Where entries of equal hash are in two leaves, the second one's hash has its lowest bit set.
  */
 #include "ext4/dirmod.h"
 #include "base/crc.h"
@@ -148,7 +148,7 @@ int inl_dx_path_next(struct inl_handle *op, struct inl_inode *dir, struct inl_dx
 	return err ? err : 1;
 }
 
-/* ---- making room in the index -------------------------------------------------------------------------------------- */
+/* ---- making room in the index ------------------------------------------------------------------------------------ */
 
 /* What the root has moves to a node of its own. */
 static int add_level(struct inl_handle *op, struct inl_inode *dir, const struct inl_dx_path *path)
@@ -226,7 +226,7 @@ static int make_room(struct inl_handle *op, struct inl_inode *dir, const struct 
 	return 0;
 }
 
-/* ---- splitting a leaf ---------------------------------------------------------------------------------------------- */
+/* ---- splitting a leaf -------------------------------------------------------------------------------------------- */
 
 struct mapped {
 	uint32_t hash;
@@ -376,7 +376,7 @@ int inl_dx_add(struct inl_handle *op, struct inl_inode *dir, const struct inl_ne
 	return err ? err : inl_dir_leaf_add(op, dir, &target, entry);
 }
 
-/* ---- the first index ----------------------------------------------------------------------------------------------- */
+/* ---- the first index --------------------------------------------------------------------------------------------- */
 
 /* "." and "..", where an index needs them. *rest: where what follows begins; ".." may have room behind it. */
 static int check_dots(const struct inl_inode *dir, const uint8_t *bytes, size_t *rest)

@@ -201,7 +201,7 @@ static void inode_free(struct inl_inode *inode)
 	free(inode);
 }
 
-/* ---- live inodes: of a volume that is written there is one object for each; vol->lock is held ------------------------ */
+/* ---- live inodes: of a volume that is written there is one object for each; vol->lock is held -------------------- */
 
 static struct inl_inode **bucket(struct inl_volume *vol, uint32_t ino)
 {
@@ -370,7 +370,10 @@ static bool put_fast(struct inl_inode *inode)
 	return false;
 }
 
-/* The last reference of an inode that has no name any more: it goes. What fails is left to the next open, as after a crash. */
+/*
+ * The last reference of an inode that has no name any more: it goes. What fails is left to the next open, as after a
+ * crash.
+ */
 static bool must_delete(const struct inl_inode *inode)
 {
 	return inode->hashed && !inode->dead && !inode->deleting && !inode->raw.i_links_count;

@@ -1,7 +1,7 @@
 /*
- * ext4/journal.c: the journal (jbd2) replayed in memory: which blocks have newer content in the log, and where.
- * Not here: where the journal's blocks lie on the device (volume.c); writing one.
- * Read more: Linux Documentation/filesystems/ext4/journal.rst; fs/jbd2/recovery.c for what counts as the end of the log.
+ * ext4/journal.c: the journal (jbd2) replayed in memory: which blocks have newer content in the log, and where. Not
+ * here: where the journal's blocks lie on the device (volume.c); writing one. Read more: Linux
+ * Documentation/filesystems/ext4/journal.rst; fs/jbd2/recovery.c for what counts as the end of the log.
  *
  * Three passes, as the kernel's: scan (where does the log end), revoke (which copies are void), map. Nothing is copied.
  */
@@ -227,7 +227,9 @@ static uint32_t count_tags(const struct log *log, const uint8_t *buf)
 
 /* ---- pass 1: where does the log end ------------------------------------------------------------------------------ */
 
-/* CRC-32, big endian and without inversion: the checksum of volumes that have no metadata_csum (JBD2_COMPAT_CHECKSUM). */
+/*
+ * CRC-32, big endian and without inversion: the checksum of volumes that have no metadata_csum (JBD2_COMPAT_CHECKSUM).
+ */
 static uint32_t crc32_be(uint32_t crc, const uint8_t *p, size_t len)
 {
 	while (len--) {
@@ -284,8 +286,8 @@ static int scan_damaged(struct log *log, struct scan *scan, uint32_t tid)
 }
 
 /*
- * A commit block ends a transaction. What is wrong in it, or before it, is either the remains of an older log, or damage:
- * its time tells. Returns 1: go on; 0: the log ends before this transaction; -EUCLEAN.
+ * A commit block ends a transaction. What is wrong in it, or before it, is either the remains of an older log, or
+ * damage: its time tells. Returns 1: go on; 0: the log ends before this transaction; -EUCLEAN.
  */
 static int scan_commit(struct log *log, struct scan *scan)
 {
@@ -548,8 +550,8 @@ static int walk(struct log *log, bool revokes)
 }
 
 /*
- * A fast commit that belongs to this log's end holds changes that only its own replay would show. Linux writes the first one
- * not at the start of the area, but one block behind.
+ * A fast commit that belongs to this log's end holds changes that only its own replay would show. Linux writes the
+ * first one not at the start of the area, but one block behind.
  */
 static int check_fast_commits(struct log *log)
 {
@@ -590,7 +592,9 @@ static int replay(struct log *log)
 	if (err)
 		return err;
 	err = revoke_and_map(log);
-	/* Nothing of a damaged transaction counts, nor of those behind. Earlier damage would have been found earlier. */
+	/*
+	 * Nothing of a damaged transaction counts, nor of those behind. Earlier damage would have been found earlier.
+	 */
 	for (int pass = 0; pass < 2 && err == -EUCLEAN && log->damaged_ok; pass++) {
 		log->end_tid = log->bad_tid;
 		log->map->damaged = true;

@@ -3,9 +3,9 @@
  * Not here: which blocks a transaction has, and when its blocks go home (txn.c); reading a log (journal.c, replay.c).
  * Read more: Linux Documentation/filesystems/ext4/journal.rst; ARCHITECTURE.md, "The life of a change".
  *
- * The log is a ring of blocks. A transaction is: blocks of revokes; descriptors, each before the copies of the blocks that it
- * names; a flush, so that all this and the file data written before is on the medium; the commit block; a flush. A replay
- * begins at s_start with transaction s_sequence and ends before the first one without its commit block.
+ * The log is a ring of blocks. A transaction is: blocks of revokes; descriptors, each before the copies of the blocks
+ * that it names; a flush, so that all this and the file data written before is on the medium; the commit block; a
+ * flush. A replay begins at s_start with transaction s_sequence and ends before the first one without its commit block.
  *
  * Threads: one at a time.
  */
@@ -50,7 +50,7 @@ struct inl_log {
 	struct batch batch;
 };
 
-/* ---- the journal's inode ------------------------------------------------------------------------------------------- */
+/* ---- the journal's inode ----------------------------------------------------------------------------------------- */
 
 static int add_run(struct inl_journal_place *place, const struct inl_run *run, uint32_t n)
 {
@@ -252,8 +252,8 @@ static int check_log(const struct inl_log *log, struct inl_diag *diag)
 }
 
 /*
- * The features that Linux sets at a mount with default options. An empty log needs none of those that it had; that of 64 bits
- * stays. The area of fast commits becomes part of the log: whoever makes some says so again, on an empty log.
+ * The features that Linux sets at a mount with default options. An empty log needs none of those that it had; that of
+ * 64 bits stays. The area of fast commits becomes part of the log: whoever makes some says so again, on an empty log.
  */
 static void set_features(struct inl_log *log, const struct inl_volume *vol)
 {
@@ -308,7 +308,9 @@ static int mark_in_use(struct inl_volume *vol)
 	return err;
 }
 
-/* Make the log that is empty the one to be replayed. A volume that is not marked and has such a log would be damaged. */
+/*
+ * Make the log that is empty the one to be replayed. A volume that is not marked and has such a log would be damaged.
+ */
 static int activate(struct inl_log *log, struct inl_volume *vol, struct inl_diag *diag)
 {
 	int err = mark_in_use(vol);
@@ -420,7 +422,7 @@ void inl_log_abort(struct inl_log *log, int err)
 	inl_journal_super_write(&log->place);
 }
 
-/* ---- blocks of the log --------------------------------------------------------------------------------------------- */
+/* ---- blocks of the log ------------------------------------------------------------------------------------------- */
 
 static int send_batch(struct inl_log *log)
 {
@@ -484,7 +486,7 @@ static void seal_tail(const struct inl_log *log, uint8_t *record)
 		inl_store_be32(record + log->block_size - 4, inl_crc32c(log->seed, record, log->block_size));
 }
 
-/* ---- transactions -------------------------------------------------------------------------------------------------- */
+/* ---- transactions ------------------------------------------------------------------------------------------------ */
 
 static uint32_t div_up(size_t n, unsigned by)
 {

@@ -135,8 +135,8 @@ static int map_extents(struct inl_inode *inode, uint64_t lblk, struct inl_run *r
 /* ---- indirect blocks --------------------------------------------------------------------------------------------- */
 
 /*
- * The run that begins at pointer i of n. A pointer stands for `span` blocks; one that is absent is a hole of all of them.
- * lblk is the first block that pointer i stands for.
+ * The run that begins at pointer i of n. A pointer stands for `span` blocks; one that is absent is a hole of all of
+ * them. lblk is the first block that pointer i stands for.
  */
 static void pointer_run(const uint8_t *pointers, unsigned i, unsigned n, uint64_t span, uint64_t lblk,
 			struct inl_run *run)

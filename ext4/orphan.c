@@ -1,11 +1,12 @@
 /*
- * ext4/orphan.c: the list of orphans: inodes that are to be deleted or shortened, should a crash come between; and doing so.
- * Not here: taking names away (namei.c); changing maps (extent.c, indirect.c).
- * Read more: Linux Documentation/filesystems/ext4/orphan.rst; ext4/change.h.
+ * ext4/orphan.c: the list of orphans: inodes that are to be deleted or shortened, should a crash come between; and
+ * doing so. Not here: taking names away (namei.c); changing maps (extent.c, indirect.c). Read more: Linux
+ * Documentation/filesystems/ext4/orphan.rst; ext4/change.h.
  *
- * On the medium the superblock names the first, and each names the next one in its i_dtime. In memory those that are live are
- * linked both ways, in the same order, so that any can leave. One that could not be finished (its map is damaged) is set aside:
- * moved behind all live ones, where it is in nobody's way until the next open. All of it under vol->lock, in operations.
+ * On the medium the superblock names the first, and each names the next one in its i_dtime. In memory those that are
+ * live are linked both ways, in the same order, so that any can leave. One that could not be finished (its map is
+ * damaged) is set aside: moved behind all live ones, where it is in nobody's way until the next open. All of it under
+ * vol->lock, in operations.
  */
 #include "ext4/change.h"
 #include <errno.h>
@@ -330,7 +331,10 @@ static int cut_op(struct inl_handle *op, void *arg)
 	return inode->raw.i_links_count ? inl_orphan_remove(op, inode) : 0;
 }
 
-/* In as many operations as it takes; the last one takes it off the list. Small ones leave room for others in the transaction. */
+/*
+ * In as many operations as it takes; the last one takes it off the list. Small ones leave room for others in the
+ * transaction.
+ */
 static int cut(struct cutting *cutting, struct inl_diag *diag)
 {
 	struct inl_volume *vol = cutting->inode->vol;

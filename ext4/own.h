@@ -3,11 +3,11 @@
  * Not here: anything that callers may know (inlay/volume.h).
  * Read more: Linux Documentation/filesystems/ext4/; ARCHITECTURE.md, "The life of a read".
  *
- * Locks, in the order they are taken: inode->rw and ranges (data, write.c), txn->commit (txn.c), vol->lock (operations),
- * cache->lock, inode->lock. File data is read and written with inode->rw and ranges only.
+ * Locks, in the order they are taken: inode->rw and ranges (data, write.c), txn->commit (txn.c), vol->lock
+ * (operations), cache->lock, inode->lock. File data is read and written with inode->rw and ranges only.
  *
- * Of a volume that is open for reading nothing changes: vol->lock is not taken. Of one that is open for writing the metadata is
- * looked at within operations (change.h: inl_op_look).
+ * Of a volume that is open for reading nothing changes: vol->lock is not taken. Of one that is open for writing the
+ * metadata is looked at within operations (change.h: inl_op_look).
  */
 #ifndef INLAY_EXT4_OWN_H
 #define INLAY_EXT4_OWN_H
@@ -159,7 +159,10 @@ struct inl_inode {
 /* Read len bytes at a byte offset of the file system, any alignment. 0 or -errno. */
 int inl_meta_read(struct inl_volume *vol, uint64_t offset, void *buf, size_t len);
 
-/* Where the content of [pblk, pblk + *len) lies: shortens *len to a run of one place. Returns false if it cannot be read directly. */
+/*
+ * Where the content of [pblk, pblk + *len) lies: shortens *len to a run of one place. Returns false if it cannot be
+ * read directly.
+ */
 bool inl_data_place(const struct inl_volume *vol, uint64_t pblk, uint64_t *len, uint64_t *place);
 
 const struct inl_journal_entry *inl_journal_find(const struct inl_journal_map *map, uint64_t block);
@@ -209,8 +212,8 @@ int inl_super_check(const uint8_t *sb, uint64_t dev_size, bool damaged_ok, struc
 int inl_super_check_unsummed(const uint8_t *sb, uint64_t dev_size, bool damaged_ok, struct inl_diag *diag);
 
 /*
- * Would the checksum be right if needs_recovery were the other way? That mark is set and cleared without a journal: a device
- * whose sectors are smaller than a superblock may have torn that write.
+ * Would the checksum be right if needs_recovery were the other way? That mark is set and cleared without a journal: a
+ * device whose sectors are smaller than a superblock may have torn that write.
  */
 bool inl_super_torn_mark(const uint8_t *sb);
 
@@ -366,8 +369,8 @@ int inl_acl_convert(const uint8_t *value, size_t len, uint8_t *out);
 /* ---- inode.c, data.c ---- */
 
 /*
- * As inl_inode_get, of any inode number (the journal's, attribute inodes), links or not, but without its encryption: what is
- * read of it is what lies there.
+ * As inl_inode_get, of any inode number (the journal's, attribute inodes), links or not, but without its encryption:
+ * what is read of it is what lies there.
  */
 int inl_inode_load(struct inl_volume *vol, uint32_t ino, struct inl_diag *diag, struct inl_inode **out);
 

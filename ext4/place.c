@@ -4,8 +4,8 @@
  * Read more: ext4/change.h.
  *
  * A search looks at the group of the goal, then at those that follow. What memory knows of a group (how much is free,
- * how long its longest run can be) keeps most bitmaps from being looked at, and a search that finds only short runs ends
- * after a few of them: it takes the longest then.
+ * how long its longest run can be) keeps most bitmaps from being looked at, and a search that finds only short runs
+ * ends after a few of them: it takes the longest then.
  */
 #include "ext4/alloc.h"
 #include <errno.h>

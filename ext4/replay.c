@@ -85,8 +85,8 @@ static int write_home(const struct replay *replay, struct inl_diag *diag)
 }
 
 /*
- * An empty log. The number behind the last transaction is left out: an unfinished one may have it. An error that the journal
- * has recorded stays there: to deal with it is up to e2fsck.
+ * An empty log. The number behind the last transaction is left out: an unfinished one may have it. An error that the
+ * journal has recorded stays there: to deal with it is up to e2fsck.
  */
 static int mark_empty(struct replay *replay, struct inl_diag *diag)
 {

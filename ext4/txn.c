@@ -3,10 +3,11 @@
  * Not here: the form of the log (log.c); operations (op.c).
  * Read more: ext4/change.h; ARCHITECTURE.md, "The life of a change".
  *
- * A transaction is *running* while operations join it; then it is frozen, written to the log and flushed: *committed*. What is
- * committed goes home at a checkpoint, all of it at once, and the log is empty again.
+ * A transaction is *running* while operations join it; then it is frozen, written to the log and flushed: *committed*.
+ * What is committed goes home at a checkpoint, all of it at once, and the log is empty again.
  *
- * Locks: txn->commit, which whoever commits or checkpoints holds throughout, then vol->lock. No I/O is done with vol->lock.
+ * Locks: txn->commit, which whoever commits or checkpoints holds throughout, then vol->lock. No I/O is done with
+ * vol->lock.
  */
 #include "ext4/cache.h"
 #include <errno.h>
@@ -47,7 +48,7 @@ struct frozen {
 	size_t n_revoked;
 };
 
-/* ---- the running transaction: with vol->lock held ------------------------------------------------------------------ */
+/* ---- the running transaction: with vol->lock held ---------------------------------------------------------------- */
 
 void inl_txn_join(struct inl_volume *vol, struct inl_block *block)
 {
@@ -417,7 +418,7 @@ int inl_txn_commit(struct inl_volume *vol)
 	return err;
 }
 
-/* ---- open and close ------------------------------------------------------------------------------------------------ */
+/* ---- open and close ---------------------------------------------------------------------------------------------- */
 
 /* Change the superblock on the device itself: when the journal does not yet, or no longer, protect it. */
 static int store_super(struct inl_volume *vol, bool in_use)

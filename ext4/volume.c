@@ -261,7 +261,7 @@ static void fill_info(struct inl_volume *vol, uint64_t super_block)
 	info->has_journal = sb->s_feature_compat & EXT4_COMPAT_HAS_JOURNAL;
 }
 
-/* ---- for writing --------------------------------------------------------------------------------------------------- */
+/* ---- for writing ------------------------------------------------------------------------------------------------- */
 
 static int refuse_feature(const struct inl_volume *vol, struct inl_diag *diag)
 {
@@ -350,13 +350,14 @@ static int stop_writing(struct inl_volume *vol)
 	return err ? err : mmp_err;
 }
 
-/* ---- open and close ------------------------------------------------------------------------------------------------ */
+/* ---- open and close ---------------------------------------------------------------------------------------------- */
 
 /*
  * Superblock, descriptors, journal.
  *
  *   torn_ok  begin with a superblock whose checksum is wrong, if that is all: a crash may have torn its last write. The
- *            journal has it whole, or only the mark that needs no journal was torn; if neither is so, begin again without
+ *            journal has it whole, or only the mark that needs no journal was torn; if neither is so, begin again
+ *            without
  */
 static int load(struct inl_volume *vol, bool torn_ok, uint64_t *super_block, uint32_t *block_size, struct inl_diag *diag)
 {

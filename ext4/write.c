@@ -3,8 +3,8 @@
  * Not here: the map itself (extent.c, indirect.c), allocation (alloc.c).
  * Read more: inlay/volume.h; ARCHITECTURE.md, "The life of a write".
  *
- * Data goes to blocks before they are part of the file: blocks are reserved, written, and only then one operation maps them
- * and moves i_size. So a crash, or a commit at any moment, can expose nothing that was not written.
+ * Data goes to blocks before they are part of the file: blocks are reserved, written, and only then one operation maps
+ * them and moves i_size. So a crash, or a commit at any moment, can expose nothing that was not written.
  *
  * Locks: inode->rw exclusively for what extends the file or takes blocks away, else shared; then a range of blocks, so
  * that two writes to parts of one block do not meet. Both are held while the device works; vol->lock never.
@@ -78,7 +78,7 @@ static void range_unlock(struct inl_inode *inode, struct inl_range *range)
 	pthread_mutex_unlock(&inode->ranges_lock);
 }
 
-/* ---- may it be written? -------------------------------------------------------------------------------------------- */
+/* ---- may it be written? ------------------------------------------------------------------------------------------ */
 
 int inl_inode_may_change(struct inl_inode *inode, struct inl_diag *diag)
 {
@@ -131,7 +131,7 @@ static uint64_t max_size(const struct inl_inode *inode)
 	return INL_MIN(mapped, max);
 }
 
-/* ---- a part of a block --------------------------------------------------------------------------------------------- */
+/* ---- a part of a block ------------------------------------------------------------------------------------------- */
 
 static uint8_t *block_buf(const struct inl_volume *vol)
 {
@@ -423,7 +423,7 @@ int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf, size_t 
 	return err;
 }
 
-/* ---- truncate ------------------------------------------------------------------------------------------------------ */
+/* ---- truncate ---------------------------------------------------------------------------------------------------- */
 
 struct resize {
 	struct inl_inode *inode;
@@ -433,8 +433,8 @@ struct resize {
 };
 
 /*
- * What can be done at once is: only the rest needs the orphan list, of which e2fsck 1.47 takes more than blocks away (the
- * block of attributes too).
+ * What can be done at once is: only the rest needs the orphan list, of which e2fsck 1.47 takes more than blocks away
+ * (the block of attributes too).
  */
 static int shrink_map(struct inl_handle *op, struct resize *resize)
 {
@@ -486,7 +486,10 @@ static int truncate_locked(struct inl_inode *inode, uint64_t size, struct inl_di
 		err = inl_op_run(inode->vol, resize_credits(&resize), set_size, &resize, diag);
 	if (err || !resize.unfinished)
 		return err;
-	/* It is on the orphan list: should a crash come now, the next open does what follows; and it must not stay there. */
+	/*
+	 * It is on the orphan list: should a crash come now, the next open does what follows; and it must not stay
+	 * there.
+	 */
 	err = inl_data_zero_tail(inode, size, diag);
 	later = inl_inode_shorten(inode, size, diag);
 	return err ? err : later;
@@ -507,7 +510,7 @@ int inl_truncate(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
 	return err;
 }
 
-/* ---- fallocate ----------------------------------------------------------------------------------------------------- */
+/* ---- fallocate --------------------------------------------------------------------------------------------------- */
 
 struct change {
 	struct inl_inode *inode;

@@ -286,8 +286,8 @@ static int plan_init(struct plan *plan, struct inl_handle *op, struct inl_inode 
 /* ---- to the inode ------------------------------------------------------------------------------------------------ */
 
 /*
- * Bytes [from, inode_size) of plan->body, over the two places that hold them. Those that are in both are written to both,
- * so that whoever reads attributes later in the same operation finds them.
+ * Bytes [from, inode_size) of plan->body, over the two places that hold them. Those that are in both are written to
+ * both, so that whoever reads attributes later in the same operation finds them.
  */
 static void body_back(struct plan *plan, size_t from)
 {

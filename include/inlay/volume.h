@@ -5,9 +5,9 @@
  *
  * Threads: a volume may be used from any number of threads; one inode cursor (struct inl_dir) from one at a time.
  *
- * A volume opened with INL_VOLUME_WRITE is changed in operations: each happens whole or not at all. inl_fsync and inl_sync
- * make durable what was done before; a crash at any instant leaves a volume that Linux, e2fsck and Inlay bring back to
- * a state in which all of that is whole.
+ * A volume opened with INL_VOLUME_WRITE is changed in operations: each happens whole or not at all. inl_fsync and
+ * inl_sync make durable what was done before; a crash at any instant leaves a volume that Linux, e2fsck and Inlay bring
+ * back to a state in which all of that is whole.
  */
 #ifndef INLAY_VOLUME_H
 #define INLAY_VOLUME_H
@@ -23,18 +23,19 @@ extern "C" {
 struct inl_volume;
 struct inl_inode;
 
-/* ---- open, describe ------------------------------------------------------------------------------------------------ */
+/* ---- open, describe ---------------------------------------------------------------------------------------------- */
 
 enum inl_volume_flags {
 	/*
-	 * Open a truncated image too: what lies beyond its end fails with -EIO when read. And one whose journal is damaged:
-	 * replayed as far as it can be trusted; inl_volume_info says so.
+	 * Open a truncated image too: what lies beyond its end fails with -EIO when read. And one whose journal is
+	 * damaged: replayed as far as it can be trusted; inl_volume_info says so.
 	 */
 	INL_VOLUME_DAMAGED = 1,
 
 	/*
-	 * Open for writing: the device must be. A journal that was not replayed is replayed to the device, inodes that a crash left
-	 * behind are removed, and the volume is marked as in use until inl_volume_close. Not together with INL_VOLUME_DAMAGED.
+	 * Open for writing: the device must be. A journal that was not replayed is replayed to the device, inodes that
+	 * a crash left behind are removed, and the volume is marked as in use until inl_volume_close. Not together with
+	 * INL_VOLUME_DAMAGED.
 	 */
 	INL_VOLUME_WRITE = 2,
 };
@@ -47,7 +48,8 @@ enum inl_volume_flags {
  *   keys   remains the caller's; freed after the volume; keys may be added at any time. NULL: none
  *
  * Returns: 0; -EINVAL (not ext4; flags); -EUCLEAN (damaged); -EOPNOTSUPP (a feature that is refused, by name);
- *          -EIO; -ENOMEM; with INL_VOLUME_WRITE also -EROFS (the device, or a feature, by name, that Inlay only reads; a
+ *          -EIO; -ENOMEM; with INL_VOLUME_WRITE also -EROFS (the device, or a feature, by name, that Inlay only reads;
+ *          a
  *          volume marked as having errors, or without its primary superblock: e2fsck first), -EBUSY (in use elsewhere).
  */
 INL_API int inl_volume_open(struct inl_dev *dev, struct inl_keyring *keys, unsigned flags, struct inl_diag *diag,
@@ -109,7 +111,7 @@ struct inl_policy_use {
 INL_API int inl_volume_policies(struct inl_volume *vol, int (*each)(const struct inl_policy_use *use, void *arg), void *arg,
 				uint64_t *n_damaged, struct inl_diag *diag);
 
-/* ---- inodes -------------------------------------------------------------------------------------------------------- */
+/* ---- inodes ------------------------------------------------------------------------------------------------------ */
 
 #define INL_ROOT_INO 2
 
@@ -150,9 +152,11 @@ struct inl_inode_crypt {
 INL_API void inl_inode_crypt(struct inl_inode *inode, struct inl_inode_crypt *crypt);
 
 /*
- * Have the inode's key ready, as inl_read and friends do by themselves: to learn early, and in words, why it cannot be read.
+ * Have the inode's key ready, as inl_read and friends do by themselves: to learn early, and in words, why it cannot be
+ * read.
  *
- * Returns: 0 (also for one that is not encrypted); -ENOKEY, -ENOPKG, -EINVAL, -EUCLEAN as inl_inode_crypt.status; -ENOMEM; -EIO.
+ * Returns: 0 (also for one that is not encrypted); -ENOKEY, -ENOPKG, -EINVAL, -EUCLEAN as inl_inode_crypt.status;
+ * -ENOMEM; -EIO.
  */
 INL_API int inl_inode_unlock(struct inl_inode *inode, struct inl_diag *diag);
 
@@ -202,7 +206,7 @@ INL_API int inl_readlink(struct inl_inode *inode, char *buf, size_t size, size_t
 INL_API int inl_xattrs(struct inl_inode *inode, int (*each)(const char *name, const void *value, size_t len, void *arg),
 		       void *arg, struct inl_diag *diag);
 
-/* ---- directories --------------------------------------------------------------------------------------------------- */
+/* ---- directories ------------------------------------------------------------------------------------------------- */
 
 #define INL_NAME_MAX 255
 
@@ -225,14 +229,15 @@ INL_API void inl_dir_close(struct inl_dir *dir); /* NULL is fine */
 /*
  * The next entry.
  *
- * Returns: 1 (an entry), 0 (the end), -EUCLEAN or -EIO (a block that could not be read; the next call goes on behind it).
+ * Returns: 1 (an entry), 0 (the end), -EUCLEAN or -EIO (a block that could not be read; the next call goes on behind
+ * it).
  */
 INL_API int inl_dir_next(struct inl_dir *dir, struct inl_dirent *entry, struct inl_diag *diag);
 
 /*
- * Where the iteration stands, and back to there: on the same iterator, or on another one of the same directory. The next
- * entry after a seek is the one that came next at the time of the tell. A block that cannot be read then is an error of
- * inl_dir_next, as ever.
+ * Where the iteration stands, and back to there: on the same iterator, or on another one of the same directory. The
+ * next entry after a seek is the one that came next at the time of the tell. A block that cannot be read then is an
+ * error of inl_dir_next, as ever.
  */
 INL_API uint64_t inl_dir_tell(const struct inl_dir *dir);
 INL_API void inl_dir_seek(struct inl_dir *dir, uint64_t pos);
@@ -242,13 +247,14 @@ INL_API void inl_dir_seek(struct inl_dir *dir, uint64_t pos);
  *
  *   name   len bytes; neither "." nor ".."
  *
- * Returns: 0; -ENOENT; -ENAMETOOLONG; -ENOTDIR; -ENOKEY (locked, and the name is no no-key name); -ENOPKG; -EUCLEAN; -EIO.
+ * Returns: 0; -ENOENT; -ENAMETOOLONG; -ENOTDIR; -ENOKEY (locked, and the name is no no-key name); -ENOPKG; -EUCLEAN;
+ * -EIO.
  */
 INL_API int inl_lookup(struct inl_inode *dir, const char *name, size_t len, uint64_t *ino, struct inl_diag *diag);
 
 /*
- * Walk a path from the root. "." and ".." work, symbolic links inside are followed within the volume (an absolute target
- * starts at the volume's root; at most 40).
+ * Walk a path from the root. "." and ".." work, symbolic links inside are followed within the volume (an absolute
+ * target starts at the volume's root; at most 40).
  *
  *   follow   follow a symbolic link in the last place too
  *
@@ -256,14 +262,14 @@ INL_API int inl_lookup(struct inl_inode *dir, const char *name, size_t len, uint
  */
 INL_API int inl_path(struct inl_volume *vol, const char *path, bool follow, struct inl_diag *diag, struct inl_inode **out);
 
-/* ---- changing ------------------------------------------------------------------------------------------------------ */
+/* ---- changing ---------------------------------------------------------------------------------------------------- */
 
 /*
- * All of these return -EROFS on a volume that is not open for writing, or whose journal was aborted by an error of the device
- * (what was not durable by then is lost, and nothing is acknowledged any more); -ENOSPC, -EUCLEAN, -EIO, -ENOMEM as ever;
- * and -EOPNOTSUPP where an encrypted file or directory would have to be written, which this version does not do. Each
- * happens whole or not at all, except where it says so.
- * No permissions are checked: who has the device has the volume. Times are set as Linux sets them.
+ * All of these return -EROFS on a volume that is not open for writing, or whose journal was aborted by an error of the
+ * device (what was not durable by then is lost, and nothing is acknowledged any more); -ENOSPC, -EUCLEAN, -EIO, -ENOMEM
+ * as ever; and -EOPNOTSUPP where an encrypted file or directory would have to be written, which this version does not
+ * do. Each happens whole or not at all, except where it says so. No permissions are checked: who has the device has the
+ * volume. Times are set as Linux sets them.
  */
 
 /* What a new inode is like. */
@@ -300,7 +306,9 @@ enum inl_attr_which {
 INL_API int inl_create(struct inl_inode *dir, const char *name, size_t len, const struct inl_attr *attr, unsigned which,
 		       struct inl_diag *diag, struct inl_inode **out);
 
-/* Make a symbolic link; target: target_len bytes without NUL, 1 .. block size - 1. -ENAMETOOLONG; else as inl_create. */
+/*
+ * Make a symbolic link; target: target_len bytes without NUL, 1 .. block size - 1. -ENAMETOOLONG; else as inl_create.
+ */
 INL_API int inl_symlink(struct inl_inode *dir, const char *name, size_t len, const char *target, size_t target_len,
 			const struct inl_attr *attr, unsigned which, struct inl_diag *diag, struct inl_inode **out);
 
@@ -308,8 +316,8 @@ INL_API int inl_symlink(struct inl_inode *dir, const char *name, size_t len, con
 INL_API int inl_link(struct inl_inode *inode, struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag);
 
 /*
- * Remove a name, and with the last one the inode, when nobody has it any more. An encrypted directory without its key: name
- * is a no-key name. -ENOENT; -EISDIR (inl_unlink); -ENOTDIR, -ENOTEMPTY, -EBUSY (the root) (inl_rmdir).
+ * Remove a name, and with the last one the inode, when nobody has it any more. An encrypted directory without its key:
+ * name is a no-key name. -ENOENT; -EISDIR (inl_unlink); -ENOTDIR, -ENOTEMPTY, -EBUSY (the root) (inl_rmdir).
  */
 INL_API int inl_unlink(struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag);
 INL_API int inl_rmdir(struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag);
@@ -342,7 +350,10 @@ INL_API int inl_setattr(struct inl_inode *inode, const struct inl_attr *attr, un
 INL_API int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, size_t *done,
 		      struct inl_diag *diag);
 
-/* Make a regular file this long. Longer: with a hole. -EFBIG; -EISDIR; -EINVAL. A crash may leave it to the next open to finish. */
+/*
+ * Make a regular file this long. Longer: with a hole. -EFBIG; -EISDIR; -EINVAL. A crash may leave it to the next open
+ * to finish.
+ */
 INL_API int inl_truncate(struct inl_inode *inode, uint64_t size, struct inl_diag *diag);
 
 enum inl_fallocate_flags { /* as fallocate(2) */
@@ -351,7 +362,10 @@ enum inl_fallocate_flags { /* as fallocate(2) */
 	INL_FALLOC_ZERO_RANGE = 16,
 };
 
-/* fallocate(2) on a regular file. Not atomic: what was done remains when the volume becomes full. -EOPNOTSUPP: unwritten blocks need extents. */
+/*
+ * fallocate(2) on a regular file. Not atomic: what was done remains when the volume becomes full. -EOPNOTSUPP:
+ * unwritten blocks need extents.
+ */
 INL_API int inl_fallocate(struct inl_inode *inode, unsigned flags, uint64_t offset, uint64_t len, struct inl_diag *diag);
 
 /*
@@ -371,10 +385,13 @@ enum inl_xattr_flags { INL_XATTR_CREATE = 1, INL_XATTR_REPLACE = 2 };
  * Set an attribute; value NULL: remove it. An access ACL changes the mode as Linux does; one that says no more than the
  * mode is not kept.
  *
- * Returns: as setxattr(2): 0; -EEXIST, -ENODATA (flags; or nothing to remove, except for ACLs); -ENOSPC (no room for it);
- *          -ERANGE (name too long); -E2BIG (value: 65,536 bytes at most); -EINVAL (not an ACL; flags; nothing behind the
+ * Returns: as setxattr(2): 0; -EEXIST, -ENODATA (flags; or nothing to remove, except for ACLs); -ENOSPC (no room for
+ * it);
+ *          -ERANGE (name too long); -E2BIG (value: 65,536 bytes at most); -EINVAL (not an ACL; flags; nothing behind
+ *          the
  *          prefix); -EPERM (user.* on what is no file or directory; immutable or append-only); -EACCES (a default ACL
- *          of what is no directory); -EOPNOTSUPP (prefix; a symbolic link has no ACL; an old value in an inode of its own).
+ *          of what is no directory); -EOPNOTSUPP (prefix; a symbolic link has no ACL; an old value in an inode of its
+ *          own).
  */
 INL_API int inl_xattr_set(struct inl_inode *inode, const char *name, const void *value, size_t len, unsigned flags,
 			  struct inl_diag *diag);

@@ -15,7 +15,7 @@
 #define FRAME	64 /* bytes that struct inl_cipher may have before the state */
 #define N_KEYS	(3 * (INL_AES_ROUNDS_MAX + 1))
 
-/* ---- schedules ---------------------------------------------------------------------------------------------------- */
+/* ---- schedules --------------------------------------------------------------------------------------------------- */
 
 static const struct {
 	const char *key, *round_keys;
@@ -123,7 +123,7 @@ static void test_same_schedules(void **state)
 	inl_tc_each(same_schedule);
 }
 
-/* ---- needles ------------------------------------------------------------------------------------------------------ */
+/* ---- needles ----------------------------------------------------------------------------------------------------- */
 
 /* Secrets of 16 bytes, so covered that who looks for them does not find these. */
 #define COVER 0xa5
@@ -221,7 +221,7 @@ __attribute__((no_sanitize("address"), noinline)) static unsigned count(const ui
 	return n;
 }
 
-/* ---- secret memory ------------------------------------------------------------------------------------------------ */
+/* ---- secret memory ----------------------------------------------------------------------------------------------- */
 
 /* A cipher goes where this was: the first free granules. */
 static uint8_t *next_secret(const struct inl_tc_subject *subject)
@@ -260,7 +260,7 @@ static void test_secret_memory_is_wiped(void **state)
 	inl_tc_each(wiped_after);
 }
 
-/* ---- the stack ---------------------------------------------------------------------------------------------------- */
+/* ---- the stack --------------------------------------------------------------------------------------------------- */
 
 __attribute__((noinline)) static unsigned count_below(void)
 {
@@ -356,7 +356,7 @@ static void test_the_stack_is_clean(void **state)
 	inl_tc_each(stack);
 }
 
-/* ---- all memory --------------------------------------------------------------------------------------------------- */
+/* ---- all memory -------------------------------------------------------------------------------------------------- */
 
 /* In everything that this process may write. */
 static unsigned count_everywhere(void)
@@ -421,7 +421,7 @@ static void test_nothing_anywhere(void **state)
 	inl_tc_each(everywhere);
 }
 
-/* ---- registers ---------------------------------------------------------------------------------------------------- */
+/* ---- registers --------------------------------------------------------------------------------------------------- */
 
 static uint8_t registers[32 * 64] __attribute__((aligned(64)));
 

@@ -9,7 +9,7 @@
 
 #include "../vectors/aes-xts-digests.inc"
 
-/* ---- vectors ------------------------------------------------------------------------------------------------------ */
+/* ---- vectors ----------------------------------------------------------------------------------------------------- */
 
 struct vector {
 	const char *name, *key, *iv, *text, *sealed;
@@ -81,7 +81,7 @@ static void test_vectors(void **state)
 	inl_tc_each(vectors_of);
 }
 
-/* ---- digests ------------------------------------------------------------------------------------------------------ */
+/* ---- digests ----------------------------------------------------------------------------------------------------- */
 
 static struct inl_cipher *digest_cipher(const struct inl_tc_subject *subject, const uint8_t *key, size_t key_len)
 {
@@ -137,7 +137,7 @@ static void test_digests(void **state)
 	inl_tc_each(digests_of);
 }
 
-/* ---- against OpenSSL ---------------------------------------------------------------------------------------------- */
+/* ---- against OpenSSL --------------------------------------------------------------------------------------------- */
 
 /* Anywhere, or a few before a carry. */
 static void random_dun(uint64_t dun[4])
@@ -306,7 +306,7 @@ static void test_every_number(void **state)
 	inl_tc_each(every_number);
 }
 
-/* ---- data unit numbers -------------------------------------------------------------------------------------------- */
+/* ---- data unit numbers ------------------------------------------------------------------------------------------- */
 
 /* 70 units before 2^bits and 70 after: every window of 70 has the carry at another place. */
 static void carries_at(const struct inl_tc_subject *subject, const struct inl_cipher *cipher, const uint8_t *key,
@@ -376,7 +376,7 @@ static void test_dun_bits(void **state)
 	inl_tc_each(dun_bits);
 }
 
-/* ---- against each other ------------------------------------------------------------------------------------------- */
+/* ---- against each other ------------------------------------------------------------------------------------------ */
 
 #define BIG  ((size_t)4 << 20)
 #define HUGE (((size_t)16 << 20) + 65536) /* an implementation may write such spans around the caches */

@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- in front of the library -------------------------------------------------------------------------------------- */
+/* ---- in front of the library ------------------------------------------------------------------------------------- */
 
 int __real_inl_known_answers(enum inl_cipher_id id, const struct inl_impl *impl);
 int __wrap_inl_known_answers(enum inl_cipher_id id, const struct inl_impl *impl);
@@ -65,7 +65,7 @@ static void plan_for(const struct inl_tc_subject *subject, int err)
 	plan.err = err;
 }
 
-/* ---- children ----------------------------------------------------------------------------------------------------- */
+/* ---- children ---------------------------------------------------------------------------------------------------- */
 
 /* In a child nothing of cmocka may be used: it would go on with the parent's tests. */
 static void must(bool ok, const char *what)
@@ -134,7 +134,7 @@ static void others_work(const struct inl_tc_subject *subject)
 	}
 }
 
-/* ---- wrong answers ------------------------------------------------------------------------------------------------ */
+/* ---- wrong answers ----------------------------------------------------------------------------------------------- */
 
 static void refused_for_good(const struct inl_tc_subject *subject)
 {
@@ -229,7 +229,7 @@ static void test_could_not_be_asked(void **state)
 	inl_tc_each(not_asked);
 }
 
-/* ---- the first use by many threads -------------------------------------------------------------------------------- */
+/* ---- the first use by many threads ------------------------------------------------------------------------------- */
 
 enum { N_THREADS = 8 };
 static pthread_barrier_t together;
@@ -282,7 +282,7 @@ static void test_first_users(void **state)
 	inl_tc_each(first_users);
 }
 
-/* ---- lesser CPUs, other libraries --------------------------------------------------------------------------------- */
+/* ---- lesser CPUs, other libraries -------------------------------------------------------------------------------- */
 
 /* Each says what it lacks, if anything, cannot be had then, and the first that runs is the default. */
 static void check_choice(enum inl_cipher_id id)
@@ -353,7 +353,7 @@ static void test_lesser_cpus(void **state)
 	in_child(without_openssl, NULL);
 }
 
-/* ---- implementations that compute wrongly ------------------------------------------------------------------------- */
+/* ---- implementations that compute wrongly ------------------------------------------------------------------------ */
 
 /* One bit of what crypt or steal has written. */
 struct flaw {
@@ -424,7 +424,7 @@ static void test_flaws(void **state)
 	inl_tc_each(flaws);
 }
 
-/* ---- and wrongly as a programmer would ----------------------------------------------------------------------------- */
+/* ---- and wrongly as a programmer would --------------------------------------------------------------------------- */
 
 static int lazy_crypt(const struct inl_impl *impl, void *state, const struct inl_units *units, bool encrypt)
 {

@@ -9,7 +9,7 @@
 
 #include <openssl/evp.h>
 
-/* ---- how much, and dice ------------------------------------------------------------------------------------------- */
+/* ---- how much, and dice ------------------------------------------------------------------------------------------ */
 
 enum inl_tc_scale inl_tc_scale = INL_TC_NORMAL;
 struct inl_tc_rooms inl_tc_rooms;
@@ -46,7 +46,7 @@ void inl_tc_fill(uint8_t *p, size_t len)
 		*p++ = (uint8_t)inl_tc_random();
 }
 
-/* ---- subjects ----------------------------------------------------------------------------------------------------- */
+/* ---- subjects ---------------------------------------------------------------------------------------------------- */
 
 static const struct inl_tc_subject ciphers[] = {
 	{ INL_CIPHER_AES_256_XTS, 64, "AES-256-XTS", "AES-256-ECB", &inl_evp_aes_256_xts, false },
@@ -95,7 +95,7 @@ struct inl_cipher *inl_tc_new(const struct inl_tc_subject *subject, uint8_t key[
 	return cipher;
 }
 
-/* ---- the oracle --------------------------------------------------------------------------------------------------- */
+/* ---- the oracle -------------------------------------------------------------------------------------------------- */
 
 /* Fetched once: that takes ten times as long as a unit. */
 static const EVP_CIPHER *fetched(const char *name)
@@ -135,7 +135,7 @@ void inl_tc_oracle(const struct inl_tc_subject *subject, const uint8_t *key, boo
 	}
 }
 
-/* ---- one call ----------------------------------------------------------------------------------------------------- */
+/* ---- one call ---------------------------------------------------------------------------------------------------- */
 
 void inl_tc_same(const uint8_t *got, const uint8_t *expected, size_t len, const char *fmt, ...)
 {

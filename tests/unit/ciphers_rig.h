@@ -21,7 +21,7 @@
 
 #define INL_TC_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
-/* ---- how much, and dice ------------------------------------------------------------------------------------------- */
+/* ---- how much, and dice ------------------------------------------------------------------------------------------ */
 
 enum inl_tc_scale { INL_TC_QUICK, INL_TC_NORMAL, INL_TC_LONG };
 extern enum inl_tc_scale inl_tc_scale;
@@ -37,7 +37,7 @@ uint64_t inl_tc_random(void);
 uint64_t inl_tc_below(uint64_t n); /* 0 .. n - 1 */
 void inl_tc_fill(uint8_t *p, size_t len);
 
-/* ---- subjects ----------------------------------------------------------------------------------------------------- */
+/* ---- subjects ---------------------------------------------------------------------------------------------------- */
 
 /* A cipher, and one way to compute it that this CPU runs. */
 struct inl_tc_subject {
@@ -58,7 +58,7 @@ void inl_tc_each(void (*test)(const struct inl_tc_subject *subject));
 /* The key is random and key_size bytes long. */
 struct inl_cipher *inl_tc_new(const struct inl_tc_subject *subject, uint8_t key[64]);
 
-/* ---- one call ----------------------------------------------------------------------------------------------------- */
+/* ---- one call ---------------------------------------------------------------------------------------------------- */
 
 #define INL_TC_ROOM ((size_t)1 << 20) /* bytes of text in one call */
 #define INL_TC_EDGE 64		      /* bytes around it: alignment, what must stay as it is */
@@ -98,7 +98,7 @@ bool inl_tc_all(const uint8_t *p, size_t len, uint8_t value);
 /* dun = 2^bits - before, and random above 128 bits. */
 void inl_tc_dun_before(uint64_t dun[4], unsigned bits, uint64_t before);
 
-/* ---- the parts ---------------------------------------------------------------------------------------------------- */
+/* ---- the parts --------------------------------------------------------------------------------------------------- */
 
 /* Each runs its group, and returns how many failed. */
 int inl_tc_known(void); /* must be the first: its processes need an arena of their own */

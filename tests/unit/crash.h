@@ -1,7 +1,7 @@
 /*
- * tests/unit/crash.h: what the files of the crash harness share: a recording device, images of crashes, a model, a judge.
- * Not here: which points are tried (test_crash.c).
- * Read more: ARCHITECTURE.md, "The life of a change"; test_crash.c.
+ * tests/unit/crash.h: what the files of the crash harness share: a recording device, images of crashes, a model, a
+ * judge. Not here: which points are tried (test_crash.c). Read more: ARCHITECTURE.md, "The life of a change";
+ * test_crash.c.
  */
 #ifndef TESTS_UNIT_CRASH_H
 #define TESTS_UNIT_CRASH_H
@@ -16,7 +16,7 @@
 #define CR_MAX(a, b)  ((a) > (b) ? (a) : (b))
 #define CR_NONE	      UINT32_MAX
 
-/* ---- dice ----------------------------------------------------------------------------------------------------------- */
+/* ---- dice -------------------------------------------------------------------------------------------------------- */
 
 struct cr_dice {
 	uint64_t state;
@@ -26,7 +26,7 @@ uint32_t cr_below(struct cr_dice *dice, uint32_t n);		       /* 0 .. n - 1 */
 uint32_t cr_between(struct cr_dice *dice, uint32_t lo, uint32_t hi);   /* lo .. hi */
 bool cr_chance(struct cr_dice *dice, uint32_t percent);
 
-/* ---- crash_rec.c: a device that writes down what happens to it --------------------------------------------------------- */
+/* ---- crash_rec.c: a device that writes down what happens to it --------------------------------------------------- */
 
 enum cr_kind { CR_WRITE, CR_FLUSH };
 
@@ -121,7 +121,7 @@ void cr_medium_done(struct cr_medium *medium);
 void cr_medium_image(struct cr_medium *medium, uint64_t moment, enum cr_variant variant, struct cr_dice *dice,
 		     uint8_t *image);
 
-/* ---- crash_model.c: what the volume must contain, at any time ----------------------------------------------------------- */
+/* ---- crash_model.c: what the volume must contain, at any time ---------------------------------------------------- */
 
 #define CR_N_XATTRS 4
 
@@ -209,7 +209,7 @@ bool cr_pattern_find(const uint8_t *sector, uint32_t *id, uint32_t *gen, uint64_
 void cr_xattr_name(unsigned i, char name[32]);
 void cr_xattr_value(uint32_t id, uint32_t gen, uint8_t *out, size_t len);
 
-/* ---- crash_walk.c: what a volume does contain, and whether it may ------------------------------------------------------- */
+/* ---- crash_walk.c: what a volume does contain, and whether it may ------------------------------------------------ */
 
 #define CR_TEXT 1024
 
@@ -220,15 +220,16 @@ void cr_xattr_value(uint32_t id, uint32_t gen, uint8_t *out, size_t len);
 bool cr_judge(const struct cr_model *model, struct inl_volume *vol, uint64_t moment, char text[CR_TEXT]);
 
 /*
- * e2fsck 1.47 has replayed: where it finishes the truncation of a file on the orphan list it frees the block of the file's
- * attributes as well (that of a file that is deleted would have to go). A regular file may then have none at all.
+ * e2fsck 1.47 has replayed: where it finishes the truncation of a file on the orphan list it frees the block of the
+ * file's attributes as well (that of a file that is deleted would have to go). A regular file may then have none at
+ * all.
  */
 extern bool cr_after_e2fsck;
 
 /* The same, of one certain state. */
 bool cr_judge_now(const struct cr_model *model, struct inl_volume *vol, char text[CR_TEXT]);
 
-/* ---- crash_ops.c: a workload ---------------------------------------------------------------------------------------------- */
+/* ---- crash_ops.c: a workload ------------------------------------------------------------------------------------- */
 
 struct cr_actor {
 	struct cr_model model;

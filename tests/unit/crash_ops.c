@@ -43,7 +43,7 @@ static void in_steps(struct cr_actor *actor, uint32_t op, uint32_t node)
 	actor->model.ops[op].partial = node;
 }
 
-/* ---- choosing --------------------------------------------------------------------------------------------------------------- */
+/* ---- choosing ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t bytes_used(const struct cr_actor *actor)
 {
@@ -118,7 +118,7 @@ static bool is_long_dir(uint32_t dir)
 	return dir == 1;
 }
 
-/* ---- inodes of the volume ------------------------------------------------------------------------------------------------------ */
+/* ---- inodes of the volume ---------------------------------------------------------------------------------------- */
 
 static struct inl_inode *get(struct cr_actor *actor, uint32_t node)
 {
@@ -153,7 +153,7 @@ static void learn_ino(struct cr_actor *actor, uint32_t node, struct inl_inode *i
 	actor->model.nodes[node].ino = st.ino;
 }
 
-/* ---- making names ---------------------------------------------------------------------------------------------------------------- */
+/* ---- making names ------------------------------------------------------------------------------------------------ */
 
 static void do_create(struct cr_actor *actor, uint32_t dir, uint8_t type)
 {
@@ -246,7 +246,7 @@ static void do_link(struct cr_actor *actor)
 	put(actor, dir, parent);
 }
 
-/* ---- removing and moving them ------------------------------------------------------------------------------------------------------ */
+/* ---- removing and moving them ------------------------------------------------------------------------------------ */
 
 static bool is_empty(const struct cr_model *model, uint32_t dir)
 {
@@ -453,7 +453,7 @@ static void do_exchange(struct cr_actor *actor)
 	put(actor, dir_b, other);
 }
 
-/* ---- contents ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- contents ---------------------------------------------------------------------------------------------------- */
 
 /* After an error nobody knows how far it got. */
 static void taint(struct cr_actor *actor, uint32_t node, int err)
@@ -577,7 +577,7 @@ static void do_fallocate(struct cr_actor *actor)
 	put(actor, node, inode);
 }
 
-/* ---- attributes ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- attributes -------------------------------------------------------------------------------------------------- */
 
 static void do_xattr(struct cr_actor *actor)
 {
@@ -629,7 +629,7 @@ static void do_chmod(struct cr_actor *actor)
 	put(actor, node, inode);
 }
 
-/* ---- durability ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- durability -------------------------------------------------------------------------------------------------- */
 
 /* An answer to a sync. After an error there must be no other answer. */
 static void answered(struct cr_actor *actor, int err, const struct inl_diag *diag)
@@ -679,7 +679,7 @@ void cr_actor_release(struct cr_actor *actor)
 	}
 }
 
-/* ---- all together ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- all together ------------------------------------------------------------------------------------------------ */
 
 static void do_create_file(struct cr_actor *actor)
 {

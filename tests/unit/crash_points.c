@@ -1,7 +1,7 @@
 /*
- * tests/unit/crash_points.c: records a workload, makes images of crashes, has them replayed, and judges what is in them.
- * Not here: what can be seen in an image (crash_walk.c), how images are made (crash_rec.c).
- * Read more: crash_points.h; e2fsck(8).
+ * tests/unit/crash_points.c: records a workload, makes images of crashes, has them replayed, and judges what is in
+ * them. Not here: what can be seen in an image (crash_walk.c), how images are made (crash_rec.c). Read more:
+ * crash_points.h; e2fsck(8).
  */
 #include "crash_points.h"
 #include "base/crc.h"
@@ -21,7 +21,7 @@
 extern char **environ;
 extern atomic_bool cr_early_reuse; /* test_crash.c: blocks become free at once */
 
-/* ---- files and programs ------------------------------------------------------------------------------------------------- */
+/* ---- files and programs ------------------------------------------------------------------------------------------ */
 
 static bool can_mount(const struct cr_place *place)
 {
@@ -131,7 +131,7 @@ void cr_mkfs(const struct cr_config *config, const char *path)
 	}
 }
 
-/* ---- recording -------------------------------------------------------------------------------------------------------------- */
+/* ---- recording --------------------------------------------------------------------------------------------------- */
 
 static bool note(char text[CR_TEXT], const char *what, int err, const struct inl_diag *diag)
 {
@@ -276,7 +276,7 @@ void cr_run_done(struct cr_run *run)
 		cr_actor_done(&run->actors[i]);
 }
 
-/* ---- one crash ------------------------------------------------------------------------------------------------------------------ */
+/* ---- one crash --------------------------------------------------------------------------------------------------- */
 
 struct point {
 	unsigned number;
@@ -432,7 +432,10 @@ static bool bring_back(struct worker *worker, struct point *point)
 	}
 }
 
-/* Then the kernel refuses the volume, and e2fsck does where there is no other copy: nothing that was written differently would help. */
+/*
+ * Then the kernel refuses the volume, and e2fsck does where there is no other copy: nothing that was written
+ * differently would help.
+ */
 static bool is_super_torn(const uint8_t *image)
 {
 	const uint8_t *sb = image + EXT4_SUPER_OFFSET;
@@ -463,7 +466,7 @@ static bool try_point(struct worker *worker, struct point *point)
 	return !goes_on || worker->run->config->n_names == 0 || go_on(worker, &point->dice);
 }
 
-/* ---- many --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- many -------------------------------------------------------------------------------------------------------- */
 
 static const char *const path_names[] = { "Inlay", "Inlay, crashing again", "e2fsck", "the kernel" };
 

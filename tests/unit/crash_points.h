@@ -52,7 +52,9 @@ struct cr_run {
 	unsigned n_planted; /* places where the fault is */
 };
 
-/* Record a workload of n operations per actor. Returns false, and why in text, if something went wrong without a crash. */
+/*
+ * Record a workload of n operations per actor. Returns false, and why in text, if something went wrong without a crash.
+ */
 bool cr_run_record(struct cr_run *run, unsigned n, char text[CR_TEXT]);
 void cr_run_done(struct cr_run *run);
 

@@ -3,8 +3,8 @@
  * Not here: what must be in them (crash_walk.c).
  * Read more: crash.h; inlay/driver.h.
  *
- * A write is certainly on the medium when a flush has ended that began after the write had ended, or, with FUA, when it has
- * ended itself. Of other writes any sector may be there or not.
+ * A write is certainly on the medium when a flush has ended that began after the write had ended, or, with FUA, when it
+ * has ended itself. Of other writes any sector may be there or not.
  */
 #include "crash.h"
 #include "base/crc.h"
@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- dice ------------------------------------------------------------------------------------------------------------ */
+/* ---- dice -------------------------------------------------------------------------------------------------------- */
 
 uint64_t cr_throw(struct cr_dice *dice) /* splitmix64 */
 {
@@ -40,7 +40,7 @@ bool cr_chance(struct cr_dice *dice, uint32_t percent)
 	return cr_below(dice, 100) < percent;
 }
 
-/* ---- the device -------------------------------------------------------------------------------------------------------- */
+/* ---- the device -------------------------------------------------------------------------------------------------- */
 
 static bool fails(struct cr_rec *rec, enum inl_op op)
 {
@@ -221,7 +221,7 @@ void cr_rec_fail(struct cr_rec *rec, enum inl_op op, uint64_t nth, bool sticky)
 	pthread_mutex_unlock(&rec->lock);
 }
 
-/* ---- planting faults ------------------------------------------------------------------------------------------------------ */
+/* ---- planting faults --------------------------------------------------------------------------------------------- */
 
 #define JBD2_MAGIC 0xc03b3998u
 enum { JBD2_COMMIT = 2, JBD2_SUPER = 4, JBD2_REVOKE = 5 };
@@ -367,7 +367,7 @@ unsigned cr_plant(struct cr_rec *rec, enum cr_plant plant)
 	}
 }
 
-/* ---- images ---------------------------------------------------------------------------------------------------------------- */
+/* ---- images ------------------------------------------------------------------------------------------------------ */
 
 const char *cr_variant_name(enum cr_variant variant)
 {
@@ -414,7 +414,9 @@ static void put_sectors(const struct cr_medium *medium, const struct cr_event *e
 	}
 }
 
-/* Starts are in order, but for those that a planted fault has moved: a little way, so that the window is long enough. */
+/*
+ * Starts are in order, but for those that a planted fault has moved: a little way, so that the window is long enough.
+ */
 #define WINDOW 4096
 
 static void find_covered(struct cr_medium *medium, uint64_t moment)

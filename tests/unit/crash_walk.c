@@ -1,11 +1,11 @@
 /*
- * tests/unit/crash_walk.c: reads all that a volume contains below a directory, and judges whether a crash may have left that.
- * Not here: the model (crash_model.c), structure that files do not show (e2fsck).
- * Read more: crash.h.
+ * tests/unit/crash_walk.c: reads all that a volume contains below a directory, and judges whether a crash may have left
+ * that. Not here: the model (crash_model.c), structure that files do not show (e2fsck). Read more: crash.h.
  *
- * Operations of one thread become durable in their order. So a volume after a crash shows the names, sizes and attributes
- * of one state between the last acknowledged one and the last that was begun; and where an operation is done in steps,
- * perhaps some steps of the next. Of file contents, writes in place that came later may be there too, in part.
+ * Operations of one thread become durable in their order. So a volume after a crash shows the names, sizes and
+ * attributes of one state between the last acknowledged one and the last that was begun; and where an operation is done
+ * in steps, perhaps some steps of the next. Of file contents, writes in place that came later may be there too, in
+ * part.
  */
 #include "crash.h"
 #include <dirent.h>
@@ -43,7 +43,7 @@ struct walk {
 	char *text;
 };
 
-/* ---- reading ----------------------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 static bool cannot(struct walk *walk, int err, const char *what, uint64_t ino, const struct inl_diag *diag)
 {
@@ -224,7 +224,7 @@ static bool walk_all(struct walk *walk, const char *root)
 	return walk_object(walk, ino, &object);
 }
 
-/* ---- judging -------------------------------------------------------------------------------------------------------------- */
+/* ---- judging ----------------------------------------------------------------------------------------------------- */
 
 struct judge {
 	const struct cr_model *model;
@@ -263,7 +263,10 @@ static uint8_t byte_in(const struct cr_node *node, const struct cr_state *state,
 	return byte;
 }
 
-/* Is it what a later operation has, or may have, put there? The state that is tried has been looked at, but for a tainted one. */
+/*
+ * Is it what a later operation has, or may have, put there? The state that is tried has been looked at, but for a
+ * tainted one.
+ */
 static bool later_byte(const struct judge *judge, const struct cr_node *node, uint64_t at, uint8_t byte)
 {
 	for (uint32_t i = node->n_states; i-- > 0;) {

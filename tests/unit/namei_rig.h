@@ -78,7 +78,7 @@ static inline void needs_kernel(void)
 	}
 }
 
-/* ---- an image as a device, with a look at every flush ------------------------------------------------------------- */
+/* ---- an image as a device, with a look at every flush ------------------------------------------------------------ */
 
 struct disk {
 	uint8_t *bytes;
@@ -177,7 +177,7 @@ static inline struct inl_stat stat_of(struct inl_volume *vol, const char *path)
 	return st;
 }
 
-/* ---- one operation, by path ---------------------------------------------------------------------------------------- */
+/* ---- one operation, by path -------------------------------------------------------------------------------------- */
 
 /* The directory of a path, and the last name in it. */
 static inline int split(struct inl_volume *vol, const char *path, struct inl_inode **dir, const char **name)
@@ -280,7 +280,7 @@ static inline void put_data(struct inl_volume *vol, const char *path, size_t len
 	inl_inode_put(inode);
 }
 
-/* ---- set up --------------------------------------------------------------------------------------------------------------------- */
+/* ---- set up ------------------------------------------------------------------------------------------------------ */
 
 static inline int setup(void **state)
 {

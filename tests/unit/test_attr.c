@@ -12,7 +12,7 @@ static bool newer(struct inl_time a, struct inl_time b)
 	return a.sec != b.sec || a.nsec != b.nsec;
 }
 
-/* ---- attributes --------------------------------------------------------------------------------------------------------- */
+/* ---- attributes -------------------------------------------------------------------------------------------------- */
 
 static int64_t clamp(int64_t sec, int64_t max)
 {

@@ -17,7 +17,7 @@
 #define DISK_SIZE (4u << 20)
 #define UNIT	  4096u
 
-/* ---- a device that holds its bios until reaped, with an engine that is told what to do ------------------------------- */
+/* ---- a device that holds its bios until reaped, with an engine that is told what to do --------------------------- */
 
 struct lab {
 	uint8_t *disk;
@@ -209,7 +209,7 @@ static struct inl_counters counters(struct inl_dev *dev)
 	return c;
 }
 
-/* ---- values --------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 static void test_caps(void **state)
 {
@@ -331,7 +331,7 @@ static void test_key_start(void **state)
 	lab_free(&lab, dev);
 }
 
-/* ---- what submit refuses -------------------------------------------------------------------------------------------- */
+/* ---- what submit refuses ----------------------------------------------------------------------------------------- */
 
 static void test_refusals(void **state)
 {
@@ -397,7 +397,7 @@ static void test_malformed(void **state)
 	lab_free(&lab, dev);
 }
 
-/* ---- the fallback --------------------------------------------------------------------------------------------------- */
+/* ---- the fallback ------------------------------------------------------------------------------------------------ */
 
 static void fill(uint8_t *buf, size_t len, unsigned seed)
 {
@@ -488,7 +488,7 @@ static void test_failing_device(void **state)
 	lab_free(&lab, dev);
 }
 
-/* ---- many bios, one thread, few resources ------------------------------------------------------------------------------ */
+/* ---- many bios, one thread, few resources ------------------------------------------------------------------------ */
 
 struct flow {
 	struct inl_bio bio;
@@ -633,7 +633,7 @@ static void test_callbacks_do_not_recurse(void **state)
 	run_chain(DISK_SIZE, -ENXIO); /* refused at once, and still in its turn */
 }
 
-/* ---- slots ------------------------------------------------------------------------------------------------------------ */
+/* ---- slots ------------------------------------------------------------------------------------------------------- */
 
 static void read_with(struct inl_dev *dev, struct inl_key_use *use, int expected)
 {
@@ -809,7 +809,7 @@ static void test_slotless_engine(void **state)
 	lab_free(&lab, dev);
 }
 
-/* ---- stacks ----------------------------------------------------------------------------------------------------------- */
+/* ---- stacks ------------------------------------------------------------------------------------------------------ */
 
 static void over_submit(struct inl_dev *dev, struct inl_bio *bio)
 {

@@ -26,7 +26,7 @@
 #define HAS_MARKS 0
 #endif
 
-/* ---- calls -------------------------------------------------------------------------------------------------------- */
+/* ---- calls ------------------------------------------------------------------------------------------------------- */
 
 #define UNIT  1184 /* bytes: wide vectors, halves of them, remainders of all kinds */
 #define SMALL 48
@@ -78,7 +78,7 @@ static bool runs_here(const struct inl_impl *impl)
 	return impl->crypt && !(impl->needs & ~inl_cpu_features());
 }
 
-/* ---- marks -------------------------------------------------------------------------------------------------------- */
+/* ---- marks ------------------------------------------------------------------------------------------------------- */
 
 #if HAS_MARKS
 /* Secrets came this far: if they did not, nothing was tested. No bit of it is known to memcheck. */
@@ -157,7 +157,7 @@ static int marks(void)
 }
 #endif
 
-/* ---- steps -------------------------------------------------------------------------------------------------------- */
+/* ---- steps ------------------------------------------------------------------------------------------------------- */
 
 #if defined(__x86_64__) && defined(__linux__)
 #include <sys/mman.h>
@@ -353,7 +353,7 @@ static void test_steps(void **state)
 	}
 }
 
-/* ---- what is stored on the way ------------------------------------------------------------------------------------- */
+/* ---- what is stored on the way ----------------------------------------------------------------------------------- */
 
 static uint8_t expected[TEXT];
 
@@ -429,7 +429,7 @@ static void test_only_the_result_is_stored(void **state)
 	munmap(shared, TEXT);
 }
 
-/* ---- that steps are seen ------------------------------------------------------------------------------------------ */
+/* ---- that steps are seen ----------------------------------------------------------------------------------------- */
 
 static volatile uint8_t table[256];
 

@@ -1,11 +1,11 @@
 /*
- * tests/unit/test_crash.c: what crashes leave of a volume that was being written: replayed by Inlay, e2fsck and the kernel, clean
- * and with every acknowledged sync in it, byte for byte.
- * Not here: the parts (crash.h).
- * Read more: ARCHITECTURE.md, "The life of a change"; HACKING.md, "Crashes".
+ * tests/unit/test_crash.c: what crashes leave of a volume that was being written: replayed by Inlay, e2fsck and the
+ * kernel, clean and with every acknowledged sync in it, byte for byte. Not here: the parts (crash.h). Read more:
+ * ARCHITECTURE.md, "The life of a change"; HACKING.md, "Crashes".
  *
- * A workload is recorded write by write. A point is a moment of it, and which of the writes that no flush had covered are on
- * the medium then. Faults are planted in the record, or in the code while it works; the same points must find each of them.
+ * A workload is recorded write by write. A point is a moment of it, and which of the writes that no flush had covered
+ * are on the medium then. Faults are planted in the record, or in the code while it works; the same points must find
+ * each of them.
  *
  * test_crash [--points=N] [--seed=N] [--config=NAME] [--point=N]
  */
@@ -45,7 +45,7 @@ static unsigned n_points = POINTS, only_point = CR_NONE;
 static uint64_t first_seed;
 static const char *only_config;
 
-/* ---- a fault in the code: freed blocks can be used at once ----------------------------------------------------------- */
+/* ---- a fault in the code: freed blocks can be used at once ------------------------------------------------------- */
 
 atomic_bool cr_early_reuse;
 int __real_inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *arg, struct inl_diag *diag);
@@ -64,7 +64,7 @@ int __wrap_inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, v
 	return err;
 }
 
-/* ---- sound ----------------------------------------------------------------------------------------------------------- */
+/* ---- sound ------------------------------------------------------------------------------------------------------- */
 
 static void run_config(const struct cr_config *config, uint64_t seed, enum cr_plant plant, unsigned n, bool first,
 		       struct cr_tally *tally, unsigned *n_planted)
@@ -99,7 +99,7 @@ static void test_config(void **state)
 	assert_int_equal(tally.n_failed, 0);
 }
 
-/* ---- planted --------------------------------------------------------------------------------------------------------- */
+/* ---- planted ----------------------------------------------------------------------------------------------------- */
 
 static void expect_found(enum cr_plant plant)
 {

@@ -17,7 +17,7 @@ static uint32_t draw(uint32_t below)
 	return (uint32_t)((seed >> 33) % below);
 }
 
-/* ---- single changes -------------------------------------------------------------------------------------------------- */
+/* ---- single changes ---------------------------------------------------------------------------------------------- */
 
 enum what { ADD, REMOVE, REPLACE, FIND, EMPTY, PARENT };
 
@@ -95,7 +95,7 @@ static uint32_t digest_of(struct inl_inode *dir)
 	return d.crc;
 }
 
-/* ---- many changes ---------------------------------------------------------------------------------------------------- */
+/* ---- many changes ------------------------------------------------------------------------------------------------ */
 
 enum { TARGETS = 2, MAX_NAMES = 60000 };
 
@@ -363,7 +363,7 @@ static void test_layouts(void **state)
 	}
 }
 
-/* ---- what is in the way ---------------------------------------------------------------------------------------------- */
+/* ---- what is in the way ------------------------------------------------------------------------------------------ */
 
 /* The index of few levels is full one day: then nothing changes. large_dir goes on. */
 static void test_full_index(void **state)
@@ -444,7 +444,7 @@ static void test_no_blocks(void **state)
 	model_close(m);
 }
 
-/* ---- names of equal hash ---------------------------------------------------------------------------------------------- */
+/* ---- names of equal hash ----------------------------------------------------------------------------------------- */
 
 enum { TWINS = 6, TWIN_LEN = 250 };
 
@@ -544,7 +544,7 @@ static void test_equal_hashes(void **state)
 	model_close(m);
 }
 
-/* ---- "." and "..", and names that only an encrypted directory has ------------------------------------------------------ */
+/* ---- "." and "..", and names that only an encrypted directory has ------------------------------------------------ */
 
 static void test_dots(void **state)
 {
@@ -601,7 +601,7 @@ static void test_dots(void **state)
 	model_close(m);
 }
 
-/* ---- damage ----------------------------------------------------------------------------------------------------------- */
+/* ---- damage ------------------------------------------------------------------------------------------------------ */
 
 static const uint8_t bad_bytes[] = { 0, 1, 2, 4, 8, 12, 0x7f, 0xff };
 

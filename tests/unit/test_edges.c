@@ -56,7 +56,7 @@ static int unwatch(void **state)
 
 #define EDGE(test) { #test, test, watch, unwatch, (void *)(uintptr_t)#test }
 
-/* ---- in front of the C library: the linker's --wrap --------------------------------------------------------------- */
+/* ---- in front of the C library: the linker's --wrap -------------------------------------------------------------- */
 
 static _Thread_local void (*before_lock)(void); /* called once, before this thread's next lock */
 static atomic_int clock_ahead;			/* seconds: the wall clock will have been set back by so much */
@@ -85,7 +85,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
 	return err;
 }
 
-/* ---- a device in memory, and others on top of it ------------------------------------------------------------------ */
+/* ---- a device in memory, and others on top of it ----------------------------------------------------------------- */
 
 struct lab {
 	uint8_t disk[DISK_SIZE];
@@ -894,7 +894,7 @@ static void test_flush_of_a_place(void **state)
 	inl_dev_close(dev);
 }
 
-/* ---- a driver that works in batches ------------------------------------------------------------------------------- */
+/* ---- a driver that works in batches ------------------------------------------------------------------------------ */
 
 struct batch {
 	struct inl_bio_list list;

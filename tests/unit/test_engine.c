@@ -93,7 +93,7 @@ static struct inl_counters counters_of(struct inl_dev *dev)
 	return c;
 }
 
-/* ---- rules ----------------------------------------------------------------------------------------------------------- */
+/* ---- rules ------------------------------------------------------------------------------------------------------- */
 
 static const struct inl_fault_word words[] = {
 	{ "stop", INL_FAULT_BARE | INL_FAULT_EVENTS, "stop, stop@N" },
@@ -334,7 +334,7 @@ static void test_events_threads(void **state)
 	inl_faults_free(counting.faults);
 }
 
-/* ---- the chip, without any device ------------------------------------------------------------------------------------ */
+/* ---- the chip, without any device -------------------------------------------------------------------------------- */
 
 struct ask {
 	struct inl_chip_request request; /* first */
@@ -745,7 +745,7 @@ static void test_chip_rules_refused(void **state)
 	inl_chip_free(chip);
 }
 
-/* ---- an engine under load -------------------------------------------------------------------------------------------- */
+/* ---- an engine under load ---------------------------------------------------------------------------------------- */
 
 #define N_BIOS 48u
 #define DEPTH  16u
@@ -1208,7 +1208,7 @@ static void test_pairs(void **state)
 	}
 }
 
-/* ---- threads, time --------------------------------------------------------------------------------------------------- */
+/* ---- threads, time ----------------------------------------------------------------------------------------------- */
 
 /* Submit returns before the work is done, and requests wait side by side. */
 static void test_latency(void **state)
@@ -1399,7 +1399,7 @@ static void test_threads_and_resets(void **state)
 	stress_run("engine(ram(8M), slots=2, threads=1, latency=50us)");
 }
 
-/* ---- options and capabilities ---------------------------------------------------------------------------------------- */
+/* ---- options and capabilities ------------------------------------------------------------------------------------ */
 
 static void test_options(void **state)
 {
@@ -1581,7 +1581,7 @@ static void test_sealed_passes(void **state)
 	free(have);
 }
 
-/* ---- wrapped keys ---------------------------------------------------------------------------------------------------- */
+/* ---- wrapped keys ------------------------------------------------------------------------------------------------ */
 
 /* AES-256-CMAC and the derivation by hand: SP 800-38B, 6; SP 800-108, 5.1. */
 
@@ -1982,7 +1982,7 @@ static void test_wrapped_secret(void **state)
 	}
 }
 
-/* ---- the rest -------------------------------------------------------------------------------------------------------- */
+/* ---- the rest ---------------------------------------------------------------------------------------------------- */
 
 static int make_scratch(void **state)
 {

@@ -36,7 +36,7 @@
 static uint64_t first_seed = 1;
 static unsigned n_cases = SLOW ? 500 : 2000;
 
-/* ---- faults ----------------------------------------------------------------------------------------------------------- */
+/* ---- faults ------------------------------------------------------------------------------------------------------ */
 
 #define READS	(1u << INL_READ)
 #define WRITES	(1u << INL_WRITE)
@@ -102,7 +102,7 @@ enum phase { PHASE_READ, PHASE_WRITE, PHASE_MIX, PHASE_MERGED, PHASE_EVICT, N_PH
 static const char *const phase_names[] = { "reads", "writes", "reads, writes and flushes", "adjacent bios",
 					   "evictions" };
 
-/* ---- the lab ---------------------------------------------------------------------------------------------------------- */
+/* ---- the lab ----------------------------------------------------------------------------------------------------- */
 
 /* What lies on the device, sector by sector: a version from low to high. They differ after a write that failed. */
 struct cell {
@@ -195,7 +195,7 @@ static uint64_t cell_dun(const struct lab *lab, const struct cell *cell, uint32_
 	return 0xffffffe0u + ((uint64_t)cell_index(lab, cell) << 8) + at / key_unit(cell_key(lab, cell));
 }
 
-/* ---- what a buffer may hold ------------------------------------------------------------------------------------------- */
+/* ---- what a buffer may hold -------------------------------------------------------------------------------------- */
 
 /* Is the 16-byte block ciphertext of a version of its place? */
 static bool is_own_sealed(struct lab *lab, const struct io *io, const uint8_t *block, uint32_t at)
@@ -253,7 +253,7 @@ static void check_good_read(struct lab *lab, const struct io *io)
 			give_up("a read at %" PRIu64 ": wrong bytes at %u", io->bio.offset, i);
 }
 
-/* ---- one I/O ---------------------------------------------------------------------------------------------------------- */
+/* ---- one I/O ----------------------------------------------------------------------------------------------------- */
 
 static bool any_fault(const struct lab *lab, bool (*is)(const struct fault *fault))
 {
@@ -428,7 +428,7 @@ static void drain(struct lab *lab)
 			give_up("a bio never ended, though none is under way");
 }
 
-/* ---- phases ----------------------------------------------------------------------------------------------------------- */
+/* ---- phases ------------------------------------------------------------------------------------------------------ */
 
 static void run_ios(struct lab *lab)
 {
@@ -622,7 +622,7 @@ static void run_scenario(struct lab *lab)
 	alarm(0);
 }
 
-/* ---- going through them ----------------------------------------------------------------------------------------------- */
+/* ---- going through them ------------------------------------------------------------------------------------------ */
 
 static void lab_init(struct lab *lab, unsigned stack)
 {
@@ -802,7 +802,7 @@ static void test_random(void **state)
 		lab_done(&labs[i]);
 }
 
-/* ---- the program ------------------------------------------------------------------------------------------------------ */
+/* ---- the program ------------------------------------------------------------------------------------------------- */
 
 static void read_options(int argc, char **argv)
 {

@@ -31,7 +31,7 @@ __attribute__((format(printf, 1, 2))) static void complain(const char *format, .
 		fprintf(stderr, "# %s\n", text);
 }
 
-/* ---- threads that start a key, use it and evict it, on one slot, all the time ----------------------------------------- */
+/* ---- threads that start a key, use it and evict it, on one slot, all the time ------------------------------------ */
 
 #define N_THREADS 8
 #define N_ROUNDS  100

@@ -49,7 +49,7 @@ static uint32_t rng(uint32_t below)
 	return (uint32_t)(dice >> 33) % below;
 }
 
-/* ---- commands ------------------------------------------------------------------------------------------------------ */
+/* ---- commands ---------------------------------------------------------------------------------------------------- */
 
 static char work_dir[64]; /* empty: no volumes can be made here */
 static bool has_kernel;
@@ -128,7 +128,7 @@ static int teardown(void **state)
 	return work_dir[0] ? nftw(work_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) : 0;
 }
 
-/* ---- images -------------------------------------------------------------------------------------------------------- */
+/* ---- images ------------------------------------------------------------------------------------------------------ */
 
 struct image {
 	uint8_t *bytes; /* shared with the file */
@@ -176,7 +176,7 @@ static void control(struct image *image, const char *command)
 	assert_int_equal(inl_dev_control(image->dev, command, NULL), 0);
 }
 
-/* ---- the model ----------------------------------------------------------------------------------------------------- */
+/* ---- the model --------------------------------------------------------------------------------------------------- */
 
 struct lab {
 	const struct layout *layout;
@@ -405,7 +405,7 @@ static void commit_at_random(struct lab *lab)
 	commit_with_room(lab, n, n_revokes);
 }
 
-/* ---- who replays --------------------------------------------------------------------------------------------------- */
+/* ---- who replays ------------------------------------------------------------------------------------------------- */
 
 static void copy_image(void)
 {
@@ -496,7 +496,7 @@ static void check_all(const struct lab *lab)
 	check_kernel(lab);
 }
 
-/* ---- good logs ----------------------------------------------------------------------------------------------------- */
+/* ---- good logs --------------------------------------------------------------------------------------------------- */
 
 static void test_layouts(void **state)
 {
@@ -716,7 +716,7 @@ static void test_far(void **state)
 	run("rm far.img");
 }
 
-/* ---- logs that end early ------------------------------------------------------------------------------------------- */
+/* ---- logs that end early ----------------------------------------------------------------------------------------- */
 
 /* Where the log's blocks are now; block of the journal n blocks behind another. */
 static uint32_t behind(const struct inl_journal_place *place, uint32_t block, uint32_t n)
@@ -787,7 +787,7 @@ static void test_torn(void **state)
 	}
 }
 
-/* ---- faults -------------------------------------------------------------------------------------------------------- */
+/* ---- faults ------------------------------------------------------------------------------------------------------ */
 
 /* Several commits with a checkpoint between. Returns the first error; *acked: how many calls were good. */
 static int scenario(struct lab *lab, unsigned *acked)
@@ -1039,7 +1039,7 @@ static void test_open_order(void **state)
 	}
 }
 
-/* ---- logs that are refused ----------------------------------------------------------------------------------------- */
+/* ---- logs that are refused --------------------------------------------------------------------------------------- */
 
 static void refused(const char *how, int err)
 {

@@ -25,7 +25,7 @@
 #define DUN	  1000
 #define OLD	  0xa7 /* what all memory holds at first */
 
-/* ---- in front of the cipher: the linker's --wrap ------------------------------------------------------------------ */
+/* ---- in front of the cipher: the linker's --wrap ----------------------------------------------------------------- */
 
 static bool may_fail, fails;
 static const uint8_t *guarded; /* SIZE bytes in which there must be no plaintext when an encryption begins; NULL: none */
@@ -76,7 +76,7 @@ int __wrap_inl_cipher_encrypt_spans(const struct inl_cipher *cipher, const uint6
 	return fails ? -EIO : __real_inl_cipher_encrypt_spans(cipher, dun, unit_len, spans, n);
 }
 
-/* ---- a driver that offers its memory ------------------------------------------------------------------------------ */
+/* ---- a driver that offers its memory ----------------------------------------------------------------------------- */
 
 static struct {
 	uint8_t mem[SIZE];
@@ -126,7 +126,7 @@ static int lab_closed(void **state)
 	return 0;
 }
 
-/* ---- what is written and read -------------------------------------------------------------------------------------- */
+/* ---- what is written and read ------------------------------------------------------------------------------------ */
 
 static uint8_t text[SIZE], back[SIZE], raw[SIZE];
 
@@ -216,7 +216,7 @@ static void round_trip(struct inl_dev *dev, uint64_t pos, unsigned n, uint32_t v
 	assert_true(is_all(back + n * UNIT, UNIT, 0));
 }
 
-/* ---- straight ------------------------------------------------------------------------------------------------------ */
+/* ---- straight ---------------------------------------------------------------------------------------------------- */
 
 static void test_straight(void **state)
 {
@@ -295,7 +295,7 @@ static void test_merged(void **state)
 	inl_dev_close(dev);
 }
 
-/* ---- not straight -------------------------------------------------------------------------------------------------- */
+/* ---- not straight ------------------------------------------------------------------------------------------------ */
 
 /* A cipher that fails wipes what it was to write: that must not be the medium. */
 static void test_cipher_that_may_fail(void **state)
@@ -362,7 +362,7 @@ static void test_refused(void **state)
 	inl_dev_close(dev);
 }
 
-/* ---- stacks, by their SPEC ----------------------------------------------------------------------------------------- */
+/* ---- stacks, by their SPEC --------------------------------------------------------------------------------------- */
 
 static struct inl_dev *open_spec(const char *spec)
 {
@@ -478,7 +478,7 @@ static void test_engine_fails(void **state)
 	inl_dev_close(dev);
 }
 
-/* ---- threads ------------------------------------------------------------------------------------------------------- */
+/* ---- threads ----------------------------------------------------------------------------------------------------- */
 
 #define N_THREADS 3
 #define N_ROUNDS  60
@@ -535,7 +535,7 @@ static void test_threads(void **state)
 	inl_dev_close(dev);
 }
 
-/* ---- every single store ---------------------------------------------------------------------------------------------- */
+/* ---- every single store ------------------------------------------------------------------------------------------ */
 
 #if defined(__x86_64__)
 #define N_WATCHED 4u

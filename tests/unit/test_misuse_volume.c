@@ -42,7 +42,7 @@ static int open_as(unsigned dev_flags, unsigned flags, struct inl_dev **dev, str
 	return err;
 }
 
-/* ---- the open -------------------------------------------------------------------------------------------------------- */
+/* ---- the open ---------------------------------------------------------------------------------------------------- */
 
 static void set_byte(long at, uint8_t bits)
 {
@@ -114,7 +114,7 @@ static void test_feature(void **state)
 	refused(INL_OPEN_WRITE, INL_VOLUME_WRITE, -EROFS);
 }
 
-/* ---- calls ----------------------------------------------------------------------------------------------------------- */
+/* ---- calls ------------------------------------------------------------------------------------------------------- */
 
 /* What the calls are made with. */
 struct scene {

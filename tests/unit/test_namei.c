@@ -13,7 +13,7 @@
 #include <linux/fscrypt.h>
 #include <sys/ioctl.h>
 
-/* ---- twins ----------------------------------------------------------------------------------------------------------- */
+/* ---- twins ------------------------------------------------------------------------------------------------------- */
 
 struct twins {
 	struct disk disk; /* a.img */
@@ -204,7 +204,7 @@ static void twins_end(struct twins *twins)
 	fsck("a.img");
 }
 
-/* ---- errors, one by one ---------------------------------------------------------------------------------------------- */
+/* ---- errors, one by one ------------------------------------------------------------------------------------------ */
 
 #define NAME_255                                                                                                          \
 	"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn" \
@@ -334,7 +334,7 @@ static void test_dead_dir(void **state)
 	fsck("a.img");
 }
 
-/* ---- rename: everything onto everything ------------------------------------------------------------------------------ */
+/* ---- rename: everything onto everything -------------------------------------------------------------------------- */
 
 /* . nothing, f file, h another name of the source, l link, p pipe, d empty directory, D directory with a file, S one with a directory */
 static const char kinds[] = ".fhlpdDS";
@@ -386,7 +386,7 @@ static void test_rename_matrix(void **state)
 	twins_end(&twins);
 }
 
-/* ---- times: what changes with what ------------------------------------------------------------------------------------ */
+/* ---- times: what changes with what ------------------------------------------------------------------------------- */
 
 static unsigned newer(struct inl_time a, struct inl_time b)
 {
@@ -473,7 +473,7 @@ static void test_times_of_names(void **state)
 	twins_end(&twins);
 }
 
-/* ---- limits of links ------------------------------------------------------------------------------------------------------ */
+/* ---- limits of links --------------------------------------------------------------------------------------------- */
 
 static void test_link_limits(void **state)
 {
@@ -537,7 +537,7 @@ static void test_link_limits(void **state)
 	disk_close(&disk);
 }
 
-/* ---- what may not be changed ------------------------------------------------------------------------------------------------ */
+/* ---- what may not be changed ------------------------------------------------------------------------------------- */
 
 static void test_flags_forbid(void **state)
 {
@@ -581,7 +581,7 @@ static void test_flags_forbid(void **state)
 	fsck("a.img");
 }
 
-/* ---- encrypted directories ---------------------------------------------------------------------------------------------------- */
+/* ---- encrypted directories --------------------------------------------------------------------------------------- */
 
 static const uint8_t master[64] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17 };
 
@@ -698,7 +698,7 @@ static void test_encrypted(void **state)
 	run("mount -o loop a.img mnt && test ! -e mnt/e && test -e mnt/out && umount mnt");
 }
 
-/* ---- damage ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- damage ------------------------------------------------------------------------------------------------------ */
 
 struct parent {
 	struct inl_inode *dir;
@@ -746,7 +746,7 @@ static void test_damage(void **state)
 	disk_close(&disk);
 }
 
-/* ---- a full volume ------------------------------------------------------------------------------------------------------------------ */
+/* ---- a full volume ----------------------------------------------------------------------------------------------- */
 
 static void test_full(void **state)
 {
@@ -795,7 +795,7 @@ static void test_full(void **state)
 	fsck("a.img");
 }
 
-/* ---- somebody comes between ----------------------------------------------------------------------------------------------------- */
+/* ---- somebody comes between -------------------------------------------------------------------------------------- */
 
 int __real_inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *arg, struct inl_diag *diag);
 int __wrap_inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *arg, struct inl_diag *diag);
@@ -875,7 +875,7 @@ static void test_between(void **state)
 	}
 }
 
-/* ---- several at once ------------------------------------------------------------------------------------------------------------ */
+/* ---- several at once --------------------------------------------------------------------------------------------- */
 
 struct worker {
 	struct inl_volume *vol;

@@ -18,7 +18,7 @@
 #define UNIT	  4096u
 #define MAX_BIOS  64
 
-/* ---- a device that notes what reaches it ---------------------------------------------------------------------------- */
+/* ---- a device that notes what reaches it ------------------------------------------------------------------------- */
 
 struct seen {
 	enum inl_op op;
@@ -206,7 +206,7 @@ static struct inl_key_use *start_key(struct inl_dev *dev, uint8_t seed, uint32_t
 	return use;
 }
 
-/* ---- bios that count their ends --------------------------------------------------------------------------------------- */
+/* ---- bios that count their ends ---------------------------------------------------------------------------------- */
 
 struct flow {
 	struct inl_bio bio;
@@ -263,7 +263,7 @@ static struct inl_counters counters(struct inl_dev *dev)
 	return c;
 }
 
-/* ---- depth, threads, timers -------------------------------------------------------------------------------------------- */
+/* ---- depth, threads, timers -------------------------------------------------------------------------------------- */
 
 static void test_depth(void **state)
 {
@@ -502,7 +502,7 @@ static void test_plugged_for_ever(void **state)
 	inl_dev_close(dev);
 }
 
-/* ---- merging ------------------------------------------------------------------------------------------------------------ */
+/* ---- merging ----------------------------------------------------------------------------------------------------- */
 
 static void submit_all(struct inl_queue *queue, unsigned n)
 {
@@ -697,7 +697,7 @@ static void test_last_generation(void **state)
 	lab_free(&lab, dev);
 }
 
-/* ---- capabilities that change, resets ------------------------------------------------------------------------------------ */
+/* ---- capabilities that change, resets ---------------------------------------------------------------------------- */
 
 static void below(struct inl_dev *dev, struct inl_bio *bio)
 {

@@ -140,7 +140,7 @@ static struct inl_dev *leaf(struct inl_dev *dev)
 	return dev;
 }
 
-/* ---- keys, and what OpenSSL makes of them ------------------------------------------------------------------------- */
+/* ---- keys, and what OpenSSL makes of them ------------------------------------------------------------------------ */
 
 static struct inl_key *make_key(uint64_t n, uint32_t unit, uint32_t dun_bytes)
 {

@@ -32,7 +32,7 @@
 static uint64_t total_ios = 240000 / SLOW; /* of all storms together */
 static uint64_t first_seed = 1;
 
-/* ---- what threads complain of --------------------------------------------------------------------------------------- */
+/* ---- what threads complain of ------------------------------------------------------------------------------------ */
 
 static atomic_uint complaints;
 
@@ -826,7 +826,7 @@ static void test_file_fallback(void **state)
 	run(&(struct setup){ "linear(slice(file(%s), length=4M))", 10, 100, 0, 5 });
 }
 
-/* ---- the program --------------------------------------------------------------------------------------------------- */
+/* ---- the program ------------------------------------------------------------------------------------------------- */
 
 static void read_options(int argc, char **argv)
 {

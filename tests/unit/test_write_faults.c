@@ -12,7 +12,7 @@
 
 static char rule[64]; /* of the run */
 
-/* ---- what should be there ------------------------------------------------------------------------------------------- */
+/* ---- what should be there ---------------------------------------------------------------------------------------- */
 
 struct file {
 	bool exists, has_xattr;
@@ -70,7 +70,7 @@ static void fill(uint8_t *bytes, size_t len, unsigned seed)
 		bytes[i] = (uint8_t)(seed + i * 7 + (i >> 8));
 }
 
-/* ---- steps: 0, or the error; after an error they can be done again ------------------------------------------------------ */
+/* ---- steps: 0, or the error; after an error they can be done again ----------------------------------------------- */
 
 static int get_file(struct run *run, unsigned i, struct inl_inode **inode)
 {
@@ -286,7 +286,7 @@ static int do_step(struct run *run, unsigned step)
 	}
 }
 
-/* ---- what is there ------------------------------------------------------------------------------------------------ */
+/* ---- what is there ----------------------------------------------------------------------------------------------- */
 
 static void check_file(struct inl_volume *vol, const char *path, const struct file *want)
 {
@@ -333,7 +333,7 @@ static void check_model(struct inl_volume *vol, const struct model *model)
 	}
 }
 
-/* ---- one run with one fault ------------------------------------------------------------------------------------------ */
+/* ---- one run with one fault -------------------------------------------------------------------------------------- */
 
 static void check_dead(struct run *run)
 {
@@ -480,7 +480,7 @@ static bool run_with(char kind, bool forever, uint64_t n, const struct model *mo
 	return met;
 }
 
-/* ---- tests -------------------------------------------------------------------------------------------------------- */
+/* ---- tests ------------------------------------------------------------------------------------------------------- */
 
 /* dirty.img: as a crash leaves it, with a journal to replay. */
 static void make_dirty(const char *options, struct model *model)

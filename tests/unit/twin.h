@@ -73,7 +73,7 @@ struct twin_side {
 
 extern const struct twin_side tw_kernel, tw_inlay;
 
-/* ---- twin_tree.c: what is there, and choices among it -------------------------------------------------------------- */
+/* ---- twin_tree.c: what is there, and choices among it ------------------------------------------------------------ */
 
 #define N_ENTRIES  400u
 #define N_HELD	   4u
@@ -157,7 +157,7 @@ uint32_t tw_some_id(void);
 uint64_t tw_some_offset(void);
 size_t tw_some_len(void);
 
-/* ---- twin_ops.c: the operations ------------------------------------------------------------------------------------- */
+/* ---- twin_ops.c: the operations ---------------------------------------------------------------------------------- */
 
 struct op {
 	const char *name;
