@@ -351,8 +351,8 @@ INL_API int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf,
 		      struct inl_diag *diag);
 
 /*
- * Make a regular file this long. Longer: with a hole. -EFBIG; -EISDIR; -EINVAL. A crash may leave it to the next open
- * to finish.
+ * Make a regular file this long. Longer: with a hole. -EFBIG; -EISDIR; -EINVAL. A crash, or -EIO, may leave it to the
+ * next open to finish; until then it is not written any more (-EIO).
  */
 INL_API int inl_truncate(struct inl_inode *inode, uint64_t size, struct inl_diag *diag);
 
