@@ -10,8 +10,8 @@
  *
  *   - may return -EAGAIN, which goes up untouched (no message, nothing put back by hand);
  *   - after any error leaves the op to be cancelled: blocks and inodes changed in it are put back by inl_op_run alone.
- *   State
- *     of its own in memory (other than what is changed through inl_block_modify and inl_inode_modify) it changes only
+ *     State of its own in memory (other than what is changed through inl_block_modify and inl_inode_modify) it changes
+ *     only
  *     by means that are undone too (inl_op_undo), or after the operation has succeeded.
  *
  * File data never waits for a transaction: blocks are reserved, the data is written to them, and only when it has
@@ -30,13 +30,11 @@ struct inl_handle;
  * Run one operation.
  *
  *   credits  how many different metadata blocks it changes at most (inodes count as the block they lie in); more is an
- *            error
- *            (-E2BIG), and the operation is undone. At most inl_op_credits_max
+ *            error (-E2BIG), and the operation is undone. At most inl_op_credits_max
  *   fn       may be called several times; sees *arg as the time before left it. Holds vol->lock
  *
  * Returns: 0; -EROFS (opened for reading, or the journal was aborted: diag says which); what fn returned, and then
- * nothing
- *          has changed; -EIO, -EUCLEAN of a block that it needed; -ENOMEM.
+ *          nothing has changed; -EIO, -EUCLEAN of a block that it needed; -ENOMEM.
  * Never from within an operation, nor with a lock of vol held.
  */
 typedef int inl_op_fn(struct inl_handle *op, void *arg);

@@ -49,8 +49,8 @@ enum inl_volume_flags {
  *
  * Returns: 0; -EINVAL (not ext4; flags); -EUCLEAN (damaged); -EOPNOTSUPP (a feature that is refused, by name);
  *          -EIO; -ENOMEM; with INL_VOLUME_WRITE also -EROFS (the device, or a feature, by name, that Inlay only reads;
- *          a
- *          volume marked as having errors, or without its primary superblock: e2fsck first), -EBUSY (in use elsewhere).
+ *          a volume marked as having errors, or without its primary superblock: e2fsck first), -EBUSY (in use
+ *          elsewhere).
  */
 INL_API int inl_volume_open(struct inl_dev *dev, struct inl_keyring *keys, unsigned flags, struct inl_diag *diag,
 			    struct inl_volume **out);
@@ -386,10 +386,10 @@ enum inl_xattr_flags { INL_XATTR_CREATE = 1, INL_XATTR_REPLACE = 2 };
  * mode is not kept.
  *
  * Returns: as setxattr(2): 0; -EEXIST, -ENODATA (flags; or nothing to remove, except for ACLs); -ENOSPC (no room for
- * it);
- *          -ERANGE (name too long); -E2BIG (value: 65,536 bytes at most); -EINVAL (not an ACL; flags; nothing behind
- *          the
- *          prefix); -EPERM (user.* on what is no file or directory; immutable or append-only); -EACCES (a default ACL
+ *          it); -ERANGE (name too long); -E2BIG (value: 65,536 bytes at most); -EINVAL (not an ACL; flags; nothing
+ *          behind
+ *          the prefix); -EPERM (user.* on what is no file or directory; immutable or append-only); -EACCES (a default
+ *          ACL
  *          of what is no directory); -EOPNOTSUPP (prefix; a symbolic link has no ACL; an old value in an inode of its
  *          own).
  */

@@ -124,7 +124,9 @@ void cr_mkfs(const struct cr_config *config, const char *path)
 	char command[512], text[CR_TEXT];
 	char *argv[] = { "sh", "-c", command, NULL };
 
-	snprintf(command, sizeof(command), "mke2fs -q -F -t ext4 %s %s", config->mkfs, path);
+	/* The same volume every time, but for its times. */
+	snprintf(command, sizeof(command), "mke2fs -q -F -t ext4 -U 6c1d1b1e-3a1f-4f6b-9d5c-0a2b4c6d8e0f "
+		 "-E hash_seed=0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0 %s %s", config->mkfs, path);
 	if (cr_spawn(argv, text)) {
 		fprintf(stderr, "# %s: %s\n", command, text);
 		abort();

@@ -25,7 +25,7 @@
 
 #define OPERATIONS 240u
 #define POINTS	   100u /* per kind of volume */
-#define PLANT_RUNS 6u
+#define PLANT_RUNS 30u
 
 static const struct cr_config configs[] = {
 	{ .name = "4k", .mkfs = "-b 4096 -J size=4 -N 1024", .size = 20 << 20, .n_actors = 1, .unwritten = true,
