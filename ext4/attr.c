@@ -113,8 +113,9 @@ static int set_blocks(struct inl_inode *inode, uint64_t blocks)
 	if (!huge)
 		return 0;
 	inode->raw.osd2.linux2.l_i_blocks_hi = (uint16_t)(blocks >> 32);
-	inode->raw.i_flags &= ~(uint32_t)EXT4_FL_HUGE_FILE;
-	inode->raw.i_flags |= in_blocks ? EXT4_FL_HUGE_FILE : 0;
+	/* Others look at the flags without the lock: they are left alone unless this one changes. */
+	if (in_blocks != !!(inode->raw.i_flags & EXT4_FL_HUGE_FILE))
+		inode->raw.i_flags ^= EXT4_FL_HUGE_FILE;
 	return 0;
 }
 

@@ -431,12 +431,21 @@ void inl_inode_forget_run(struct inl_inode *inode)
 	pthread_mutex_unlock(&inode->lock);
 }
 
+/* Only what is different: type and flags are looked at without the lock, and these do not change. */
+static void put_back(uint8_t *to, const uint8_t *from, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (to[i] != from[i])
+			to[i] = from[i];
+	}
+}
+
 void inl_inode_restore(struct inl_inode *inode, const uint8_t *saved)
 {
 	struct inl_inode_saved state;
 
 	memcpy(&state, saved, sizeof(state));
-	inode->raw = state.raw;
+	put_back((uint8_t *)&inode->raw, (const uint8_t *)&state.raw, sizeof(state.raw));
 	inode->size = state.size;
 	inode->csum_seed = state.csum_seed;
 	memcpy(inode->body, saved + sizeof(state), EXT2_INODE_SIZE(inode->vol->fs->super));
@@ -451,9 +460,11 @@ void inl_inode_encode(struct inl_inode *inode, uint8_t *bytes)
 	if (inode->vol->metadata_csum) {
 		crc = body_checksum(inode, inode_size);
 		inl_store_le16(inode->body + 0x7c, (uint16_t)crc);
-		if (has_checksum_hi(inode->body, inode_size))
+		inode->raw.osd2.linux2.l_i_checksum_lo = (uint16_t)crc;
+		if (has_checksum_hi(inode->body, inode_size)) {
 			inl_store_le16(inode->body + 0x82, (uint16_t)(crc >> 16));
-		memcpy(&inode->raw, inode->body, INL_MIN(inode_size, sizeof(inode->raw)));
+			inode->raw.i_checksum_hi = (uint16_t)(crc >> 16);
+		}
 	}
 	memcpy(bytes, inode->body, inode_size);
 }

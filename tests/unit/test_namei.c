@@ -801,7 +801,7 @@ int __real_inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, v
 int __wrap_inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *arg, struct inl_diag *diag);
 
 /* What is done behind the back of the next operation, when it has looked its names up. */
-static const struct step *between;
+static _Thread_local const struct step *between;
 
 static int do_step(struct inl_volume *vol, const struct step *step)
 {
