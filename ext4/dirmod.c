@@ -37,7 +37,8 @@ int inl_dir_append(struct inl_handle *op, struct inl_inode *dir, struct inl_dir_
 {
 	struct inl_volume *vol = dir->vol;
 	uint64_t lblk = n_blocks(dir), size = (lblk + 1) << vol->block_bits;
-	uint64_t max = ext2fs_has_feature_largedir(vol->fs->super) ? (uint64_t)INL_DX_MAX_LBLK << vol->block_bits : UINT32_MAX;
+	uint64_t max =
+		ext2fs_has_feature_largedir(vol->fs->super) ? (uint64_t)INL_DX_MAX_LBLK << vol->block_bits : UINT32_MAX;
 	int err;
 
 	if (size > max)
@@ -96,8 +97,9 @@ void inl_dirent_set_rec_len(uint8_t *entry, uint32_t rec_len, uint32_t block_siz
 
 static uint8_t encode_type(const struct inl_inode *dir, uint8_t type)
 {
-	static const uint8_t codes[] = { [DT_REG] = 1, [DT_DIR] = 2, [DT_CHR] = 3, [DT_BLK] = 4,
-					 [DT_FIFO] = 5, [DT_SOCK] = 6, [DT_LNK] = 7 };
+	static const uint8_t codes[] = {
+		[DT_REG] = 1, [DT_DIR] = 2, [DT_CHR] = 3, [DT_BLK] = 4, [DT_FIFO] = 5, [DT_SOCK] = 6, [DT_LNK] = 7
+	};
 
 	return ext2fs_has_feature_filetype(dir->vol->fs->super) && type < sizeof(codes) ? codes[type] : 0;
 }
@@ -113,7 +115,8 @@ static void put_entry(const struct inl_inode *dir, uint8_t *at, uint32_t rec_len
 }
 
 /* Of a leaf: the first entry with room behind it. 0; -ENOSPC; -EUCLEAN. */
-static int find_room(const struct inl_inode *dir, const uint8_t *bytes, uint32_t need, struct inl_raw_dirent *entry, size_t *at)
+static int find_room(const struct inl_inode *dir, const uint8_t *bytes, uint32_t need, struct inl_raw_dirent *entry,
+		     size_t *at)
 {
 	struct inl_dirent_format format = inl_dir_format(dir);
 	size_t size = inl_dir_leaf_size(dir), next = 0;
@@ -177,7 +180,8 @@ static int find_in_block(struct inl_handle *op, struct inl_inode *dir, uint64_t 
 	while (next < dir->vol->block_size) {
 		place->before = before;
 		place->at = before = next;
-		if (inl_dirent_parse(&format, place->block.bytes, dir->vol->block_size, place->at, &place->entry, &next))
+		if (inl_dirent_parse(&format, place->block.bytes, dir->vol->block_size, place->at, &place->entry,
+				     &next))
 			return -EUCLEAN;
 		if (place->entry.ino && place->entry.len == len && !memcmp(place->entry.name, name, len))
 			return 0;
@@ -185,7 +189,8 @@ static int find_in_block(struct inl_handle *op, struct inl_inode *dir, uint64_t 
 	return -ENOENT;
 }
 
-static int find_linear(struct inl_handle *op, struct inl_inode *dir, const uint8_t *name, size_t len, struct place *place)
+static int find_linear(struct inl_handle *op, struct inl_inode *dir, const uint8_t *name, size_t len,
+		       struct place *place)
 {
 	uint64_t n = n_blocks(dir);
 	int err = -ENOENT;
@@ -195,7 +200,8 @@ static int find_linear(struct inl_handle *op, struct inl_inode *dir, const uint8
 	return err;
 }
 
-static int find_indexed(struct inl_handle *op, struct inl_inode *dir, const uint8_t *name, size_t len, struct place *place)
+static int find_indexed(struct inl_handle *op, struct inl_inode *dir, const uint8_t *name, size_t len,
+			struct place *place)
 {
 	struct inl_dx_path path;
 	int err = inl_dx_path_find(op, dir, name, len, &path);
@@ -236,7 +242,8 @@ static int find(struct inl_handle *op, struct inl_inode *dir, const uint8_t *nam
 	return find_linear(op, dir, name, len, place);
 }
 
-int inl_dir_find(struct inl_handle *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t *ino, uint8_t *type)
+int inl_dir_find(struct inl_handle *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t *ino,
+		 uint8_t *type)
 {
 	struct place place;
 	int err = find(op, dir, name, len, &place);
@@ -303,13 +310,15 @@ static bool wants_index(const struct inl_inode *dir)
 {
 	const struct ext2_super_block *sb = dir->vol->fs->super;
 
-	return (sb->s_feature_compat & EXT4_COMPAT_DIR_INDEX) && sb->s_def_hash_version <= EXT2_HASH_TEA && n_blocks(dir) == 1;
+	return (sb->s_feature_compat & EXT4_COMPAT_DIR_INDEX) && sb->s_def_hash_version <= EXT2_HASH_TEA &&
+	       n_blocks(dir) == 1;
 }
 
 /* Where room was found last is where the search begins; removals bring it back. */
 static int add_linear(struct inl_handle *op, struct inl_inode *dir, const struct inl_new_dirent *entry, bool may_index)
 {
 	uint64_t n = n_blocks(dir);
+	struct inl_dx_path path;
 	int err = -ENOSPC;
 
 	for (uint64_t lblk = INL_MIN(dir->add_hint, n - 1); lblk < n && err == -ENOSPC; lblk++) {
@@ -326,13 +335,17 @@ static int add_linear(struct inl_handle *op, struct inl_inode *dir, const struct
 	if (!may_index || !wants_index(dir))
 		return append_entry(op, dir, entry);
 	err = inl_dx_make(op, dir);
-	return err ? err : inl_dx_add(op, dir, entry);
+	if (!err)
+		err = inl_dx_path_find(op, dir, entry->name, entry->len, &path);
+	return err ? err : inl_dx_add(op, dir, &path, entry);
 }
 
-int inl_dir_add(struct inl_handle *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t ino, uint8_t type)
+int inl_dir_add(struct inl_handle *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t ino,
+		uint8_t type)
 {
 	struct inl_new_dirent entry = { name, len, ino, type };
 	bool indexed = dir->raw.i_flags & EXT4_FL_INDEX;
+	struct inl_dx_path path;
 	int err = check_dir(dir, len);
 
 	if (!err && !n_blocks(dir))
@@ -343,13 +356,12 @@ int inl_dir_add(struct inl_handle *op, struct inl_inode *dir, const uint8_t *nam
 		return err;
 	if (!indexed)
 		return add_linear(op, dir, &entry, true);
-	err = inl_dx_add(op, dir, &entry);
+	err = inl_dx_path_find(op, dir, name, len, &path);
+	if (!err)
+		return inl_dx_add(op, dir, &path, &entry);
 	if ((err != -EUCLEAN && err != -EOPNOTSUPP) || dir->vol->metadata_csum)
 		return err;
-	/*
-	 * As Linux: what has no checksums may have an index that is of no use. Its blocks look empty to who does not
-	 * know of it.
-	 */
+	/* As Linux: what has no checksums may have an index that is of no use. Its blocks look empty without it. */
 	dir->raw.i_flags &= ~(uint32_t)EXT4_FL_INDEX;
 	return add_linear(op, dir, &entry, false);
 }
@@ -384,16 +396,25 @@ int inl_dir_remove(struct inl_handle *op, struct inl_inode *dir, const uint8_t *
 	return 0;
 }
 
-/* Block 0 of an indexed directory has its checksum elsewhere. */
-static void seal_any(const struct inl_inode *dir, const struct place *place, uint8_t *bytes)
+/* Block 0 of an indexed directory has its checksum elsewhere. -EUCLEAN: it is no root. */
+static int seal_any(const struct inl_inode *dir, const struct place *place, uint8_t *bytes)
 {
-	if (place->block.lblk == 0 && (dir->raw.i_flags & EXT4_FL_INDEX))
-		inl_dx_root_seal(dir, bytes);
-	else
+	const struct inl_volume *vol = dir->vol;
+	struct inl_dx_node root;
+
+	if (place->block.lblk || !(dir->raw.i_flags & EXT4_FL_INDEX)) {
 		inl_dir_leaf_seal(dir, bytes);
+		return 0;
+	}
+	if (vol->metadata_csum &&
+	    inl_dx_root_parse(bytes, vol->block_size, true, ext2fs_has_feature_largedir(vol->fs->super), &root))
+		return -EUCLEAN;
+	inl_dx_root_seal(dir, bytes);
+	return 0;
 }
 
-int inl_dir_replace(struct inl_handle *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t ino, uint8_t type)
+int inl_dir_replace(struct inl_handle *op, struct inl_inode *dir, const uint8_t *name, size_t len, uint32_t ino,
+		    uint8_t type)
 {
 	struct place place;
 	uint8_t *bytes;
@@ -405,8 +426,7 @@ int inl_dir_replace(struct inl_handle *op, struct inl_inode *dir, const uint8_t 
 		return err;
 	inl_store_le32(bytes + place.at, ino);
 	bytes[place.at + 7] = encode_type(dir, type);
-	seal_any(dir, &place, bytes);
-	return 0;
+	return seal_any(dir, &place, bytes);
 }
 
 /* ---- new directories --------------------------------------------------------------------------------------------- */
@@ -430,9 +450,6 @@ int inl_dir_init(struct inl_handle *op, struct inl_inode *dir, uint32_t parent)
 
 unsigned inl_dir_credits(const struct inl_inode *dir)
 {
-	/*
-	 * The leaf and its other half; an index node and its other half per level; what their allocation changes; the
-	 * inode.
-	 */
+	/* The leaf and its other half; a node and its other half per level; what allocation changes; the inode. */
 	return 2 + 2 * INL_DX_LEVELS + 2 * (INL_DX_LEVELS + 1) + 2 * inl_map_credits(dir) + 1;
 }

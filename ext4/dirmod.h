@@ -81,7 +81,9 @@ int inl_dx_path_find(struct inl_handle *op, struct inl_inode *dir, const uint8_t
 /* The next leaf, if it may hold the same hash too: 1; 0; -errno. */
 int inl_dx_path_next(struct inl_handle *op, struct inl_inode *dir, struct inl_dx_path *path);
 
-int inl_dx_add(struct inl_handle *op, struct inl_inode *dir, const struct inl_new_dirent *entry);
+/* Put an entry where its path leads; the path is of no use afterwards. */
+int inl_dx_add(struct inl_handle *op, struct inl_inode *dir, struct inl_dx_path *path,
+	       const struct inl_new_dirent *entry);
 
 /* The checksum of the root block. */
 void inl_dx_root_seal(const struct inl_inode *dir, uint8_t *bytes);

@@ -54,7 +54,8 @@ static void node_init(const struct inl_inode *dir, uint8_t *bytes)
 }
 
 /* Put a pair behind entry i. There is room. */
-static void node_insert(const struct inl_inode *dir, uint8_t *bytes, unsigned at, unsigned i, uint32_t hash, uint32_t lblk)
+static void node_insert(const struct inl_inode *dir, uint8_t *bytes, unsigned at, unsigned i, uint32_t hash,
+			uint32_t lblk)
 {
 	unsigned count = inl_load_le16(bytes + at + 2);
 
@@ -72,12 +73,23 @@ static bool is_full(const struct inl_dx_frame *frame)
 	return frame->node.count >= frame->node.limit;
 }
 
+/* A block of the device has one place in an index. */
+static bool path_has(const struct inl_dx_path *path, uint64_t pblk)
+{
+	for (unsigned i = 0; i < path->n; i++)
+		if (path->frames[i].block.pblk == pblk)
+			return true;
+	return false;
+}
+
 static int push(struct inl_handle *op, struct inl_inode *dir, struct inl_dx_path *path, uint64_t lblk)
 {
 	struct inl_volume *vol = dir->vol;
 	struct inl_dx_frame *frame = &path->frames[path->n];
 	int err = inl_dir_look(op, dir, lblk, &frame->block);
 
+	if (!err && path_has(path, frame->block.pblk))
+		err = -EUCLEAN;
 	if (err)
 		return err;
 	path->n++;
@@ -150,6 +162,15 @@ int inl_dx_path_next(struct inl_handle *op, struct inl_inode *dir, struct inl_dx
 
 /* ---- making room in the index ------------------------------------------------------------------------------------ */
 
+/* A new block. -EUCLEAN also if it was in use here already: the bitmap is wrong. */
+static int append(struct inl_handle *op, struct inl_inode *dir, const struct inl_dx_path *path,
+		  struct inl_dir_block *block, uint8_t **bytes)
+{
+	int err = inl_dir_append(op, dir, block, bytes);
+
+	return !err && path_has(path, block->pblk) ? -EUCLEAN : err;
+}
+
 /* What the root has moves to a node of its own. */
 static int add_level(struct inl_handle *op, struct inl_inode *dir, const struct inl_dx_path *path)
 {
@@ -161,7 +182,7 @@ static int add_level(struct inl_handle *op, struct inl_inode *dir, const struct 
 
 	if (root->node.levels >= max)
 		return -ENOSPC;
-	err = inl_dir_append(op, dir, &block, &bytes);
+	err = append(op, dir, path, &block, &bytes);
 	if (!err)
 		err = inl_block_change(op, root->block.pblk, &old);
 	if (err)
@@ -187,7 +208,7 @@ static int split_node(struct inl_handle *op, struct inl_inode *dir, const struct
 	uint32_t hash = inl_dx_entry(&frame->node, half).hash;
 	struct inl_dir_block block;
 	uint8_t *bytes, *old, *above;
-	int err = inl_dir_append(op, dir, &block, &bytes);
+	int err = append(op, dir, path, &block, &bytes);
 
 	if (!err)
 		err = inl_block_change(op, frame->block.pblk, &old);
@@ -197,7 +218,8 @@ static int split_node(struct inl_handle *op, struct inl_inode *dir, const struct
 		return err;
 	node_init(dir, bytes);
 	/* The first pair's hash goes to the parent: in its place are limit and count. */
-	memcpy(node_entry(bytes, INL_DX_NODE_AT, 0) + 4, node_entry(old, INL_DX_NODE_AT, half) + 4, 8 * (size_t)moved - 4);
+	memcpy(node_entry(bytes, INL_DX_NODE_AT, 0) + 4, node_entry(old, INL_DX_NODE_AT, half) + 4,
+	       8 * (size_t)moved - 4);
 	inl_store_le16(bytes + INL_DX_NODE_AT + 2, (uint16_t)moved);
 	node_seal(dir, bytes, INL_DX_NODE_AT);
 	memset(node_entry(old, INL_DX_NODE_AT, half), 0, 8 * (size_t)moved);
@@ -328,16 +350,18 @@ static void pack(const struct inl_inode *dir, const struct leaf *leaf, unsigned 
 }
 
 /* Split the path's leaf; *target becomes the half where the path's hash belongs. */
-static int split_leaf(struct inl_handle *op, struct inl_inode *dir, const struct inl_dx_path *path, const struct leaf *leaf,
-		      struct inl_dir_block *target)
+static int split_leaf(struct inl_handle *op, struct inl_inode *dir, const struct inl_dx_path *path,
+		      const struct leaf *leaf, struct inl_dir_block *target)
 {
 	const struct inl_dx_frame *frame = &path->frames[path->n - 1];
 	unsigned cut = split_point(leaf, dir->vol->block_size);
 	uint32_t hash = leaf->map[cut].hash, continued = hash == leaf->map[cut - 1].hash;
 	struct inl_dir_block block;
 	uint8_t *bytes, *old, *node;
-	int err = inl_dir_append(op, dir, &block, &bytes);
+	int err = append(op, dir, path, &block, &bytes);
 
+	if (!err && block.pblk == target->pblk)
+		err = -EUCLEAN;
 	if (!err)
 		err = inl_block_change(op, target->pblk, &old);
 	if (!err)
@@ -346,50 +370,48 @@ static int split_leaf(struct inl_handle *op, struct inl_inode *dir, const struct
 		return err;
 	pack(dir, leaf, cut, leaf->n, bytes);
 	pack(dir, leaf, 0, cut, old);
-	node_insert(dir, node, path->n == 1 ? INL_DX_ROOT_AT : INL_DX_NODE_AT, frame->at, hash + continued, (uint32_t)block.lblk);
+	node_insert(dir, node, path->n == 1 ? INL_DX_ROOT_AT : INL_DX_NODE_AT, frame->at, hash + continued,
+		    (uint32_t)block.lblk);
 	target->bytes = old;
 	if (path->hash >= hash)
 		*target = block;
 	return 0;
 }
 
-int inl_dx_add(struct inl_handle *op, struct inl_inode *dir, const struct inl_new_dirent *entry)
+int inl_dx_add(struct inl_handle *op, struct inl_inode *dir, struct inl_dx_path *path,
+	       const struct inl_new_dirent *entry)
 {
 	struct inl_dir_block target;
-	struct inl_dx_path path;
 	struct leaf leaf;
-	int err = inl_dx_path_find(op, dir, entry->name, entry->len, &path);
+	int err = inl_dir_look(op, dir, path->leaf, &target);
 
 	if (!err)
-		err = inl_dir_look(op, dir, path.leaf, &target);
-	if (!err)
-		err = inl_dir_leaf_add(op, dir, &target, entry);
+		err = path_has(path, target.pblk) ? -EUCLEAN : inl_dir_leaf_add(op, dir, &target, entry);
 	if (err != -ENOSPC)
 		return err;
-	err = make_room(op, dir, entry, &path);
+	err = make_room(op, dir, entry, path);
 	if (!err)
-		err = leaf_init(dir, &path, target.bytes, &leaf);
+		err = leaf_init(dir, path, target.bytes, &leaf);
 	if (err)
 		return err;
-	err = leaf.n < 2 ? -EUCLEAN : split_leaf(op, dir, &path, &leaf, &target);
+	err = leaf.n < 2 ? -EUCLEAN : split_leaf(op, dir, path, &leaf, &target);
 	leaf_done(&leaf);
 	return err ? err : inl_dir_leaf_add(op, dir, &target, entry);
 }
 
 /* ---- the first index --------------------------------------------------------------------------------------------- */
 
-/* "." and "..", where an index needs them. *rest: where what follows begins; ".." may have room behind it. */
+/* "." and "..", where an index needs them; *rest: bytes of the block in front of what follows them, DOTS or more. */
 static int check_dots(const struct inl_inode *dir, const uint8_t *bytes, size_t *rest)
 {
 	struct inl_dirent_format format = inl_dir_format(dir);
+	uint32_t size = inl_dir_leaf_size(dir);
 	struct inl_raw_dirent dot, dots;
-	size_t next;
 
-	if (inl_dirent_parse(&format, bytes, inl_dir_leaf_size(dir), 0, &dot, &next) || next != 12 || dot.len != 1 ||
-	    dot.name[0] != '.')
+	if (inl_dirent_parse(&format, bytes, size, 0, &dot, rest) || *rest != 12 || dot.len != 1 || dot.name[0] != '.')
 		return -EUCLEAN;
-	if (inl_dirent_parse(&format, bytes, inl_dir_leaf_size(dir), next, &dots, rest) || dots.len != 2 ||
-	    dots.name[0] != '.' || dots.name[1] != '.' || *rest >= inl_dir_leaf_size(dir))
+	if (inl_dirent_parse(&format, bytes, size, *rest, &dots, rest) || *rest == size || dots.len != 2 ||
+	    dots.name[0] != '.' || dots.name[1] != '.')
 		return -EUCLEAN;
 	return 0;
 }
@@ -426,6 +448,8 @@ int inl_dx_make(struct inl_handle *op, struct inl_inode *dir)
 		err = check_dots(dir, root.bytes, &rest);
 	if (!err)
 		err = inl_dir_append(op, dir, &leaf, &first);
+	if (!err && leaf.pblk == root.pblk)
+		err = -EUCLEAN;
 	if (!err)
 		err = fill_first_leaf(dir, root.bytes, rest, first);
 	if (!err)
