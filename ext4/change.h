@@ -283,8 +283,7 @@ int inl_map_convert(struct inl_handle *op, struct inl_inode *inode, uint64_t lbl
  * Unmap [lblk, end) from its end downwards and free the blocks, as far as the credits that are left allow.
  *
  *   metadata  the contents are metadata (directories, symbolic links, attribute values)
- *   left      what remains is [lblk, *left): lblk when all is done. Also when a block has to be read before it can go
- *             on
+ *   left      what remains is [lblk, *left): lblk when all is done
  *
  * At least 64 credits that are left are enough to get on; with fewer it may do nothing, which is no error. -ENOSPC:
  * only where a hole is made within an extent.

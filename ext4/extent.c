@@ -670,9 +670,6 @@ static int extents_remove(struct path *path, uint64_t lblk, uint64_t end, bool m
 		const struct step *leaf = &path->steps[0];
 		int err = path_find(path, end - 1);
 
-		/* What has been done can stand, and the block that is missing be read for the next operation. */
-		if (err == -EAGAIN && i)
-			break;
 		if (err)
 			return err;
 		if (nothing_above(leaf, lblk)) {

@@ -305,9 +305,6 @@ int inl_indirect_remove(struct inl_handle *op, struct inl_inode *inode, uint64_t
 	for (unsigned i = 0; end > lblk && i < REMOVE_MAX; i++) {
 		int err = path_find(&path, end - 1);
 
-		/* What has been done can stand, and the block that is missing be read for the next operation. */
-		if (err == -EAGAIN && i)
-			break;
 		if (!err)
 			err = remove_one(&path, lblk, &end, metadata, &enough);
 		if (err)

@@ -249,16 +249,16 @@ int inl_block_new(struct inl_handle *op, uint64_t pblk, uint8_t **bytes)
 		inl_page_put(vol->cache, page);
 		return err;
 	}
+	inl_block_pin(block); /* hold takes over the other one, also if it fails */
 	err = hold(op, block);
 	if (!err && !undo_block(op, UNDO_PAGE, block, fresh ? NULL : block->page))
 		err = -ENOMEM;
 	if (err) {
-		if (fresh)
-			inl_page_put(vol->cache, inl_block_swap(block, NULL));
-		else
-			inl_page_put(vol->cache, page);
+		inl_page_put(vol->cache, fresh ? inl_block_swap(block, NULL) : page);
+		inl_block_put(block);
 		return err;
 	}
+	inl_block_put(block);
 	if (!fresh)
 		inl_block_swap(block, page);
 	block->good = (struct inl_verdict){ 0 };

@@ -398,6 +398,15 @@ static int first_op(struct inl_handle *op, void *arg)
 	return 0;
 }
 
+/* Shorten, and behind the end zeros: those of an encrypted file only its key could write. */
+static int finish_shortening(struct inl_inode *inode, struct inl_diag *diag)
+{
+	bool plain = S_ISREG(inode->raw.i_mode) && !(inode->raw.i_flags & (EXT4_FL_ENCRYPT | EXT4_FL_INLINE));
+	int err = plain ? inl_data_zero_tail(inode, inode->size, diag) : 0;
+
+	return err ? err : inl_inode_shorten(inode, inode->size, diag);
+}
+
 static int finish_first(struct inl_volume *vol, uint32_t ino, uint32_t *next, struct inl_diag *diag)
 {
 	struct inl_inode *inode;
@@ -411,7 +420,7 @@ static int finish_first(struct inl_volume *vol, uint32_t ino, uint32_t *next, st
 	if (!err)
 		err = inl_op_look(vol, first_op, inode);
 	if (!err)
-		err = inode->raw.i_links_count ? inl_inode_shorten(inode, inode->size, diag) : inl_inode_delete(inode);
+		err = inode->raw.i_links_count ? finish_shortening(inode, diag) : inl_inode_delete(inode);
 	inl_inode_put(inode);
 	return err == -EUCLEAN ? list_damaged(ino, diag) : err;
 }

@@ -287,7 +287,8 @@ static void abort_journal(struct inl_volume *vol, int err)
 	if (!txn->aborted)
 		txn->aborted = err;
 	pthread_mutex_unlock(&vol->lock);
-	if (txn->log)
+	/* Of a volume that somebody else has taken not even that is written. */
+	if (txn->log && err != -EBUSY)
 		inl_log_abort(txn->log, err);
 }
 

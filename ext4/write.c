@@ -515,7 +515,8 @@ int inl_truncate(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
 struct change {
 	struct inl_inode *inode;
 	struct inl_diag *diag;
-	uint64_t at, end; /* blocks: what is still to do; at or end moves */
+	uint64_t at, end; /* blocks: what is still to do; not changed by a step, which may be done again */
+	uint64_t next_at, next_end; /* after the step, if it stands */
 	uint64_t size;	  /* when it is done; 0: as it is */
 };
 
@@ -532,7 +533,7 @@ static int allocate_step(struct inl_handle *op, void *arg)
 		return err;
 	n = INL_MIN(change->end, run.lblk + run.len) - at;
 	if (run.kind != INL_EXTENT_HOLE) {
-		change->at = at + n;
+		change->next_at = at + n;
 		return 0;
 	}
 	n = INL_MIN(n, INL_MIN(32767u, PIECE_BYTES >> 2));
@@ -544,7 +545,7 @@ static int allocate_step(struct inl_handle *op, void *arg)
 	if (!err)
 		err = inl_map_insert(op, inode, at, got, pblk, true);
 	if (!err)
-		change->at = at + got;
+		change->next_at = at + got;
 	return err;
 }
 
@@ -565,7 +566,7 @@ static int unwrite_step(struct inl_handle *op, void *arg)
 			err = inl_map_convert(op, change->inode, change->at, n, true);
 	}
 	if (!err)
-		change->at += n;
+		change->next_at = change->at + n;
 	return err;
 }
 
@@ -578,7 +579,7 @@ static int remove_step(struct inl_handle *op, void *arg)
 	if (!err)
 		err = inl_map_remove(op, change->inode, change->at, change->end, false, &left);
 	if (!err)
-		change->end = left;
+		change->next_end = left;
 	return err;
 }
 
@@ -601,8 +602,15 @@ static int run_steps(struct change *change, uint64_t first, uint64_t end, unsign
 
 	change->at = first;
 	change->end = end;
-	while (!err && change->at < change->end)
+	while (change->at < change->end) {
+		change->next_at = change->at;
+		change->next_end = change->end;
 		err = inl_op_run(change->inode->vol, credits, step, change, change->diag);
+		if (err)
+			break;
+		change->at = change->next_at;
+		change->end = change->next_end;
+	}
 	return err;
 }
 

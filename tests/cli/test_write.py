@@ -686,7 +686,7 @@ def devices_fail():
     source = tap.fresh_dir("source")
     for i in range(300):
         trees.write(os.path.join(source, "%d" % i), b"x" * 5000)
-    for rule in ("flush@2=EIO", "flush@3=EIO", "flush@5=EIO", "write@3=EIO", "write@20=EIO", "write@150=EIO", "read@20=EIO"):
+    for rule in ("flush@2=EIO", "flush@3=EIO", "flush@5=EIO", "write@3=EIO", "write@20=EIO", "write@150=EIO", "read@12=EIO"):
         image = mkfs("64M")
         done = cli.run("put", source, f"fault({image}, {rule}):/")
         assert done.code == cli.FAILED and 1 <= done.err.count(b"\n") <= 2, f"{rule}: {done!r}"
