@@ -12,6 +12,7 @@
 
 #define UNDO_BYTES 64u
 #define N_HELD	   24u
+#define AHEAD_MAX  127u /* blocks; less than the smallest cache has */
 
 enum undo_kind { UNDO_PAGE, UNDO_FORGET, UNDO_INODE, UNDO_CALL };
 
@@ -45,6 +46,7 @@ struct inl_handle {
 	uint64_t seq;
 	bool missed;
 	uint64_t missing;
+	unsigned ahead; /* how many blocks behind the next one that is missed are read too */
 	unsigned n_held, room_held;
 	struct inl_block **held; /* pinned until the end */
 	struct inl_block *held_few[N_HELD];
@@ -470,12 +472,23 @@ static void begin(struct inl_handle *op)
 	current = op;
 }
 
-/* Read the block that was missed, without the lock, and keep it. */
+/*
+ * Read the block that was missed, without the lock, and keep it. Who misses many probably goes through a directory: what
+ * lies behind is read along, more each time, so that the operation need not begin again for each of them.
+ */
 static int fetch_missing(struct inl_handle *op)
 {
 	struct inl_block *block;
 	int err = inl_block_get(op->vol, op->missing, &block);
 
+	for (unsigned i = 1; !err && i <= op->ahead; i++) {
+		struct inl_block *next;
+
+		if (op->missing + i >= op->vol->n_blocks || inl_block_get(op->vol, op->missing + i, &next))
+			break;
+		inl_block_put(next);
+	}
+	op->ahead = INL_MIN(2 * op->ahead + 1, AHEAD_MAX);
 	return err ? err : hold(op, block);
 }
 
