@@ -17,7 +17,7 @@ import tap  # noqa: E402
 import trees  # noqa: E402
 
 MIB = 1 << 20
-KILLS = int(os.environ.get("INLAY_KILLS", "5"))
+KILLS = int(os.environ.get("INLAY_KILLS", "12"))
 
 
 def source():
