@@ -195,8 +195,8 @@ int inl_block_alloc(struct inl_handle *op, uint64_t goal, uint64_t *pblk);
  *
  *   metadata  they are forgotten (inl_block_forget) too
  *
- * Returns: 0; -EUCLEAN (some are free already, or are part of the file system's own tables); -EAGAIN. Credits: 2 per
- * group.
+ * Returns: 0; -EUCLEAN (some are free already, or are part of the file system's own tables); -EAGAIN.
+ * Credits: 2 per group.
  */
 int inl_blocks_free(struct inl_handle *op, uint64_t pblk, uint64_t n, bool metadata);
 
@@ -206,7 +206,8 @@ int inl_blocks_free(struct inl_handle *op, uint64_t pblk, uint64_t n, bool metad
  *   dir    the parent; NULL for the root of nothing (then anywhere)
  *   mode   S_IFDIR matters
  *
- * Returns: 0; -ENOSPC; -EUCLEAN (what is left is damaged); -EAGAIN. Credits: 2.
+ * Returns: 0; -ENOSPC; -EUCLEAN (what is left is damaged); -EAGAIN.
+ * Credits: 2.
  */
 int inl_ino_alloc(struct inl_handle *op, const struct inl_inode *dir, uint32_t mode, uint32_t *ino);
 
@@ -404,7 +405,8 @@ void inl_orphans_done(struct inl_volume *vol);
 
 /*
  * An inode has lost its last link: if nobody but the caller has it and there is little of it, it is freed, else it
- * becomes an orphan. Within inl_inode_modify; the caller has one reference. Credits: inl_inode_unlinked_credits.
+ * becomes an orphan. Within inl_inode_modify; the caller has one reference.
+ * Credits: inl_inode_unlinked_credits.
  */
 int inl_inode_unlinked(struct inl_handle *op, struct inl_inode *inode);
 unsigned inl_inode_unlinked_credits(const struct inl_inode *inode);

@@ -1,7 +1,8 @@
 /*
- * ext4/data.c: reading file data: through the block map to bios, keyed for encrypted files. Not here: the map (map.c),
- * the crypt contexts (fscrypt/), decryption (block/). Read more: ARCHITECTURE.md, "The life of a read". The only place
- * that reads contents; encrypted contents are read by keyed bios alone.
+ * ext4/data.c: reading file data: through the block map to bios, keyed for encrypted files.
+ * Not here: the map (map.c), the crypt contexts (fscrypt/), decryption (block/).
+ * Read more: ARCHITECTURE.md, "The life of a read". The only place that reads contents; encrypted contents are read by
+ * keyed bios alone.
  */
 #include "ext4/change.h"
 #include <errno.h>

@@ -1,7 +1,8 @@
 /*
- * ext4/dir.c: directories: iterate, look up (linear and by index), real and no-key names. Not here: entries and index
- * nodes as bytes (dirent.c, htree.c); encryption of names (fscrypt/). Read more: inlay/volume.h, "directories". Names
- * are bytes of a given length everywhere: a stored one may hold NUL and '/'.
+ * ext4/dir.c: directories: iterate, look up (linear and by index), real and no-key names.
+ * Not here: entries and index nodes as bytes (dirent.c, htree.c); encryption of names (fscrypt/).
+ * Read more: inlay/volume.h, "directories". Names are bytes of a given length everywhere: a stored one may hold NUL and
+ * '/'.
  */
 #include "ext4/dirmod.h"
 #include "base/crc.h"

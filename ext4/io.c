@@ -1,7 +1,8 @@
 /*
  * ext4/io.c: bytes of the file system as they are after the journal's replay, for us and, as an io_manager, for
- * libext2fs. Not here: what the bytes mean; file data (data.c). Read more: ext2fs/ext2_io.h. Reading only: a write
- * through the channel fails.
+ * libext2fs.
+ * Not here: what the bytes mean; file data (data.c).
+ * Read more: ext2fs/ext2_io.h. Reading only: a write through the channel fails.
  */
 #include "ext4/own.h"
 #include <errno.h>

@@ -1,7 +1,8 @@
 /*
- * ext4/journal.c: the journal (jbd2) replayed in memory: which blocks have newer content in the log, and where. Not
- * here: where the journal's blocks lie on the device (volume.c); writing one. Read more: Linux
- * Documentation/filesystems/ext4/journal.rst; fs/jbd2/recovery.c for what counts as the end of the log.
+ * ext4/journal.c: the journal (jbd2) replayed in memory: which blocks have newer content in the log, and where.
+ * Not here: where the journal's blocks lie on the device (volume.c); writing one.
+ * Read more: Linux Documentation/filesystems/ext4/journal.rst; fs/jbd2/recovery.c for what counts as the end of the
+ * log.
  *
  * Three passes, as the kernel's: scan (where does the log end), revoke (which copies are void), map. Nothing is copied.
  */

@@ -1,7 +1,8 @@
 /*
- * ext4/namei.c: names: create, link, unlink, rename. Not here: directories as such (dirmod.c, dxmod.c); what becomes of
- * inodes without names (orphan.c); attributes (attr.c); what is above what (chain.c). Read more: rename(2), link(2),
- * unlink(2), mkdir(2), whose errors these return; inlay/volume.h.
+ * ext4/namei.c: names: create, link, unlink, rename.
+ * Not here: directories as such (dirmod.c, dxmod.c); what becomes of inodes without names (orphan.c); attributes
+ * (attr.c); what is above what (chain.c).
+ * Read more: rename(2), link(2), unlink(2), mkdir(2), whose errors these return; inlay/volume.h.
  *
  * Inodes cannot be loaded within an operation. So a name is looked up before, its inode loaded, and the operation sees
  * first whether the name still stands for it: if not (-ESTALE, which nobody else returns), all begins again.

@@ -1,7 +1,8 @@
 /*
  * ext4/orphan.c: the list of orphans: inodes that are to be deleted or shortened, should a crash come between; and
- * doing so. Not here: taking names away (namei.c); changing maps (extent.c, indirect.c). Read more: Linux
- * Documentation/filesystems/ext4/orphan.rst; ext4/change.h.
+ * doing so.
+ * Not here: taking names away (namei.c); changing maps (extent.c, indirect.c).
+ * Read more: Linux Documentation/filesystems/ext4/orphan.rst; ext4/change.h.
  *
  * On the medium the superblock names the first, and each names the next one in its i_dtime. In memory those that are
  * live are linked both ways, in the same order, so that any can leave. One that could not be finished (its map is

@@ -1,7 +1,8 @@
 /*
  * tests/unit/crash.h: what the files of the crash harness share: a recording device, images of crashes, a model, a
- * judge. Not here: which points are tried (test_crash.c). Read more: ARCHITECTURE.md, "The life of a change";
- * test_crash.c.
+ * judge.
+ * Not here: which points are tried (test_crash.c).
+ * Read more: ARCHITECTURE.md, "The life of a change"; test_crash.c.
  */
 #ifndef TESTS_UNIT_CRASH_H
 #define TESTS_UNIT_CRASH_H

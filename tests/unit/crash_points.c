@@ -1,7 +1,8 @@
 /*
  * tests/unit/crash_points.c: records a workload, makes images of crashes, has them replayed, and judges what is in
- * them. Not here: what can be seen in an image (crash_walk.c), how images are made (crash_rec.c). Read more:
- * crash_points.h; e2fsck(8).
+ * them.
+ * Not here: what can be seen in an image (crash_walk.c), how images are made (crash_rec.c).
+ * Read more: crash_points.h; e2fsck(8).
  */
 #include "crash_points.h"
 #include "base/crc.h"

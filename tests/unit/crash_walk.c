@@ -1,6 +1,8 @@
 /*
  * tests/unit/crash_walk.c: reads all that a volume contains below a directory, and judges whether a crash may have left
- * that. Not here: the model (crash_model.c), structure that files do not show (e2fsck). Read more: crash.h.
+ * that.
+ * Not here: the model (crash_model.c), structure that files do not show (e2fsck).
+ * Read more: crash.h.
  *
  * Operations of one thread become durable in their order. So a volume after a crash shows the names, sizes and
  * attributes of one state between the last acknowledged one and the last that was begun; and where an operation is done

@@ -1,7 +1,8 @@
 /*
  * tests/unit/test_crash.c: what crashes leave of a volume that was being written: replayed by Inlay, e2fsck and the
- * kernel, clean and with every acknowledged sync in it, byte for byte. Not here: the parts (crash.h). Read more:
- * ARCHITECTURE.md, "The life of a change"; HACKING.md, "Crashes".
+ * kernel, clean and with every acknowledged sync in it, byte for byte.
+ * Not here: the parts (crash.h).
+ * Read more: ARCHITECTURE.md, "The life of a change"; HACKING.md, "Crashes".
  *
  * A workload is recorded write by write. A point is a moment of it, and which of the writes that no flush had covered
  * are on the medium then. Faults are planted in the record, or in the code while it works; the same points must find
