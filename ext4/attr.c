@@ -26,15 +26,6 @@ struct inl_time inl_now(void)
 	return (struct inl_time){ now.tv_sec, (uint32_t)now.tv_nsec };
 }
 
-/* Has the inode room for a field that ends so many bytes from its start? */
-static bool has_room(const struct inl_inode *inode, size_t end)
-{
-	return EXT2_INODE_SIZE(inode->vol->fs->super) > 128 && end <= 128u + inode->raw.i_extra_isize;
-}
-
-#define HAS_FIELD(inode, field) \
-	has_room(inode, offsetof(struct ext2_inode_large, field) + sizeof((inode)->raw.field))
-
 /* The nearest time that can be kept; nanoseconds count only between the ends. */
 static struct inl_time clamp_time(struct inl_time time, bool extra)
 {
@@ -62,7 +53,7 @@ static uint32_t time_extra(struct inl_time time)
 
 #define SET_TIME(inode, field, time)                                        \
 	do {                                                                \
-		bool extra = HAS_FIELD(inode, field##_extra);               \
+		bool extra = INL_HAS_FIELD(inode, field##_extra);               \
 		struct inl_time kept = clamp_time(time, extra);             \
 		(inode)->raw.field = time_low(kept);                        \
 		if (extra)                                                  \
@@ -77,7 +68,7 @@ void inl_inode_set_times(struct inl_inode *inode, unsigned which, struct inl_tim
 		SET_TIME(inode, i_mtime, time);
 	if (which & INL_TIME_C)
 		SET_TIME(inode, i_ctime, time);
-	if ((which & INL_TIME_CR) && HAS_FIELD(inode, i_crtime))
+	if ((which & INL_TIME_CR) && INL_HAS_FIELD(inode, i_crtime))
 		SET_TIME(inode, i_crtime, time);
 }
 
@@ -88,17 +79,6 @@ void inl_inode_set_size(struct inl_inode *inode, uint64_t size)
 	inode->raw.i_size = (uint32_t)size;
 	inode->raw.i_size_high = (uint32_t)(size >> 32);
 	inode->size = size;
-}
-
-/* i_blocks in units of 512 bytes. */
-static uint64_t get_blocks(const struct inl_inode *inode)
-{
-	uint64_t blocks = inode->raw.i_blocks;
-
-	if (!ext2fs_has_feature_huge_file(inode->vol->fs->super))
-		return blocks;
-	blocks |= (uint64_t)inode->raw.osd2.linux2.l_i_blocks_hi << 32;
-	return inode->raw.i_flags & EXT4_FL_HUGE_FILE ? blocks << (inode->vol->block_bits - 9) : blocks;
 }
 
 static int set_blocks(struct inl_inode *inode, uint64_t blocks)
@@ -121,7 +101,7 @@ static int set_blocks(struct inl_inode *inode, uint64_t blocks)
 
 int inl_inode_add_blocks(struct inl_inode *inode, int64_t n)
 {
-	uint64_t blocks = get_blocks(inode), change = (n < 0 ? -(uint64_t)n : (uint64_t)n) << (inode->vol->block_bits - 9);
+	uint64_t blocks = inl_inode_blocks(inode), change = (n < 0 ? -(uint64_t)n : (uint64_t)n) << (inode->vol->block_bits - 9);
 
 	if (n < 0 && change > blocks)
 		return -EUCLEAN;

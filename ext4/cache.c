@@ -53,7 +53,6 @@ static void page_free(struct inl_page *page)
 /* With the lock held. */
 static struct inl_page *page_new_locked(struct inl_cache *cache)
 {
-	uint32_t size = cache->vol->block_size;
 	struct inl_page *page = cache->spare;
 
 	if (page) {
@@ -66,7 +65,7 @@ static struct inl_page *page_new_locked(struct inl_cache *cache)
 	if (!page)
 		return NULL;
 	page->refs = 1;
-	page->bytes = aligned_alloc(4096, size < 4096 ? 4096 : size);
+	page->bytes = inl_new_blocks(cache->vol->block_size, 1);
 	if (!page->bytes) {
 		free(page);
 		return NULL;

@@ -187,7 +187,7 @@ int inl_volume_policies(struct inl_volume *vol, int (*each)(const struct inl_pol
 			uint64_t *n_damaged, struct inl_diag *diag)
 {
 	struct census census = { .vol = vol };
-	uint8_t *buf = aligned_alloc(4096, vol->block_size < 4096 ? 4096 : vol->block_size);
+	uint8_t *buf = inl_new_blocks(vol->block_size, 1);
 	int err = buf ? 0 : -ENOMEM, table_err = 0;
 
 	for (dgrp_t group = 0; !err && group < vol->fs->group_desc_count; group++) {

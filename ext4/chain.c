@@ -53,17 +53,6 @@ static int circle(uint32_t ino, struct inl_diag *diag)
 	return inl_diag_set(diag, -EUCLEAN, "the way up from directory %u does not lead to the root", ino);
 }
 
-/* One that is not in use: somebody has come between. */
-static int load(struct inl_volume *vol, uint32_t ino, struct inl_diag *diag, struct inl_inode **out)
-{
-	struct inl_diag local = { 0 };
-	int err = inl_inode_get(vol, ino, &local, out);
-
-	if (err == -ENOENT)
-		return -ESTALE;
-	return err && local.err ? inl_diag_set(diag, err, "%s", local.text) : err;
-}
-
 static int chain_up(struct inl_chain *chain, struct inl_diag *diag)
 {
 	struct parent parent = { .dir = chain->dirs[chain->n - 1] };
@@ -71,7 +60,7 @@ static int chain_up(struct inl_chain *chain, struct inl_diag *diag)
 	int err = inl_op_look(parent.dir->vol, parent_op, &parent);
 
 	if (!err)
-		err = load(parent.dir->vol, parent.ino, diag, &dir);
+		err = inl_inode_get_named(parent.dir->vol, parent.ino, diag, &dir);
 	if (err)
 		return err == -ENOENT ? -ESTALE : err;
 	err = chain_push(chain, dir);

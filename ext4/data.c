@@ -82,7 +82,7 @@ static int read_part(struct inl_inode *inode, uint64_t lblk, uint64_t pblk, size
 		     struct inl_diag *diag)
 {
 	uint32_t block_size = inode->vol->block_size;
-	uint8_t *block = aligned_alloc(4096, block_size < 4096 ? 4096 : block_size);
+	uint8_t *block = inl_new_blocks(block_size, 1);
 	uint64_t n = 1;
 	int err;
 

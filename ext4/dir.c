@@ -24,12 +24,6 @@ struct inl_dirent_format inl_dir_format(const struct inl_inode *dir)
 	};
 }
 
-static bool is_dots(const struct inl_raw_dirent *entry)
-{
-	return (entry->len == 1 && entry->name[0] == '.') ||
-	       (entry->len == 2 && entry->name[0] == '.' && entry->name[1] == '.');
-}
-
 int inl_dir_hash(struct inl_inode *dir, uint8_t version, const uint8_t *name, size_t len, uint32_t *hash,
 		 uint32_t *minor)
 {
@@ -293,7 +287,7 @@ void inl_dir_seek(struct inl_dir *dir, uint64_t pos)
 static bool possible_name(const char *name, size_t len)
 {
 	return len && len <= INL_NAME_MAX && !memchr(name, '/', len) && !memchr(name, 0, len) &&
-	       !(len == 1 && name[0] == '.') && !(len == 2 && name[0] == '.' && name[1] == '.');
+	       !inl_is_dots(name, len);
 }
 
 static int nokey_name(struct inl_dir *dir, const struct inl_raw_dirent *raw, struct inl_dirent *entry, size_t *len)
@@ -356,7 +350,7 @@ int inl_dir_next(struct inl_dir *dir, struct inl_dirent *entry, struct inl_diag 
 					    dir->inode->ino, (unsigned long long)dir->lblk);
 		}
 		dir->at = next;
-		if (raw.ino && !is_dots(&raw))
+		if (raw.ino && !inl_is_dots(raw.name, raw.len))
 			break;
 	}
 	entry->ino = raw.ino;
@@ -382,7 +376,7 @@ static bool matches(const struct wanted *wanted, const struct inl_raw_dirent *en
 	if (!entry->ino)
 		return false;
 	if (wanted->is_nokey)
-		return !is_dots(entry) && inl_nokey_match(&wanted->nokey, entry->name, entry->len);
+		return !inl_is_dots(entry->name, entry->len) && inl_nokey_match(&wanted->nokey, entry->name, entry->len);
 	return entry->len == wanted->len && !memcmp(entry->name, wanted->stored, wanted->len);
 }
 

@@ -24,11 +24,6 @@ static uint8_t decode_type(uint8_t stored)
 	return stored < sizeof(types) ? types[stored] : DT_UNKNOWN;
 }
 
-static bool is_dot(const uint8_t *name, unsigned len)
-{
-	return (len == 1 && name[0] == '.') || (len == 2 && name[0] == '.' && name[1] == '.');
-}
-
 int inl_dirent_parse(const struct inl_dirent_format *format, const uint8_t *block, size_t size, size_t at,
 		     struct inl_raw_dirent *entry, size_t *next)
 {
@@ -48,7 +43,7 @@ int inl_dirent_parse(const struct inl_dirent_format *format, const uint8_t *bloc
 	entry->hash = entry->minor = 0;
 	padded = 8 + ((entry->len + 3u) & ~3u);
 	need = padded;
-	if (entry->ino && format->hashes && !is_dot(entry->name, entry->len <= rec_len - 8 ? entry->len : 0))
+	if (entry->ino && format->hashes && !inl_is_dots(entry->name, entry->len <= rec_len - 8 ? entry->len : 0))
 		need += 8;
 	if (entry->len > INL_NAME_MAX || need > rec_len || (entry->ino && !entry->len))
 		return -EUCLEAN;

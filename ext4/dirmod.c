@@ -162,11 +162,6 @@ struct place {
 	size_t at, before; /* bytes; before: where the entry in front of it is, or at: there is none */
 };
 
-static bool is_dots(const uint8_t *name, size_t len)
-{
-	return (len == 1 && name[0] == '.') || (len == 2 && name[0] == '.' && name[1] == '.');
-}
-
 /* 0; -ENOENT (not in this block); -EUCLEAN. */
 static int find_in_block(struct inl_handle *op, struct inl_inode *dir, uint64_t lblk, const uint8_t *name, size_t len,
 			 struct place *place)
@@ -231,7 +226,7 @@ static int find(struct inl_handle *op, struct inl_inode *dir, const uint8_t *nam
 
 	if (err)
 		return err;
-	if (is_dots(name, len))
+	if (inl_is_dots(name, len))
 		return find_in_block(op, dir, 0, name, len, place);
 	if (dir->raw.i_flags & EXT4_FL_INDEX) {
 		err = find_indexed(op, dir, name, len, place);
@@ -272,7 +267,7 @@ static int block_empty(struct inl_handle *op, struct inl_inode *dir, uint64_t lb
 
 	for (size_t at = 0; !err && at < dir->vol->block_size;) {
 		err = inl_dirent_parse(&format, block.bytes, dir->vol->block_size, at, &entry, &at);
-		if (!err && entry.ino && !is_dots(entry.name, entry.len))
+		if (!err && entry.ino && !inl_is_dots(entry.name, entry.len))
 			err = -ENOTEMPTY;
 	}
 	return err;

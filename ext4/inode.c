@@ -124,7 +124,7 @@ static void take_fields(struct inl_inode *inode, uint32_t inode_size)
 		inode->size |= (uint64_t)inode->raw.i_size_high << 32;
 }
 
-static uint64_t stat_blocks(const struct inl_inode *inode)
+uint64_t inl_inode_blocks(const struct inl_inode *inode)
 {
 	bool huge = ext2fs_has_feature_huge_file(inode->vol->fs->super);
 	uint64_t blocks = inode->raw.i_blocks;
@@ -148,7 +148,7 @@ bool inl_is_fast_symlink(const struct inl_inode *inode)
 		return true;
 	if (ext2fs_file_acl_block(inode->vol->fs, (const struct ext2_inode *)&inode->raw))
 		acl_blocks = (1024ull << sb->s_log_cluster_size) / 512;
-	return stat_blocks(inode) == acl_blocks;
+	return inl_inode_blocks(inode) == acl_blocks;
 }
 
 /* A context that is missing or damaged is remembered, not an error: the inode can still be looked at. */
@@ -357,6 +357,16 @@ int inl_inode_get_any(struct inl_volume *vol, uint64_t ino, struct inl_diag *dia
 	return inode_get(vol, ino, true, diag, out);
 }
 
+int inl_inode_get_named(struct inl_volume *vol, uint32_t ino, struct inl_diag *diag, struct inl_inode **out)
+{
+	struct inl_diag local = { 0 };
+	int err = inl_inode_get(vol, ino, &local, out);
+
+	if (err == -ENOENT)
+		return -ESTALE;
+	return err && local.err ? inl_diag_set(diag, err, "%s", local.text) : err;
+}
+
 /* Drop a reference that is not the last one. */
 static bool put_fast(struct inl_inode *inode)
 {
@@ -539,12 +549,6 @@ int inl_inode_new(struct inl_handle *op, uint32_t ino, struct inl_inode **out)
 
 /* ---- stat -------------------------------------------------------------------------------------------------------- */
 
-/* Is the field of the extra part there? */
-#define HAS_FIELD(inode, field)                                                                        \
-	(EXT2_INODE_SIZE((inode)->vol->fs->super) > 128 &&                                             \
-	 offsetof(struct ext2_inode_large, field) + sizeof((inode)->raw.field) <=                      \
-		 128u + (inode)->raw.i_extra_isize)
-
 /* 34 bits of seconds, 30 of nanoseconds: the low two bits of `extra` go above the signed 32 of `low`. */
 static struct inl_time decode_time(uint32_t low, uint32_t extra)
 {
@@ -558,11 +562,11 @@ static void stat_times(const struct inl_inode *inode, struct inl_stat *st)
 {
 	const struct ext2_inode_large *raw = &inode->raw;
 
-	st->atime = decode_time(raw->i_atime, HAS_FIELD(inode, i_atime_extra) ? raw->i_atime_extra : 0);
-	st->mtime = decode_time(raw->i_mtime, HAS_FIELD(inode, i_mtime_extra) ? raw->i_mtime_extra : 0);
-	st->ctime = decode_time(raw->i_ctime, HAS_FIELD(inode, i_ctime_extra) ? raw->i_ctime_extra : 0);
-	if (HAS_FIELD(inode, i_crtime))
-		st->crtime = decode_time(raw->i_crtime, HAS_FIELD(inode, i_crtime_extra) ? raw->i_crtime_extra : 0);
+	st->atime = decode_time(raw->i_atime, INL_HAS_FIELD(inode, i_atime_extra) ? raw->i_atime_extra : 0);
+	st->mtime = decode_time(raw->i_mtime, INL_HAS_FIELD(inode, i_mtime_extra) ? raw->i_mtime_extra : 0);
+	st->ctime = decode_time(raw->i_ctime, INL_HAS_FIELD(inode, i_ctime_extra) ? raw->i_ctime_extra : 0);
+	if (INL_HAS_FIELD(inode, i_crtime))
+		st->crtime = decode_time(raw->i_crtime, INL_HAS_FIELD(inode, i_crtime_extra) ? raw->i_crtime_extra : 0);
 }
 
 /* Device numbers: the old form (16 bits) in the first word, else the new one in the second. */
@@ -595,7 +599,7 @@ static int take_stat(struct inl_handle *op, void *arg)
 	st->uid = raw->i_uid | (uint32_t)raw->osd2.linux2.l_i_uid_high << 16;
 	st->gid = raw->i_gid | (uint32_t)raw->osd2.linux2.l_i_gid_high << 16;
 	st->size = inode->size;
-	st->blocks = stat_blocks(inode);
+	st->blocks = inl_inode_blocks(inode);
 	st->generation = raw->i_generation;
 	st->flags = raw->i_flags;
 	stat_times(inode, st);

@@ -29,6 +29,11 @@ enum { JBD2_SB_TYPE = 4, JBD2_SB_BLOCK_SIZE = 12, JBD2_SB_MAX_LEN = 16, JBD2_SB_
 enum { JBD2_HEADER = 12, JBD2_REVOKE_USED = 12, JBD2_REVOKE_FIRST = 16, JBD2_COMMIT_CSUM = 16, JBD2_COMMIT_SEC = 48,
        JBD2_COMMIT_NSEC = 56 };
 
+/* ---- journal.c ---- */
+
+/* The checksum of a superblock whose own field is taken as zero. */
+uint32_t inl_journal_super_csum(const uint8_t *super);
+
 /* ---- log.c: the journal's inode ---- */
 
 struct inl_journal_run {

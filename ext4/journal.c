@@ -90,16 +90,18 @@ static int check_features(struct log *log, const uint8_t *sb)
 	return 0;
 }
 
-static bool super_checksum_good(const struct log *log, const uint8_t *sb)
+uint32_t inl_journal_super_csum(const uint8_t *super)
 {
 	static const uint8_t zero[4];
-	uint32_t crc;
+	uint32_t crc = inl_crc32c(~0u, super, JBD2_SB_CSUM);
 
-	if (!has_csum(log))
-		return true;
-	crc = inl_crc32c(~0u, sb, 252);
-	crc = inl_crc32c(crc, zero, 4);
-	return inl_crc32c(crc, sb + 256, 1024 - 256) == inl_load_be32(sb + 252);
+	crc = inl_crc32c(crc, zero, sizeof(zero));
+	return inl_crc32c(crc, super + JBD2_SB_CSUM + 4, JBD2_SUPER_SIZE - JBD2_SB_CSUM - 4);
+}
+
+static bool super_checksum_good(const struct log *log, const uint8_t *sb)
+{
+	return !has_csum(log) || inl_journal_super_csum(sb) == inl_load_be32(sb + JBD2_SB_CSUM);
 }
 
 /* Returns 0; *clean when there is nothing to replay. */

@@ -128,15 +128,6 @@ static bool has_csum(const uint8_t *super)
 	return inl_load_be32(super + JBD2_SB_INCOMPAT) & (JBD2_INCOMPAT_CSUM_V2 | JBD2_INCOMPAT_CSUM_V3);
 }
 
-static uint32_t super_csum(const uint8_t *super)
-{
-	static const uint8_t zero[4];
-	uint32_t crc = inl_crc32c(~0u, super, JBD2_SB_CSUM);
-
-	crc = inl_crc32c(crc, zero, sizeof(zero));
-	return inl_crc32c(crc, super + JBD2_SB_CSUM + 4, JBD2_SUPER_SIZE - JBD2_SB_CSUM - 4);
-}
-
 static int check_super(const struct inl_journal_place *place, struct inl_diag *diag)
 {
 	const uint8_t *super = place->super;
@@ -150,7 +141,7 @@ static int check_super(const struct inl_journal_place *place, struct inl_diag *d
 	incompat = inl_load_be32(super + JBD2_SB_INCOMPAT);
 	if ((incompat & ~JBD2_INCOMPAT_KNOWN) || inl_load_be32(super + JBD2_SB_RO_COMPAT))
 		return inl_diag_set(diag, -EOPNOTSUPP, "the journal has unknown features");
-	if (has_csum(super) && super_csum(super) != inl_load_be32(super + JBD2_SB_CSUM))
+	if (has_csum(super) && inl_journal_super_csum(super) != inl_load_be32(super + JBD2_SB_CSUM))
 		return inl_diag_set(diag, -EUCLEAN, "the checksum of the journal's superblock is wrong");
 	max_len = inl_load_be32(super + JBD2_SB_MAX_LEN);
 	first = inl_load_be32(super + JBD2_SB_FIRST);
@@ -160,13 +151,6 @@ static int check_super(const struct inl_journal_place *place, struct inl_diag *d
 	return 0;
 }
 
-static uint8_t *new_blocks(uint32_t block_size, unsigned n)
-{
-	size_t len = (size_t)block_size * n;
-
-	return aligned_alloc(4096, (len + 4095) & ~(size_t)4095);
-}
-
 static int open_place(struct inl_journal_place *place, struct inl_inode *inode, struct inl_diag *diag)
 {
 	struct inl_volume *vol = inode->vol;
@@ -174,7 +158,7 @@ static int open_place(struct inl_journal_place *place, struct inl_inode *inode, 
 
 	if (err)
 		return err;
-	place->super = new_blocks(vol->block_size, 1);
+	place->super = inl_new_blocks(vol->block_size, 1);
 	if (!place->super)
 		return -ENOMEM;
 	err = inl_dev_read(vol->dev, offset_of(place, 0), place->super, vol->block_size);
@@ -219,7 +203,7 @@ int inl_journal_super_write(struct inl_journal_place *place)
 	int err;
 
 	if (has_csum(place->super))
-		inl_store_be32(place->super + JBD2_SB_CSUM, super_csum(place->super));
+		inl_store_be32(place->super + JBD2_SB_CSUM, inl_journal_super_csum(place->super));
 	err = inl_dev_write(dev, offset_of(place, 0), place->super, place->vol->block_size);
 	return err ? err : inl_dev_flush(dev);
 }
@@ -287,7 +271,7 @@ static int mark_in_use(struct inl_volume *vol)
 {
 	uint32_t unit = inl_dev_block_size(vol->dev) > EXT4_SUPER_SIZE ? inl_dev_block_size(vol->dev) : EXT4_SUPER_SIZE;
 	uint64_t start = EXT4_SUPER_OFFSET - EXT4_SUPER_OFFSET % unit;
-	uint8_t *buf = new_blocks(unit, 1), *sb;
+	uint8_t *buf = inl_new_blocks(unit, 1), *sb;
 	int err;
 
 	if (!buf)
@@ -339,7 +323,7 @@ int inl_log_open(struct inl_volume *vol, struct inl_diag *diag, struct inl_log *
 	log->last = load_field(log, JBD2_SB_MAX_LEN);
 	log->tid = load_field(log, JBD2_SB_SEQUENCE);
 	log->batch.max = INL_MIN(BATCH_LEN / log->block_size, BATCH_SEGS);
-	log->batch.spares = new_blocks(log->block_size, N_SPARES);
+	log->batch.spares = inl_new_blocks(log->block_size, N_SPARES);
 	err = log->batch.spares ? check_log(log, diag) : -ENOMEM;
 	if (err)
 		goto fail;

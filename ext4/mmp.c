@@ -260,7 +260,6 @@ static void mmp_free(struct inl_mmp *mmp)
 static struct inl_mmp *mmp_new(struct inl_volume *vol, uint64_t second)
 {
 	struct inl_mmp *mmp = calloc(1, sizeof(*mmp));
-	size_t room = vol->block_size < 4096 ? 4096 : vol->block_size;
 
 	if (!mmp)
 		return NULL;
@@ -270,8 +269,8 @@ static struct inl_mmp *mmp_new(struct inl_volume *vol, uint64_t second)
 	mmp->update = vol->fs->super->s_mmp_update_interval ? vol->fs->super->s_mmp_update_interval : UPDATE_DEFAULT;
 	pthread_mutex_init(&mmp->lock, NULL);
 	inl_cond_init(&mmp->wake);
-	mmp->block = aligned_alloc(4096, room);
-	mmp->seen = aligned_alloc(4096, room);
+	mmp->block = inl_new_blocks(vol->block_size, 1);
+	mmp->seen = inl_new_blocks(vol->block_size, 1);
 	if (mmp->block && mmp->seen)
 		return mmp;
 	mmp_free(mmp);

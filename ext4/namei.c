@@ -34,11 +34,6 @@ static int run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *ar
 
 /* ---- names ------------------------------------------------------------------------------------------------------- */
 
-static bool is_dots(const char *name, size_t len)
-{
-	return (len == 1 && name[0] == '.') || (len == 2 && name[0] == '.' && name[1] == '.');
-}
-
 static bool has_bad_bytes(const char *name, size_t len)
 {
 	return memchr(name, '/', len) || memchr(name, 0, len);
@@ -47,7 +42,7 @@ static bool has_bad_bytes(const char *name, size_t len)
 /* A name to be made. */
 static int check_new_name(const char *name, size_t len)
 {
-	if (is_dots(name, len))
+	if (inl_is_dots(name, len))
 		return -EEXIST;
 	if (len > INL_NAME_MAX)
 		return -ENAMETOOLONG;
@@ -235,17 +230,6 @@ static int find(struct entry *entry, uint32_t *ino, struct inl_diag *diag)
 	return err == -EUCLEAN ? inl_diag_set(diag, err, "directory %u is damaged", entry->dir->ino) : err;
 }
 
-/* An inode that a directory names. One that is not in use: somebody has come between. */
-static int load(struct inl_volume *vol, uint32_t ino, struct inl_diag *diag, struct inl_inode **out)
-{
-	struct inl_diag local = { 0 };
-	int err = inl_inode_get(vol, ino, &local, out);
-
-	if (err == -ENOENT)
-		return -ESTALE;
-	return err && local.err ? inl_diag_set(diag, err, "%s", local.text) : err;
-}
-
 /* Look the name up and load its inode. Not finding it is no error. */
 static int entry_get(struct entry *entry, struct inl_diag *diag)
 {
@@ -255,7 +239,7 @@ static int entry_get(struct entry *entry, struct inl_diag *diag)
 	entry->inode = NULL;
 	if (err)
 		return err == -ENOENT ? 0 : err;
-	return load(entry->dir->vol, ino, diag, &entry->inode);
+	return inl_inode_get_named(entry->dir->vol, ino, diag, &entry->inode);
 }
 
 static void entry_put(struct entry *entry)
@@ -578,12 +562,12 @@ static int remove_name(struct inl_inode *dir, const char *name, size_t len, bool
 
 int inl_unlink(struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag)
 {
-	return is_dots(name, len) ? -EISDIR : remove_name(dir, name, len, false, diag);
+	return inl_is_dots(name, len) ? -EISDIR : remove_name(dir, name, len, false, diag);
 }
 
 int inl_rmdir(struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag)
 {
-	if (is_dots(name, len))
+	if (inl_is_dots(name, len))
 		return len == 1 ? -EINVAL : -ENOTEMPTY;
 	return remove_name(dir, name, len, true, diag);
 }
@@ -803,9 +787,9 @@ static int check_names(const struct renaming *renaming)
 	const struct entry *from = &renaming->from, *to = &renaming->to;
 	int err;
 
-	if (is_dots(from->name, from->len))
+	if (inl_is_dots(from->name, from->len))
 		return -EBUSY;
-	if (is_dots(to->name, to->len))
+	if (inl_is_dots(to->name, to->len))
 		return renaming->flags & INL_RENAME_NOREPLACE ? -EEXIST : -EBUSY;
 	err = check_old_name(from->name, from->len);
 	return err ? err : check_new_name(to->name, to->len);

@@ -19,6 +19,7 @@
 #include <ext2fs/ext2fs.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 
 /* libext2fs keeps inodes and the superblock in host order, in-inode attributes partly: nobody has tried big endian. */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ext4/ has been written and tried on little-endian hosts only");
@@ -393,13 +394,39 @@ bool inl_is_inline(const struct inl_inode *inode);
 /* As inl_inode_get, also of one that has no links any more. */
 int inl_inode_get_any(struct inl_volume *vol, uint64_t ino, struct inl_diag *diag, struct inl_inode **out);
 
+/* As inl_inode_get, of one that a directory names: -ESTALE if it is not in use, as somebody has come between. */
+int inl_inode_get_named(struct inl_volume *vol, uint32_t ino, struct inl_diag *diag, struct inl_inode **out);
+
 /* The block map has changed: what was looked up is void. */
 void inl_inode_forget_run(struct inl_inode *inode);
+
+/* Has the inode room for a field of the extra part? */
+#define INL_HAS_FIELD(inode, field)                                                            \
+	(EXT2_INODE_SIZE((inode)->vol->fs->super) > 128 &&                                     \
+	 offsetof(struct ext2_inode_large, field) + sizeof((inode)->raw.field) <=              \
+		 128u + (inode)->raw.i_extra_isize)
+
+/* i_blocks in units of 512 bytes. */
+uint64_t inl_inode_blocks(const struct inl_inode *inode);
 
 /* Is this a symbolic link whose target stands in place of the block map? */
 bool inl_is_fast_symlink(const struct inl_inode *inode);
 
 #define INL_MIN(a, b) ((a) < (b) ? (a) : (b))
+
+/* "." or "..". */
+static inline bool inl_is_dots(const void *name, size_t len)
+{
+	const char *p = name;
+
+	return (len == 1 && p[0] == '.') || (len == 2 && p[0] == '.' && p[1] == '.');
+}
+
+/* Memory for n blocks, as every device wants it; to be freed. */
+static inline uint8_t *inl_new_blocks(uint32_t block_size, unsigned n)
+{
+	return aligned_alloc(4096, ((size_t)block_size * n + 4095) & ~(size_t)4095);
+}
 
 static inline bool inl_block_in_range(const struct inl_volume *vol, uint64_t pblk, uint64_t len)
 {

@@ -133,11 +133,6 @@ static uint64_t max_size(const struct inl_inode *inode)
 
 /* ---- a part of a block ------------------------------------------------------------------------------------------- */
 
-static uint8_t *block_buf(const struct inl_volume *vol)
-{
-	return aligned_alloc(4096, vol->block_size < 4096 ? 4096 : vol->block_size);
-}
-
 static int write_failed(const struct inl_inode *inode, int err, struct inl_diag *diag)
 {
 	return inl_diag_set(diag, err, "the data of inode %u cannot be written", inode->ino);
@@ -155,7 +150,7 @@ static int zero_part(struct inl_inode *inode, uint64_t lblk, uint32_t from, uint
 
 	if (err || from >= to || run.kind != INL_EXTENT_DATA)
 		return err;
-	buf = block_buf(vol);
+	buf = inl_new_blocks(vol->block_size, 1);
 	if (!buf)
 		return -ENOMEM;
 	place = (run.pblk + (lblk - run.lblk)) << vol->block_bits;
@@ -360,7 +355,7 @@ static int write_piece(struct piece *piece)
 	if (err)
 		return err;
 	if (has_edges(piece)) {
-		edges = aligned_alloc(4096, 2 * (size_t)(vol->block_size < 4096 ? 4096 : vol->block_size));
+		edges = inl_new_blocks(vol->block_size, 2);
 		err = edges ? 0 : -ENOMEM;
 	}
 	if (!err)
