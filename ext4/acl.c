@@ -129,3 +129,45 @@ int inl_acl_parse(const uint8_t *value, size_t len, uint8_t *out, struct inl_acl
 	acl->len = to;
 	return 0;
 }
+
+/* ---- with the mode ----------------------------------------------------------------------------------------------- */
+
+/* Where the permissions of a tag's entry lie; 0: there is none. -EUCLEAN. */
+static int find(const uint8_t *acl, size_t len, uint16_t tag, size_t *perm)
+{
+	size_t at = 4;
+
+	*perm = 0;
+	if (len < 4 || inl_load_le32(acl) != DISK_VERSION)
+		return -EUCLEAN;
+	while (at < len) {
+		uint16_t here;
+
+		if (len - at < 4)
+			return -EUCLEAN;
+		here = inl_load_le16(acl + at);
+		if (here == tag)
+			*perm = at + 2;
+		at += has_id(here) ? 8 : 4;
+	}
+	return at == len ? 0 : -EUCLEAN;
+}
+
+int inl_acl_set_mode(uint8_t *acl, size_t len, uint32_t mode)
+{
+	size_t user, group, mask, other;
+	int err = find(acl, len, USER_OBJ, &user);
+
+	if (!err)
+		err = find(acl, len, GROUP_OBJ, &group);
+	if (!err)
+		err = find(acl, len, MASK, &mask);
+	if (!err)
+		err = find(acl, len, OTHER, &other);
+	if (err || !user || !group || !other)
+		return -EUCLEAN;
+	inl_store_le16(acl + user, mode >> 6 & 7);
+	inl_store_le16(acl + (mask ? mask : group), mode >> 3 & 7);
+	inl_store_le16(acl + other, mode & 7);
+	return 0;
+}

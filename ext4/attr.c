@@ -3,7 +3,7 @@
  * Not here: reading them (inode.c); extended attributes (xattr.c, xattrmod.c).
  * Read more: Linux Documentation/filesystems/ext4/inodes.rst, "Inode Timestamps"; ext4/change.h.
  */
-#include "ext4/change.h"
+#include "ext4/xattr.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -188,50 +188,6 @@ int inl_inode_fill(struct inl_inode *inode, const struct inl_inode *dir, uint32_
 
 /* ---- setattr ----------------------------------------------------------------------------------------------------- */
 
-/* As stored: a version, then entries of a tag and permissions, those of named users and groups with an id. */
-enum { ACL_USER_OBJ = 1, ACL_USER = 2, ACL_GROUP_OBJ = 4, ACL_GROUP = 8, ACL_MASK = 16, ACL_OTHER = 32 };
-#define XATTR_ACL_ACCESS 2
-
-/* Where the permissions of a tag's entry lie; 0: there is none. -EUCLEAN. */
-static int acl_find(const uint8_t *acl, size_t len, unsigned tag, size_t *perm)
-{
-	size_t at = 4;
-
-	*perm = 0;
-	if (len < 4 || inl_load_le32(acl) != 1)
-		return -EUCLEAN;
-	while (at < len) {
-		unsigned here;
-
-		if (len - at < 4)
-			return -EUCLEAN;
-		here = inl_load_le16(acl + at);
-		if (here == tag)
-			*perm = at + 2;
-		at += here == ACL_USER || here == ACL_GROUP ? 8 : 4;
-	}
-	return at == len ? 0 : -EUCLEAN;
-}
-
-static int acl_set_mode(uint8_t *acl, size_t len, uint32_t mode)
-{
-	size_t user, group, mask, other;
-	int err = acl_find(acl, len, ACL_USER_OBJ, &user);
-
-	if (!err)
-		err = acl_find(acl, len, ACL_GROUP_OBJ, &group);
-	if (!err)
-		err = acl_find(acl, len, ACL_MASK, &mask);
-	if (!err)
-		err = acl_find(acl, len, ACL_OTHER, &other);
-	if (err || !user || !group || !other)
-		return -EUCLEAN;
-	inl_store_le16(acl + user, mode >> 6 & 7);
-	inl_store_le16(acl + (mask ? mask : group), mode >> 3 & 7);
-	inl_store_le16(acl + other, mode & 7);
-	return 0;
-}
-
 /* The access ACL, if there is one, says what the mode says. */
 static int chmod_acl(struct inl_handle *op, struct inl_inode *inode, uint32_t mode)
 {
@@ -241,11 +197,11 @@ static int chmod_acl(struct inl_handle *op, struct inl_inode *inode, uint32_t mo
 
 	if (!acl)
 		return -ENOMEM;
-	err = inl_raw_xattr_get(inode, XATTR_ACL_ACCESS, "", acl, inode->vol->block_size, &len, NULL);
+	err = inl_raw_xattr_get(inode, XATTR_INDEX_ACL_ACCESS, "", acl, inode->vol->block_size, &len, NULL);
 	if (!err)
-		err = acl_set_mode(acl, len, mode);
+		err = inl_acl_set_mode(acl, len, mode);
 	if (!err)
-		err = inl_raw_xattr_set(op, inode, XATTR_ACL_ACCESS, "", acl, len, 0);
+		err = inl_raw_xattr_set(op, inode, XATTR_INDEX_ACL_ACCESS, "", acl, len, 0);
 	free(acl);
 	return err == -ENODATA ? 0 : err;
 }

@@ -238,6 +238,13 @@ int inl_group_sync_super(struct inl_handle *op);
 int inl_super_change(struct inl_handle *op, uint8_t **sb);
 void inl_super_csum(const struct inl_volume *vol, uint8_t *sb);
 
+/* Set a feature: one of the words EXT4_SB_*COMPAT. Credits: 1. */
+int inl_super_set_feature(struct inl_handle *op, unsigned at, uint32_t feature);
+
+/* Change the superblock on the device itself, and flush: when the journal does not yet, or no longer, protect it. */
+typedef void inl_super_fn(uint8_t *sb);
+int inl_super_rewrite(struct inl_volume *vol, inl_super_fn *edit);
+
 /* The state in memory. From open to close of a volume that is written. */
 struct inl_alloc;
 int inl_alloc_new(struct inl_volume *vol, struct inl_alloc **out);

@@ -46,6 +46,42 @@ void inl_super_csum(const struct inl_volume *vol, uint8_t *sb)
 		inl_store_le32(sb + SB_CSUM, inl_crc32c(~0u, sb, SB_CSUM));
 }
 
+int inl_super_rewrite(struct inl_volume *vol, inl_super_fn *edit)
+{
+	uint64_t at = EXT4_SUPER_OFFSET & ~((uint64_t)vol->block_size - 1);
+	uint8_t *bytes = inl_new_blocks(vol->block_size, 1), *sb;
+	int err;
+
+	if (!bytes)
+		return -ENOMEM;
+	sb = bytes + (EXT4_SUPER_OFFSET - at);
+	err = inl_dev_read(vol->dev, at, bytes, vol->block_size);
+	if (!err) {
+		edit(sb);
+		inl_super_csum(vol, sb);
+		err = inl_dev_write(vol->dev, at, bytes, vol->block_size);
+	}
+	free(bytes);
+	return err ? err : inl_dev_flush(vol->dev);
+}
+
+int inl_super_set_feature(struct inl_handle *op, unsigned at, uint32_t feature)
+{
+	struct inl_volume *vol = inl_op_vol(op);
+	const uint8_t *is;
+	uint8_t *sb;
+	int err = inl_block_look(op, EXT4_SUPER_OFFSET >> vol->block_bits, &is);
+
+	if (err || (inl_load_le32(is + (EXT4_SUPER_OFFSET & (vol->block_size - 1)) + at) & feature))
+		return err;
+	err = inl_super_change(op, &sb);
+	if (err)
+		return err;
+	inl_store_le32(sb + at, inl_load_le32(sb + at) | feature);
+	inl_super_csum(vol, sb);
+	return 0;
+}
+
 int inl_group_sync_super(struct inl_handle *op)
 {
 	struct inl_volume *vol = inl_op_vol(op);

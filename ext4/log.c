@@ -22,9 +22,6 @@
 #define BATCH_SEGS 256u
 #define N_SPARES   16u
 
-#define SUPER_INCOMPAT_AT 0x60
-#define SUPER_CSUM_AT	  0x3fc
-
 /* Log blocks that are written together: they lie side by side on the device. Their bytes stay where they are. */
 struct batch {
 	struct iovec segs[BATCH_SEGS];
@@ -266,30 +263,9 @@ static void set_format(struct inl_log *log)
 	log->revokes_max = (log->block_size - JBD2_REVOKE_FIRST - log->tail_size) / log->revoke_size;
 }
 
-/* Change the superblock of the volume on the device: needs_recovery. */
-static int mark_in_use(struct inl_volume *vol)
+static void set_needs_recovery(uint8_t *sb)
 {
-	uint32_t unit = inl_dev_block_size(vol->dev) > EXT4_SUPER_SIZE ? inl_dev_block_size(vol->dev) : EXT4_SUPER_SIZE;
-	uint64_t start = EXT4_SUPER_OFFSET - EXT4_SUPER_OFFSET % unit;
-	uint8_t *buf = inl_new_blocks(unit, 1), *sb;
-	int err;
-
-	if (!buf)
-		return -ENOMEM;
-	sb = buf + (EXT4_SUPER_OFFSET - start);
-	err = inl_dev_read(vol->dev, start, buf, unit);
-	if (!err) {
-		inl_store_le32(sb + SUPER_INCOMPAT_AT, inl_load_le32(sb + SUPER_INCOMPAT_AT) | EXT4_INCOMPAT_RECOVER);
-		if (vol->metadata_csum)
-			inl_store_le32(sb + SUPER_CSUM_AT, inl_crc32c(~0u, sb, SUPER_CSUM_AT));
-		err = inl_dev_write(vol->dev, start, buf, unit);
-	}
-	if (!err)
-		err = inl_dev_flush(vol->dev);
-	free(buf);
-	if (!err)
-		vol->fs->super->s_feature_incompat |= EXT4_INCOMPAT_RECOVER;
-	return err;
+	inl_store_le32(sb + EXT4_SB_INCOMPAT, inl_load_le32(sb + EXT4_SB_INCOMPAT) | EXT4_INCOMPAT_RECOVER);
 }
 
 /*
@@ -297,10 +273,11 @@ static int mark_in_use(struct inl_volume *vol)
  */
 static int activate(struct inl_log *log, struct inl_volume *vol, struct inl_diag *diag)
 {
-	int err = mark_in_use(vol);
+	int err = inl_super_rewrite(vol, set_needs_recovery);
 
 	if (err)
 		return inl_diag_set(diag, err, "the superblock cannot be written");
+	vol->fs->super->s_feature_incompat |= EXT4_INCOMPAT_RECOVER;
 	store_field(log, JBD2_SB_START, log->head);
 	store_field(log, JBD2_SB_SEQUENCE, log->tid);
 	err = inl_journal_super_write(&log->place);

@@ -15,8 +15,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define SB_LAST_ORPHAN 0xe8
-
 /* Changes of an inode that leaves: itself, its neighbour, the superblock. */
 #define ORPHAN_CREDITS 3u
 
@@ -81,7 +79,7 @@ static int super_set_first(struct inl_handle *op, uint32_t ino)
 
 	if (err)
 		return err;
-	inl_store_le32(sb + SB_LAST_ORPHAN, ino);
+	inl_store_le32(sb + EXT4_SB_LAST_ORPHAN, ino);
 	inl_super_csum(inl_op_vol(op), sb);
 	return 0;
 }
@@ -92,7 +90,7 @@ static int super_get_first(struct inl_handle *op, uint32_t *ino)
 	int err = inl_super_change(op, &sb);
 
 	if (!err)
-		*ino = inl_load_le32(sb + SB_LAST_ORPHAN);
+		*ino = inl_load_le32(sb + EXT4_SB_LAST_ORPHAN);
 	return err;
 }
 

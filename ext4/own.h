@@ -31,6 +31,17 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ext4/ has been writte
 #define EXT4_MAX_DEPTH	  5
 #define INL_INODE_BUCKETS 1024u
 
+/* Offsets in the superblock. */
+enum {
+	EXT4_SB_STATE = 0x3a,
+	EXT4_SB_COMPAT = 0x5c,
+	EXT4_SB_INCOMPAT = 0x60,
+	EXT4_SB_RO_COMPAT = 0x64,
+	EXT4_SB_LAST_ORPHAN = 0xe8,
+};
+#define EXT4_STATE_VALID  0x0001u /* closed cleanly */
+#define EXT4_STATE_ERRORS 0x0002u
+
 /* Inode flags and features: the numbers of the format. */
 enum {
 	EXT4_FL_IMMUTABLE = 0x00000010,
@@ -45,6 +56,7 @@ enum {
 };
 enum {
 	EXT4_COMPAT_HAS_JOURNAL = 0x0004,
+	EXT4_COMPAT_EXT_ATTR = 0x0008,
 	EXT4_COMPAT_DIR_INDEX = 0x0020,
 	EXT4_COMPAT_STABLE_INODES = 0x0800,
 	EXT4_INCOMPAT_RECOVER = 0x0004,

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 
 #define BATCH_LEN    (1u << 20) /* bytes */
-#define STATE_ERRORS 0x0002u
 
 struct replay {
 	struct inl_volume *vol;
@@ -94,7 +93,7 @@ static int mark_empty(struct replay *replay, struct inl_diag *diag)
 	int err;
 
 	if (inl_load_be32(super + JBD2_SB_ERRNO))
-		replay->vol->fs->super->s_state |= STATE_ERRORS;
+		replay->vol->fs->super->s_state |= EXT4_STATE_ERRORS;
 	inl_store_be32(super + JBD2_SB_START, 0);
 	inl_store_be32(super + JBD2_SB_SEQUENCE, replay->vol->journal.end_tid + 1);
 	err = inl_journal_super_write(&replay->place);

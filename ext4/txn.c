@@ -421,29 +421,20 @@ int inl_txn_commit(struct inl_volume *vol)
 
 /* ---- open and close ---------------------------------------------------------------------------------------------- */
 
-/* Change the superblock on the device itself: when the journal does not yet, or no longer, protect it. */
-static int store_super(struct inl_volume *vol, bool in_use)
+/* A volume without a journal says in this way that it is being written. */
+static void clear_valid(uint8_t *sb)
 {
-	uint64_t at = EXT4_SUPER_OFFSET & ~((uint64_t)vol->block_size - 1);
-	uint32_t skip = EXT4_SUPER_OFFSET - (uint32_t)at;
-	uint8_t *buf = aligned_alloc(4096, vol->block_size < 4096 ? 4096 : vol->block_size), *sb = buf + skip;
-	uint16_t state;
-	int err;
+	inl_store_le16(sb + EXT4_SB_STATE, (uint16_t)(inl_load_le16(sb + EXT4_SB_STATE) & ~EXT4_STATE_VALID));
+}
 
-	if (!buf)
-		return -ENOMEM;
-	err = inl_dev_read_bytes(vol->dev, at, buf, vol->block_size);
-	if (!err) {
-		state = inl_load_le16(sb + 0x3a);
-		if (!vol->txn->log)
-			inl_store_le16(sb + 0x3a, (uint16_t)(in_use ? state & ~1u : state | 1u));
-		else if (!in_use)
-			inl_store_le32(sb + 0x60, inl_load_le32(sb + 0x60) & ~(uint32_t)EXT4_INCOMPAT_RECOVER);
-		inl_super_csum(vol, sb);
-		err = inl_dev_write(vol->dev, at, buf, vol->block_size);
-	}
-	free(buf);
-	return err ? err : inl_dev_flush(vol->dev);
+static void set_valid(uint8_t *sb)
+{
+	inl_store_le16(sb + EXT4_SB_STATE, (uint16_t)(inl_load_le16(sb + EXT4_SB_STATE) | EXT4_STATE_VALID));
+}
+
+static void clear_needs_recovery(uint8_t *sb)
+{
+	inl_store_le32(sb + EXT4_SB_INCOMPAT, inl_load_le32(sb + EXT4_SB_INCOMPAT) & ~(uint32_t)EXT4_INCOMPAT_RECOVER);
 }
 
 static unsigned max_blocks(const struct inl_volume *vol, const struct inl_log *log)
@@ -470,7 +461,7 @@ int inl_txn_open(struct inl_volume *vol, struct inl_diag *diag)
 	txn->max_blocks = max_blocks(vol, txn->log);
 	vol->txn = txn;
 	if (!err && !txn->log)
-		err = store_super(vol, true);
+		err = inl_super_rewrite(vol, clear_valid);
 	if (!err && txn->log && txn->max_blocks < 64)
 		err = inl_diag_set(diag, -EOPNOTSUPP, "the journal is too small to write with it: %u blocks",
 				   inl_log_len(txn->log));
@@ -505,7 +496,7 @@ static int close_clean(struct inl_volume *vol)
 		err = checkpoint(vol);
 	if (!err && txn->log)
 		err = inl_log_close(txn->log);
-	return err ? err : store_super(vol, false);
+	return err ? err : inl_super_rewrite(vol, txn->log ? clear_needs_recovery : set_valid);
 }
 
 int inl_txn_close(struct inl_volume *vol)

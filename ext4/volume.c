@@ -9,9 +9,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define STATE_VALID	     0x0001u
-#define STATE_ERRORS	     0x0002u
-
 static int open_fs(struct inl_volume *vol, uint64_t super_block, struct inl_diag *diag)
 {
 	int flags = EXT2_FLAG_64BITS | EXT2_FLAG_SOFTSUPP_FEATURES | (vol->super_torn ? EXT2_FLAG_IGNORE_CSUM_ERRORS : 0);
@@ -257,7 +254,7 @@ static void fill_info(struct inl_volume *vol, uint64_t super_block)
 	info->truncated = vol->n_blocks > inl_dev_size(vol->dev) >> vol->block_bits;
 	info->inode_size = EXT2_INODE_SIZE(sb);
 	info->backup_superblock = super_block;
-	info->has_errors = sb->s_state & STATE_ERRORS;
+	info->has_errors = sb->s_state & EXT4_STATE_ERRORS;
 	info->has_journal = sb->s_feature_compat & EXT4_COMPAT_HAS_JOURNAL;
 }
 
@@ -280,9 +277,9 @@ static int refuse_state(const struct inl_volume *vol, uint64_t super_block, stru
 
 	if (super_block)
 		return inl_diag_set(diag, -EROFS, "the primary superblock or its descriptors are damaged: run e2fsck first");
-	if (sb->s_state & STATE_ERRORS)
+	if (sb->s_state & EXT4_STATE_ERRORS)
 		return inl_diag_set(diag, -EROFS, "the volume is marked as having errors: run e2fsck first");
-	if (!(sb->s_feature_compat & EXT4_COMPAT_HAS_JOURNAL) && !(sb->s_state & STATE_VALID))
+	if (!(sb->s_feature_compat & EXT4_COMPAT_HAS_JOURNAL) && !(sb->s_state & EXT4_STATE_VALID))
 		return inl_diag_set(diag, -EROFS, "the volume has no journal and was not closed cleanly: run e2fsck first");
 	if (sb->s_rev_level == 0)
 		return inl_diag_set(diag, -EROFS, "the volume is of revision 0, which is only read");

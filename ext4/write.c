@@ -288,30 +288,13 @@ static bool has_edges(const struct piece *piece)
 	return (piece->offset | piece->len) & (piece->inode->vol->block_size - 1);
 }
 
-static void undo_large_file(struct inl_volume *vol, void *what)
-{
-	vol->fs->super->s_feature_ro_compat &= ~(uint32_t)EXT4_RO_COMPAT_LARGE_FILE;
-}
-
 /* A size, and what the superblock must say of it: as Linux, the first file of 2 GiB sets large_file. */
 static int move_size(struct inl_handle *op, struct inl_inode *inode, uint64_t size)
 {
-	struct inl_volume *vol = inode->vol;
-	uint8_t *sb;
-	int err;
-
 	inl_inode_set_size(inode, size);
-	if (size <= INT32_MAX || ext2fs_has_feature_large_file(vol->fs->super))
+	if (size <= INT32_MAX || ext2fs_has_feature_large_file(inode->vol->fs->super))
 		return 0;
-	err = inl_super_change(op, &sb);
-	if (!err)
-		err = inl_op_undo(op, undo_large_file, "", 1);
-	if (err)
-		return err;
-	inl_store_le32(sb + 0x64, inl_load_le32(sb + 0x64) | EXT4_RO_COMPAT_LARGE_FILE);
-	inl_super_csum(vol, sb);
-	vol->fs->super->s_feature_ro_compat |= EXT4_RO_COMPAT_LARGE_FILE;
-	return 0;
+	return inl_super_set_feature(op, EXT4_SB_RO_COMPAT, EXT4_RO_COMPAT_LARGE_FILE);
 }
 
 /* The data has landed: the blocks become the file's, and its size and times follow. */

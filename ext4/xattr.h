@@ -83,4 +83,7 @@ struct inl_acl {
  */
 int inl_acl_parse(const uint8_t *value, size_t len, uint8_t *out, struct inl_acl *acl);
 
+/* Have an access ACL, as it lies on the medium, say what a mode says. -EUCLEAN. */
+int inl_acl_set_mode(uint8_t *acl, size_t len, uint32_t mode);
+
 #endif

@@ -321,23 +321,6 @@ static void block_checksum(const struct inl_volume *vol, uint64_t pblk, uint8_t 
 		inl_store_le32(block + XATTR_CSUM, inl_xattr_block_csum(vol, pblk, block));
 }
 
-/* The feature that says that there are blocks of attributes. */
-static int super_says_so(struct inl_handle *op)
-{
-	const struct inl_volume *vol = inl_op_vol(op);
-	uint8_t *sb;
-	int err;
-
-	if (vol->fs->super->s_feature_compat & COMPAT_XATTRS)
-		return 0;
-	err = inl_super_change(op, &sb);
-	if (err)
-		return err;
-	inl_store_le32(sb + SUPER_COMPAT, inl_load_le32(sb + SUPER_COMPAT) | COMPAT_XATTRS);
-	inl_super_csum(vol, sb);
-	return 0;
-}
-
 /* One inode less has this block. */
 static int release(struct inl_handle *op, uint64_t pblk, uint32_t refcount)
 {
@@ -387,7 +370,7 @@ static int new_block(struct plan *plan, uint64_t *pblk, uint8_t **bytes)
 	if (old)
 		err = release(plan->op, old, refcount);
 	if (!err)
-		err = super_says_so(plan->op);
+		err = inl_super_set_feature(plan->op, EXT4_SB_COMPAT, EXT4_COMPAT_EXT_ATTR);
 	if (!err)
 		err = inl_block_alloc(plan->op, block_goal(plan->inode), pblk);
 	if (!err)
