@@ -290,7 +290,8 @@ static int cut_map(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk
 
 int inl_inode_unlinked(struct inl_handle *op, struct inl_inode *inode)
 {
-	bool sole = atomic_load_explicit(&inode->refs, memory_order_relaxed) == 1;
+	/* The caller has one, and the operation another, as the inode is part of it. */
+	bool sole = atomic_load_explicit(&inode->refs, memory_order_relaxed) == 2;
 	uint64_t left = 1;
 	int err = inl_raw_xattrs_may_drop(op, inode);
 
