@@ -7,6 +7,7 @@
 #define TESTS_UNIT_NAMEI_RIG_H
 
 #include "ext4/change.h"
+#include "work_dir.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -24,59 +25,6 @@
 #include <cmocka.h>
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-
-static char work_dir[64]; /* empty: no volumes can be made here */
-static bool has_kernel;
-
-static inline const char *in_dir(const char *name)
-{
-	static char paths[4][PATH_MAX];
-	static unsigned next;
-	char *path = paths[next++ % 4];
-
-	snprintf(path, PATH_MAX, "%s/%s", work_dir, name);
-	return path;
-}
-
-static inline int __attribute__((format(printf, 1, 2))) try_run(const char *fmt, ...)
-{
-	char command[3000], whole[3300];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(command, sizeof(command), fmt, args);
-	va_end(args);
-	snprintf(whole, sizeof(whole), "cd %s && PATH=$PATH:/sbin:/usr/sbin && { %s; } >log 2>&1 </dev/null", work_dir,
-		 command);
-	return system(whole);
-}
-
-#define run(...)                                                        \
-	do {                                                            \
-		if (try_run(__VA_ARGS__)) {                             \
-			print_error("failed: " __VA_ARGS__);            \
-			print_error("\n");                              \
-			assert_int_equal(system(in_dir("show")), 0);    \
-			fail();                                         \
-		}                                                       \
-	} while (0)
-
-static inline void needs_tools(void)
-{
-	if (!work_dir[0]) {
-		print_message("skipped: mke2fs, debugfs or e2fsck is missing\n");
-		skip();
-	}
-}
-
-static inline void needs_kernel(void)
-{
-	needs_tools();
-	if (!has_kernel) {
-		print_message("skipped: needs root and a loop device\n");
-		skip();
-	}
-}
 
 /* ---- an image as a device, with a look at every flush ------------------------------------------------------------ */
 
@@ -284,40 +232,21 @@ static inline void put_data(struct inl_volume *vol, const char *path, size_t len
 
 static inline int setup(void **state)
 {
-	int fd;
+	int err;
 
 	umask(0);
-	snprintf(work_dir, sizeof(work_dir), "%s/inlay-namei-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-	if (!mkdtemp(work_dir))
-		return -1;
-	if (try_run("mke2fs -V && debugfs -V && command -v e2fsck")) {
-		rmdir(work_dir);
-		work_dir[0] = 0;
-		return 0;
-	}
-	fd = open(in_dir("show"), O_WRONLY | O_CREAT, 0700);
-	if (fd < 0 || dprintf(fd, "#!/bin/sh\ncat %s/log >&2\n", work_dir) < 0)
-		return -1;
-	close(fd);
-	has_kernel = !geteuid() && !try_run("mkdir mnt && truncate -s 4M probe && mke2fs -Fq -t ext4 probe && "
-					    "mount -o loop probe mnt && umount mnt");
-	if (!has_kernel)
-		print_message("the kernel's ext4 is not asked: needs root and a loop device\n");
-	return 0;
-}
-
-static inline int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	return remove(path);
+	err = work_dir_make("namei");
+	if (!err)
+		work_dir_ask_kernel();
+	return err;
 }
 
 static inline int teardown(void **state)
 {
-	if (!work_dir[0])
-		return 0;
 	/* After a test that failed. */
-	try_run("umount mnt; umount mnt2");
-	return nftw(work_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	if (work_dir[0])
+		try_run("umount mnt; umount mnt2");
+	return work_dir_remove();
 }
 
 #endif

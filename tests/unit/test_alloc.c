@@ -8,6 +8,7 @@
  * e2fsck finds nothing.
  */
 #include "ext4/alloc.h"
+#include "work_dir.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -33,46 +34,6 @@ static uint32_t rng(uint32_t below)
 }
 
 /* ---- volumes --------------------------------------------------------------------------------------------------- */
-
-static char work_dir[64]; /* empty: no volumes can be made here */
-
-static int __attribute__((format(printf, 1, 2))) try_run(const char *fmt, ...)
-{
-	char command[1000], whole[1200];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(command, sizeof(command), fmt, args);
-	va_end(args);
-	snprintf(whole, sizeof(whole), "cd %s && PATH=$PATH:/sbin:/usr/sbin && { %s; } >log 2>&1 </dev/null", work_dir,
-		 command);
-	return system(whole);
-}
-
-static int show_log(void)
-{
-	char command[200];
-
-	snprintf(command, sizeof(command), "cat %s/log >&2", work_dir);
-	return system(command);
-}
-
-#define run(...)                                    \
-	do {                                        \
-		if (try_run(__VA_ARGS__)) {         \
-			print_error("failed: " __VA_ARGS__); \
-			show_log();                 \
-			fail();                     \
-		}                                   \
-	} while (0)
-
-static void needs_tools(void)
-{
-	if (!work_dir[0]) {
-		print_message("skipped: mke2fs or e2fsck is missing\n");
-		skip();
-	}
-}
 
 enum state { FREE, USED, RESERVED, TAKEN, BUSY }; /* USED: since the volume was made */
 
@@ -930,24 +891,12 @@ static void test_bits(void **state)
 
 static int setup(void **state)
 {
-	snprintf(work_dir, sizeof(work_dir), "%s/inlay-alloc-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-	if (!mkdtemp(work_dir))
-		return -1;
-	if (try_run("mke2fs -V && command -v e2fsck")) {
-		rmdir(work_dir);
-		work_dir[0] = 0;
-	}
-	return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	return remove(path);
+	return work_dir_make("alloc");
 }
 
 static int teardown(void **state)
 {
-	return work_dir[0] ? nftw(work_dir, remove_one, 8, FTW_DEPTH | FTW_PHYS) : 0;
+	return work_dir_remove();
 }
 
 int main(void)

@@ -8,6 +8,7 @@
  * can be.
  */
 #include "ext4/own.h"
+#include "work_dir.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -1021,49 +1022,6 @@ static void test_acl(void **state)
 
 /* ---- volumes: a tree of files, mke2fs, and what it takes to compare ---------------------------------------------- */
 
-static char work_dir[64]; /* empty: no volumes can be made here */
-
-static const char *in_dir(const char *name)
-{
-	static char paths[4][PATH_MAX];
-	static unsigned next;
-	char *path = paths[next++ % 4];
-
-	snprintf(path, PATH_MAX, "%s/%s", work_dir, name);
-	return path;
-}
-
-static int __attribute__((format(printf, 1, 2))) try_run(const char *fmt, ...)
-{
-	char command[3000], whole[3300];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(command, sizeof(command), fmt, args);
-	va_end(args);
-	snprintf(whole, sizeof(whole), "cd %s && PATH=$PATH:/sbin:/usr/sbin && { %s; } >log 2>&1 </dev/null", work_dir,
-		 command);
-	return system(whole);
-}
-
-#define run(...)                                                        \
-	do {                                                            \
-		if (try_run(__VA_ARGS__)) {                             \
-			print_error("failed: " __VA_ARGS__);            \
-			print_error("\n");                              \
-			assert_int_equal(system(in_dir("show")), 0);    \
-			fail();                                         \
-		}                                                       \
-	} while (0)
-
-static void needs_tools(void)
-{
-	if (!work_dir[0]) {
-		print_message("skipped: mke2fs, debugfs or e2fsck is missing\n");
-		skip();
-	}
-}
-
 static uint8_t pattern_byte(uint64_t offset, unsigned salt)
 {
 	uint64_t x = (offset + 1) * 0x9e3779b97f4a7c15ull + salt * 0xc2b2ae3d27d4eb4full;
@@ -1161,32 +1119,16 @@ static void make_source(void)
 
 static int setup(void **state)
 {
-	int fd;
+	int err = work_dir_make("ext4");
 
-	snprintf(work_dir, sizeof(work_dir), "%s/inlay-ext4-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-	if (!mkdtemp(work_dir))
-		return -1;
-	if (try_run("mke2fs -V && debugfs -V && command -v e2fsck")) {
-		rmdir(work_dir);
-		work_dir[0] = 0;
-		return 0;
-	}
-	fd = open(in_dir("show"), O_WRONLY | O_CREAT, 0700);
-	if (fd < 0 || dprintf(fd, "#!/bin/sh\ncat %s/log >&2\n", work_dir) < 0)
-		return -1;
-	close(fd);
-	make_source();
-	return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	return remove(path);
+	if (!err && work_dir[0])
+		make_source();
+	return err;
 }
 
 static int teardown(void **state)
 {
-	return work_dir[0] ? nftw(work_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) : 0;
+	return work_dir_remove();
 }
 
 /* An image, mapped, as a device of any logical block size. */

@@ -8,6 +8,7 @@
  * what lies on the medium.
  */
 #include "ext4/change.h"
+#include "work_dir.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -21,7 +22,6 @@
 
 #define CELLS 65536u
 
-static char work_dir[64]; /* empty: no volumes can be made here */
 static uint32_t rng_state = 20261128;
 
 static uint32_t rng(uint32_t below)
@@ -36,55 +36,14 @@ static struct inl_dev *dev;
 static struct inl_volume *vol;
 static struct inl_inode *file;
 
-static int __attribute__((format(printf, 1, 2))) try_run(const char *fmt, ...)
-{
-	char command[1000], whole[1300];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(command, sizeof(command), fmt, args);
-	va_end(args);
-	snprintf(whole, sizeof(whole), "cd %s && PATH=$PATH:/sbin:/usr/sbin && { %s; } >log 2>&1 </dev/null", work_dir,
-		 command);
-	return system(whole);
-}
-
-static void show_log(void)
-{
-	char command[100];
-
-	snprintf(command, sizeof(command), "cat %s/log >&2", work_dir);
-	if (system(command))
-		print_error("(no log)\n");
-}
-
-#define run(...)                                                                                                       \
-	do {                                                                                                           \
-		if (try_run(__VA_ARGS__)) {                                                                            \
-			print_error(__VA_ARGS__);                                                                      \
-			show_log();                                                                                    \
-			fail();                                                                                        \
-		}                                                                                                      \
-	} while (0)
-
 static int setup(void **state)
 {
-	snprintf(work_dir, sizeof(work_dir), "%s/inlay-extents-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-	if (!mkdtemp(work_dir))
-		return -1;
-	if (try_run("mke2fs -V && command -v e2fsck && command -v debugfs")) {
-		rmdir(work_dir);
-		work_dir[0] = 0;
-	}
-	return 0;
+	return work_dir_make("extents");
 }
 
 static int teardown(void **state)
 {
-	char command[100];
-
-	snprintf(command, sizeof(command), "rm -rf %s", work_dir);
-	return work_dir[0] ? system(command) : 0;
+	return work_dir_remove();
 }
 
 static int try_open(void)

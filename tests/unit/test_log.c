@@ -8,6 +8,7 @@
  */
 #include "ext4/change.h"
 #include "ext4/jbd2.h"
+#include "work_dir.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -51,81 +52,18 @@ static uint32_t rng(uint32_t below)
 
 /* ---- commands ---------------------------------------------------------------------------------------------------- */
 
-static char work_dir[64]; /* empty: no volumes can be made here */
-static bool has_kernel;
-
-static const char *in_dir(const char *name)
-{
-	static char paths[4][PATH_MAX];
-	static unsigned next;
-	char *path = paths[next++ % 4];
-
-	snprintf(path, PATH_MAX, "%s/%s", work_dir, name);
-	return path;
-}
-
-static int __attribute__((format(printf, 1, 2))) try_run(const char *fmt, ...)
-{
-	char command[1000], whole[1300];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(command, sizeof(command), fmt, args);
-	va_end(args);
-	snprintf(whole, sizeof(whole), "cd %s && PATH=$PATH:/sbin:/usr/sbin && { %s; } >log 2>&1 </dev/null", work_dir,
-		 command);
-	return system(whole);
-}
-
-#define run(...)                                                        \
-	do {                                                            \
-		if (try_run(__VA_ARGS__)) {                             \
-			print_error("failed: " __VA_ARGS__);            \
-			print_error("\n");                              \
-			assert_int_equal(system(in_dir("show")), 0);    \
-			fail();                                         \
-		}                                                       \
-	} while (0)
-
-static void needs_tools(void)
-{
-	if (!work_dir[0]) {
-		print_message("skipped: mke2fs or e2fsck is missing\n");
-		skip();
-	}
-}
-
 static int setup(void **state)
 {
-	int fd;
+	int err = work_dir_make("log");
 
-	snprintf(work_dir, sizeof(work_dir), "%s/inlay-log-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-	if (!mkdtemp(work_dir))
-		return -1;
-	if (try_run("mke2fs -V && command -v e2fsck")) {
-		rmdir(work_dir);
-		work_dir[0] = 0;
-		return 0;
-	}
-	fd = open(in_dir("show"), O_WRONLY | O_CREAT, 0700);
-	if (fd < 0 || dprintf(fd, "#!/bin/sh\ncat %s/log >&2\n", work_dir) < 0)
-		return -1;
-	close(fd);
-	has_kernel = !geteuid() && !try_run("mkdir mnt && truncate -s 4M probe && mke2fs -Fq -t ext4 probe && "
-					    "mount -o loop probe mnt && umount mnt");
-	if (!has_kernel)
-		print_message("the kernel is not asked: needs root and a loop device\n");
-	return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	return remove(path);
+	if (!err)
+		work_dir_ask_kernel();
+	return err;
 }
 
 static int teardown(void **state)
 {
-	return work_dir[0] ? nftw(work_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) : 0;
+	return work_dir_remove();
 }
 
 /* ---- images ------------------------------------------------------------------------------------------------------ */

@@ -7,6 +7,7 @@
  */
 #include "ext4/change.h"
 #include "base/crc.h"
+#include "work_dir.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -30,50 +31,16 @@
 #define SEQ_MAX	  0xe24d4d4fu
 #define COUNT(a)  (sizeof(a) / sizeof((a)[0]))
 
-static char work_dir[64]; /* empty: no volumes can be made here */
 static bool with_kernel;
-
-static const char *in_dir(const char *name)
-{
-	static char path[PATH_MAX];
-
-	snprintf(path, PATH_MAX, "%s/%s", work_dir, name);
-	return path;
-}
-
-static int __attribute__((format(printf, 1, 2))) try_run(const char *fmt, ...)
-{
-	char command[1000], whole[1300];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(command, sizeof(command), fmt, args);
-	va_end(args);
-	snprintf(whole, sizeof(whole), "cd %s && PATH=$PATH:/sbin:/usr/sbin && { %s; } >log 2>&1 </dev/null", work_dir,
-		 command);
-	return system(whole);
-}
 
 static int setup(void **state)
 {
-	snprintf(work_dir, sizeof(work_dir), "%s/inlay-mmp-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-	if (!mkdtemp(work_dir))
-		return -1;
-	if (try_run("mke2fs -V && command -v e2fsck")) {
-		rmdir(work_dir);
-		work_dir[0] = 0;
-	}
-	return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	return remove(path);
+	return work_dir_make("mmp");
 }
 
 static int teardown(void **state)
 {
-	return work_dir[0] ? nftw(work_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) : 0;
+	return work_dir_remove();
 }
 
 /* ---- a volume, and its block as others see it -------------------------------------------------------------------- */

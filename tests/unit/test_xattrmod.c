@@ -7,6 +7,7 @@
  * The model is a list of names and values. Without the kernel (root, loop devices) only the model and e2fsck judge.
  */
 #include "ext4/change.h"
+#include "work_dir.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -38,88 +39,21 @@ static uint32_t rng(uint32_t below)
 
 /* ---- commands ---------------------------------------------------------------------------------------------------- */
 
-static char work_dir[64]; /* empty: no volumes can be made here */
-static bool has_kernel;
-
-static const char *in_dir(const char *name)
-{
-	static char paths[8][PATH_MAX];
-	static unsigned next;
-	char *path = paths[next++ % 8];
-
-	snprintf(path, PATH_MAX, "%s/%s", work_dir, name);
-	return path;
-}
-
-static int __attribute__((format(printf, 1, 2))) try_run(const char *fmt, ...)
-{
-	char command[1500], whole[1700];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(command, sizeof(command), fmt, args);
-	va_end(args);
-	snprintf(whole, sizeof(whole), "cd %s && PATH=$PATH:/sbin:/usr/sbin && { %s; } >log 2>&1 </dev/null", work_dir,
-		 command);
-	return system(whole);
-}
-
-#define run(...)                                                                   \
-	do {                                                                       \
-		if (try_run(__VA_ARGS__)) {                                        \
-			print_error("failed: " __VA_ARGS__);                       \
-			print_error("\n");                                         \
-			char show[100];                                            \
-			snprintf(show, sizeof(show), "cat %s/log >&2", work_dir);  \
-			assert_int_equal(system(show), 0);                         \
-			fail();                                                    \
-		}                                                                  \
-	} while (0)
-
-static void needs_tools(void)
-{
-	if (!work_dir[0]) {
-		print_message("skipped: mke2fs, debugfs or e2fsck is missing\n");
-		skip();
-	}
-}
-
-static void needs_kernel(void)
-{
-	needs_tools();
-	if (!has_kernel) {
-		print_message("skipped: the kernel cannot mount a file here\n");
-		skip();
-	}
-}
-
 static int setup(void **state)
 {
-	snprintf(work_dir, sizeof(work_dir), "%s/inlay-xattr-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-	if (!mkdtemp(work_dir))
-		return -1;
-	if (try_run("mke2fs -V && debugfs -V && command -v e2fsck")) {
-		rmdir(work_dir);
-		work_dir[0] = 0;
-		return 0;
-	}
-	has_kernel = !geteuid() && !try_run("mkdir -p mnt twin && truncate -s 4M probe && mke2fs -Fq -t ext4 probe && "
-					    "mount -o loop probe mnt && umount mnt");
-	return 0;
-}
+	int err = work_dir_make("xattr");
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	return remove(path);
+	if (!err)
+		work_dir_ask_kernel();
+	return err ? err : has_kernel ? try_run("mkdir twin") : 0;
 }
 
 static int teardown(void **state)
 {
-	if (!work_dir[0])
-		return 0;
+	/* After a test that failed. */
 	while (has_kernel && (!try_run("umount mnt") || !try_run("umount twin")))
 		;
-	return nftw(work_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return work_dir_remove();
 }
 
 /* ---- volumes ----------------------------------------------------------------------------------------------------- */
