@@ -68,17 +68,7 @@ static void complain(struct inl_below *below, int err, const struct inl_diag *di
 /* Append a name to the path; returns where it begins. */
 static size_t path_add(struct inl_below *below, size_t at, const char *name, size_t len)
 {
-	size_t needed = at + len + 2;
-
-	if (needed > below->path_room) {
-		char *path = inl_cli_alloc(needed * 2);
-
-		if (at)
-			memcpy(path, below->path, at);
-		free(below->path);
-		below->path = path;
-		below->path_room = needed * 2;
-	}
+	below->path = inl_cli_grow(below->path, at, at + len + 2, &below->path_room, 1);
 	if (at && below->path[at - 1] != '/')
 		below->path[at++] = '/';
 	memcpy(below->path + at, name, len);
@@ -88,16 +78,8 @@ static size_t path_add(struct inl_below *below, size_t at, const char *name, siz
 
 static void push(struct inl_below *below, uint64_t ino, struct inl_inode *dir, size_t name)
 {
-	if (below->n_frames == below->frames_room) {
-		size_t room = below->frames_room ? below->frames_room * 2 : 64;
-		struct frame *frames = inl_cli_alloc(room * sizeof(*frames));
-
-		if (below->n_frames)
-			memcpy(frames, below->frames, below->n_frames * sizeof(*frames));
-		free(below->frames);
-		below->frames = frames;
-		below->frames_room = room;
-	}
+	below->frames = inl_cli_grow(below->frames, below->n_frames, below->n_frames + 1, &below->frames_room,
+				   sizeof(*below->frames));
 	below->frames[below->n_frames++] =
 		(struct frame){ .ino = ino, .dir = dir, .path_len = strlen(below->path), .name = name };
 	if (below->n_frames > OPEN_MAX_DIRS)

@@ -368,4 +368,13 @@ char *inl_cli_join(const char *path, const char *name, size_t len);
 void *inl_cli_alloc(size_t len);
 char *inl_cli_strdup(const char *text, size_t len);
 
+/*
+ * Have room for so many elements in an array that grows; the same, or a larger one in its place.
+ *
+ *   used   how many of the old one's elements are kept
+ *   room   how many it has; changed
+ *   size   bytes of one
+ */
+void *inl_cli_grow(void *array, size_t used, size_t needed, size_t *room, size_t size);
+
 #endif

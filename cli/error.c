@@ -117,6 +117,20 @@ void *inl_cli_alloc(size_t len)
 	return memory;
 }
 
+void *inl_cli_grow(void *array, size_t used, size_t needed, size_t *room, size_t size)
+{
+	void *grown;
+
+	if (needed <= *room)
+		return array;
+	*room = 2 * needed;
+	grown = inl_cli_alloc(*room * size);
+	if (used)
+		memcpy(grown, array, used * size);
+	free(array);
+	return grown;
+}
+
 char *inl_cli_strdup(const char *text, size_t len)
 {
 	char *copy = inl_cli_alloc(len + 1);

@@ -16,17 +16,7 @@
 
 void inl_get_path_add(struct inl_get *get, const char *name, size_t len)
 {
-	size_t needed = get->path_len + len + 2;
-
-	if (needed > get->path_room) {
-		char *path = inl_cli_alloc(needed * 2);
-
-		if (get->path_len)
-			memcpy(path, get->path, get->path_len);
-		free(get->path);
-		get->path = path;
-		get->path_room = needed * 2;
-	}
+	get->path = inl_cli_grow(get->path, get->path_len, get->path_len + len + 2, &get->path_room, 1);
 	if (get->path_len)
 		get->path[get->path_len++] = '/';
 	memcpy(get->path + get->path_len, name, len);

@@ -20,17 +20,7 @@
 
 void inl_put_path_add(struct inl_put *put, const char *name, size_t len)
 {
-	size_t needed = put->path_len + len + 2;
-
-	if (needed > put->path_room) {
-		char *path = inl_cli_alloc(needed * 2);
-
-		if (put->path_len)
-			memcpy(path, put->path, put->path_len);
-		free(put->path);
-		put->path = path;
-		put->path_room = needed * 2;
-	}
+	put->path = inl_cli_grow(put->path, put->path_len, put->path_len + len + 2, &put->path_room, 1);
 	if (put->path_len)
 		put->path[put->path_len++] = '/';
 	memcpy(put->path + put->path_len, name, len);

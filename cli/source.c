@@ -35,16 +35,8 @@ static void close_frame(struct inl_put_frame *frame)
 
 static struct inl_put_frame *add_frame(struct inl_put *put)
 {
-	if (put->n_frames == put->frames_room) {
-		size_t room = put->frames_room ? put->frames_room * 2 : 64;
-		struct inl_put_frame *frames = inl_cli_alloc(room * sizeof(*frames));
-
-		if (put->n_frames)
-			memcpy(frames, put->frames, put->n_frames * sizeof(*frames));
-		free(put->frames);
-		put->frames = frames;
-		put->frames_room = room;
-	}
+	put->frames = inl_cli_grow(put->frames, put->n_frames, put->n_frames + 1, &put->frames_room,
+				   sizeof(*put->frames));
 	put->frames[put->n_frames] = (struct inl_put_frame){ 0 };
 	return &put->frames[put->n_frames++];
 }

@@ -35,15 +35,7 @@ static void set_path(struct tree *tree, size_t base_len, const char *name, size_
 
 	while (base_len && tree->path[base_len - 1] == '/')
 		base_len--;
-	if (needed > tree->path_room) {
-		char *path = inl_cli_alloc(needed * 2);
-
-		if (base_len)
-			memcpy(path, tree->path, base_len);
-		free(tree->path);
-		tree->path = path;
-		tree->path_room = needed * 2;
-	}
+	tree->path = inl_cli_grow(tree->path, base_len, needed, &tree->path_room, 1);
 	if (tree->top)
 		tree->path[base_len++] = '/';
 	memcpy(tree->path + base_len, name, len);

@@ -54,16 +54,8 @@ static struct inl_frame *top_frame(struct inl_get *get)
 
 static struct inl_frame *add_frame(struct inl_get *get)
 {
-	if (get->n_frames == get->frames_room) {
-		size_t room = get->frames_room ? get->frames_room * 2 : 64;
-		struct inl_frame *frames = inl_cli_alloc(room * sizeof(*frames));
-
-		if (get->n_frames)
-			memcpy(frames, get->frames, get->n_frames * sizeof(*frames));
-		free(get->frames);
-		get->frames = frames;
-		get->frames_room = room;
-	}
+	get->frames = inl_cli_grow(get->frames, get->n_frames, get->n_frames + 1, &get->frames_room,
+				   sizeof(*get->frames));
 	get->frames[get->n_frames] = (struct inl_frame){ 0 };
 	return &get->frames[get->n_frames++];
 }
