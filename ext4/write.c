@@ -163,18 +163,16 @@ static int zero_part(struct inl_inode *inode, uint64_t lblk, uint32_t from, uint
 	return err ? write_failed(inode, err, diag) : 0;
 }
 
-int inl_data_zero_tail(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
+static int zero_tail(struct inl_inode *inode, uint64_t size, bool only_see, struct inl_diag *diag)
 {
 	uint32_t block_size = inode->vol->block_size, from = (uint32_t)(size & (block_size - 1));
 
-	return from ? zero_part(inode, size >> inode->vol->block_bits, from, block_size, false, diag) : 0;
+	return from ? zero_part(inode, size >> inode->vol->block_bits, from, block_size, only_see, diag) : 0;
 }
 
-static int see_tail(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
+int inl_data_zero_tail(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
 {
-	uint32_t block_size = inode->vol->block_size, from = (uint32_t)(size & (block_size - 1));
-
-	return from ? zero_part(inode, size >> inode->vol->block_bits, from, block_size, true, diag) : 0;
+	return zero_tail(inode, size, false, diag);
 }
 
 /* ---- write ------------------------------------------------------------------------------------------------------- */
@@ -459,7 +457,7 @@ static int truncate_locked(struct inl_inode *inode, uint64_t size, struct inl_di
 	if (size > inode->size)
 		err = inl_data_zero_tail(inode, inode->size, diag);
 	else if (resize.shrink)
-		err = see_tail(inode, size, diag);
+		err = zero_tail(inode, size, true, diag);
 	if (!err)
 		err = inl_op_run(inode->vol, resize_credits(&resize), set_size, &resize, diag);
 	if (err || !resize.unfinished)
