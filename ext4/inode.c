@@ -517,6 +517,18 @@ static int init_block(struct inl_handle *op, uint32_t ino)
 	return err ? err : inl_block_new(op, pblk, &bytes);
 }
 
+/* A random number; the system is asked for many at once. */
+static int draw_generation(struct inl_volume *vol, uint32_t *generation)
+{
+	if (!vol->n_generations) {
+		if (getentropy(vol->generations, sizeof(vol->generations)))
+			return -EIO;
+		vol->n_generations = INL_GENERATIONS;
+	}
+	*generation = vol->generations[--vol->n_generations];
+	return 0;
+}
+
 int inl_inode_new(struct inl_handle *op, uint32_t ino, struct inl_inode **out)
 {
 	struct inl_volume *vol = inl_op_vol(op);
@@ -525,9 +537,10 @@ int inl_inode_new(struct inl_handle *op, uint32_t ino, struct inl_inode **out)
 
 	if (!inode)
 		return -ENOMEM;
-	if (getentropy(&inode->raw.i_generation, sizeof(inode->raw.i_generation))) {
+	err = draw_generation(vol, &inode->raw.i_generation);
+	if (err) {
 		inode_free(inode);
-		return -EIO;
+		return err;
 	}
 	if (EXT2_INODE_SIZE(vol->fs->super) > 128)
 		inode->raw.i_extra_isize = extra_isize(vol);

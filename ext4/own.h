@@ -30,6 +30,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ext4/ has been writte
 #define EXT4_LBLK_NONE	  0xffffffffull	 /* the one that no file uses */
 #define EXT4_MAX_DEPTH	  5
 #define INL_INODE_BUCKETS 1024u
+#define INL_GENERATIONS	  64u /* as many as getentropy(3) gives at once */
 
 /* Offsets in the superblock. */
 enum {
@@ -123,6 +124,8 @@ struct inl_volume {
 	struct inl_txn *txn;
 	struct inl_mmp *mmp;		/* NULL also where the volume has no such protection */
 	struct inl_inode **inodes;	/* live ones by number: a hash table; vol->lock */
+	uint32_t generations[INL_GENERATIONS]; /* for new inodes: the first n are not used yet; vol->lock */
+	unsigned n_generations;
 	struct inl_volume_info info;
 	unsigned n_features;
 	struct inl_feature features[96];
