@@ -416,7 +416,7 @@ void inl_orphans_done(struct inl_volume *vol);
  * Credits: inl_inode_unlinked_credits.
  */
 int inl_inode_unlinked(struct inl_handle *op, struct inl_inode *inode);
-unsigned inl_inode_unlinked_credits(const struct inl_inode *inode);
+unsigned inl_inode_unlinked_credits(const struct inl_volume *vol);
 
 /*
  * An inode without links whose last reference goes: shortened, freed. Outside of operations. Errors leave it to the

@@ -717,12 +717,8 @@ uint64_t inl_map_insert_max(const struct inl_inode *inode)
 
 unsigned inl_map_credits(const struct inl_inode *inode)
 {
-	unsigned depth = node_depth((const uint8_t *)inode->raw.i_block);
-
-	if (!has_extents(inode))
-		return inl_indirect_credits();
-	/* Another change may have made it deeper by one meanwhile. */
-	return put_credits(INL_MIN(depth + 1, EXT4_MAX_DEPTH));
+	/* However deep it is: whoever asks may not look at the root, which others may be changing. */
+	return has_extents(inode) ? put_credits(EXT4_MAX_DEPTH) : inl_indirect_credits();
 }
 
 static int begin(struct inl_handle *op, struct inl_inode *inode)

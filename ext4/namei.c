@@ -536,7 +536,7 @@ static int remove_loaded(struct removal *removal, struct inl_diag *diag)
 		return err;
 	if (removal->is_dir != S_ISDIR(inode->raw.i_mode))
 		return removal->is_dir ? -ENOTDIR : -EISDIR;
-	return run(dir->vol, inl_dir_credits(dir) + 2 + inl_inode_unlinked_credits(inode), remove_op, removal, diag);
+	return run(dir->vol, inl_dir_credits(dir) + 2 + inl_inode_unlinked_credits(dir->vol), remove_op, removal, diag);
 }
 
 static int remove_once(void *arg, struct inl_diag *diag)
@@ -742,7 +742,7 @@ static unsigned rename_credits(const struct renaming *renaming)
 	const struct entry *from = &renaming->from, *to = &renaming->to;
 	unsigned credits = inl_dir_credits(from->dir) + inl_dir_credits(to->dir) + 4 + 2;
 
-	return to->inode ? credits + inl_inode_unlinked_credits(to->inode) : credits;
+	return to->inode ? credits + inl_inode_unlinked_credits(to->dir->vol) : credits;
 }
 
 static int rename_loaded(struct renaming *renaming, struct inl_diag *diag)

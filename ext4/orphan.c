@@ -18,6 +18,9 @@
 /* Changes of an inode that leaves: itself, its neighbour, the superblock. */
 #define ORPHAN_CREDITS 3u
 
+/* The most that map_credits says. */
+#define MAP_CREDITS_MAX (16u + 2 * EXT2_NDIR_BLOCKS)
+
 /* ---- the list in memory ------------------------------------------------------------------------------------------ */
 
 static void link_before(struct inl_orphans *list, struct inl_inode *inode, struct inl_inode *next)
@@ -253,9 +256,10 @@ static unsigned free_credits(const struct inl_inode *inode)
 	return xattr_credits(inode) + 2 + ORPHAN_CREDITS;
 }
 
-unsigned inl_inode_unlinked_credits(const struct inl_inode *inode)
+/* Of any inode: whoever asks may not look at it, as others may be changing it. */
+unsigned inl_inode_unlinked_credits(const struct inl_volume *vol)
 {
-	return map_credits(inode) + free_credits(inode);
+	return MAP_CREDITS_MAX + inl_xattr_credits(vol) + 2 + ORPHAN_CREDITS;
 }
 
 /* With its map empty. */
@@ -295,7 +299,7 @@ int inl_inode_unlinked(struct inl_handle *op, struct inl_inode *inode)
 	uint64_t left = 1;
 	int err = inl_raw_xattrs_may_drop(op, inode);
 
-	if (!err && sole && map_credits(inode) && inl_op_credits_left(op) >= inl_inode_unlinked_credits(inode) &&
+	if (!err && sole && map_credits(inode) && inl_op_credits_left(op) >= map_credits(inode) + free_credits(inode) &&
 	    !inode->orphan.listed && !is_aside(inode))
 		err = cut_map(op, inode, 0, &left);
 	if (err)
