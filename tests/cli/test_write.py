@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The commands that write: what they make is what the kernel sees, e2fsck finds nothing wrong, mistakes are refused in a line.
 
-Not here: crashes at every write (tests/crash); put that is killed (test_write_resume.py).
+Not here: crashes at every write (tests/unit/test_crash.c); put that is killed (tests/kernel/test_write_resume.py).
 Read more: doc/inlay.1, "WRITING", "IMPORT".
 """
 import os

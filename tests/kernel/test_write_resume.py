@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """put and rm that are interrupted or killed: the volume is whole, and running again goes on to the same end.
 
-Not here: a crash after every single write (tests/crash).
+Not here: a crash after every single write (tests/unit/test_crash.c).
 Read more: doc/inlay.1, "IMPORT".
 """
 import os
