@@ -339,6 +339,13 @@ static uint32_t hash_ino(const struct inl_master_key *master, uint64_t ino)
 	return inl_siphash(master->secret->ino_hash_key, &le, sizeof(le));
 }
 
+void inl_crypt_info_set_ino(struct inl_crypt_info *info, uint64_t ino)
+{
+	info->ino = ino;
+	if (info->master && info->method == INL_IV_INO_LBLK_32)
+		info->hashed_ino = hash_ino(info->master, ino);
+}
+
 /* Once found, a master key stays: the ring outlives the inode. lock: of info */
 static int find_master(struct inl_crypt_info *info, struct inl_diag *diag)
 {
@@ -439,6 +446,48 @@ void inl_crypt_info_unpin(struct inl_crypt_info *info)
 	atomic_fetch_sub_explicit(&info->state, 1, memory_order_release);
 	if (over)
 		inl_key_cache_trim(cache);
+}
+
+/* What an inode of this kind would meet. */
+static int try_kind(struct inl_fscrypt *fs, const struct inl_policy *policy, enum inl_crypt_kind kind,
+		    struct inl_diag *diag)
+{
+	static const uint8_t nonce[INL_FILE_NONCE_SIZE];
+	uint8_t context[INL_CONTEXT_SIZE_MAX];
+	struct inl_crypt_info *info;
+	int rc = inl_crypt_info_new(fs, 0, kind, false, context, inl_policy_to_context(policy, nonce, context), &info);
+
+	if (rc)
+		return rc;
+	rc = inl_crypt_info_unlock(info, diag);
+	inl_crypt_info_free(info);
+	return rc;
+}
+
+/* Without a key an engine cannot be asked whether it has a cipher that the library lacks. */
+static int cipher_missing(int mode, struct inl_diag *diag)
+{
+	const struct inl_fscrypt_mode_info *info = inl_fscrypt_mode_info(mode);
+
+	if (inl_cipher_info(info->cipher)->available)
+		return 0;
+	return inl_diag_set(diag, -ENOPKG, "the cipher %s is not available", info->name);
+}
+
+int inl_fscrypt_policy_ready(struct inl_fscrypt *fs, const struct inl_policy *policy, bool casefold,
+			     struct inl_diag *diag)
+{
+	int rc = inl_policy_check(policy, &fs->params.traits, casefold, diag);
+
+	if (rc)
+		return rc;
+	/* Linux does not ask for the keys of version 1 policies. */
+	if (policy->version == 1 && !inl_keyring_has(fs->params.keys, &policy->key)) {
+		rc = cipher_missing(policy->contents_mode, diag);
+		return rc ? rc : cipher_missing(policy->filenames_mode, diag);
+	}
+	rc = try_kind(fs, policy, INL_CRYPT_DIR, diag);
+	return rc ? rc : try_kind(fs, policy, INL_CRYPT_REG, diag);
 }
 
 int inl_crypt_info_unlock(struct inl_crypt_info *info, struct inl_diag *diag)

@@ -15,6 +15,14 @@
 #define INL_NOKEY_NAME_MAX 252 /* characters: base64url of that */
 #define INL_CONTEXT_SIZE_MAX 40
 
+/*
+ * A policy and a nonce as they lie in the xattr: the inverse of inl_policy_from_context.
+ *
+ * Returns: bytes: 28 (version 1) or 40.
+ */
+size_t inl_policy_to_context(const struct inl_policy *policy, const uint8_t nonce[INL_FILE_NONCE_SIZE],
+			     uint8_t context[INL_CONTEXT_SIZE_MAX]);
+
 /* The encryption of one file system: what its inodes share. */
 struct inl_fscrypt;
 
@@ -52,6 +60,12 @@ int inl_crypt_info_new(struct inl_fscrypt *fs, uint64_t ino, enum inl_crypt_kind
  */
 void inl_crypt_info_free(struct inl_crypt_info *info);
 
+/*
+ * The inode number is known only now: of an inode that is being made, which nobody else can see. Unlocked before or
+ * after.
+ */
+void inl_crypt_info_set_ino(struct inl_crypt_info *info, uint64_t ino);
+
 const struct inl_policy *inl_crypt_info_policy(const struct inl_crypt_info *info);
 const uint8_t *inl_crypt_info_nonce(const struct inl_crypt_info *info);
 uint32_t inl_crypt_info_unit_size(const struct inl_crypt_info *info); /* bytes */
@@ -65,6 +79,15 @@ uint32_t inl_crypt_info_unit_size(const struct inl_crypt_info *info); /* bytes *
  *          that Linux would not accept); -ENOMEM; -EIO.
  */
 int inl_crypt_info_unlock(struct inl_crypt_info *info, struct inl_diag *diag);
+
+/*
+ * Could inodes with this policy be written here? Looked at before a directory gets it: the policy itself, the ciphers of
+ * contents and names, and, of version 2 policies, the master key (Linux wants it to have been added for those alone).
+ *
+ * Returns: 0; -EINVAL; -ENOKEY (not there, or too short); -ENOPKG (naming the cipher); -ENOMEM; -EIO.
+ */
+int inl_fscrypt_policy_ready(struct inl_fscrypt *fs, const struct inl_policy *policy, bool casefold,
+			     struct inl_diag *diag);
 
 /*
  * Get the crypt context of a regular file at a block. Unlocks, or derives the key again, if need be. The key stays
@@ -146,6 +169,19 @@ int inl_nokey_decode(const char *name, size_t len, struct inl_nokey *nokey);
 bool inl_nokey_match(const struct inl_nokey *nokey, const uint8_t *stored, size_t len);
 
 /* ---- symlink targets ------------------------------------------------------------------------------------------------- */
+
+/*
+ * Encode a target as it is stored: le16 length, ciphertext; i_size of the symlink is *out_len.
+ *
+ *   info    unlocked
+ *   target  len bytes, no NUL
+ *   size    of the file system block: a NUL has to have room in it, too
+ *   out     size bytes
+ *
+ * Returns: 0; -ENAMETOOLONG; -EINVAL (a NUL); -ENOKEY; -EIO; -ENOMEM.
+ */
+int inl_symlink_encode(struct inl_crypt_info *info, const char *target, size_t len, size_t size, uint8_t *out,
+		       size_t *out_len);
 
 /*
  * Decode what a symlink stores: le16 length, ciphertext. With the key the target, without it the no-key form.

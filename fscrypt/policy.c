@@ -110,6 +110,42 @@ int inl_policy_from_context(const void *context, size_t len, struct inl_policy *
 	return 0;
 }
 
+static size_t to_v1(const struct inl_policy *policy, const uint8_t *nonce, struct context_v1 *c)
+{
+	*c = (struct context_v1){
+		.version = 1,
+		.contents_mode = policy->contents_mode,
+		.filenames_mode = policy->filenames_mode,
+		.flags = policy->flags,
+	};
+	memcpy(c->descriptor, policy->key.bytes, sizeof(c->descriptor));
+	memcpy(c->nonce, nonce, sizeof(c->nonce));
+	return sizeof(*c);
+}
+
+static size_t to_v2(const struct inl_policy *policy, const uint8_t *nonce, struct context_v2 *c)
+{
+	*c = (struct context_v2){
+		.version = 2,
+		.contents_mode = policy->contents_mode,
+		.filenames_mode = policy->filenames_mode,
+		.flags = policy->flags,
+		.log2_data_unit_size = policy->log2_data_unit_size,
+	};
+	memcpy(c->reserved, policy->reserved, sizeof(c->reserved));
+	memcpy(c->identifier, policy->key.bytes, sizeof(c->identifier));
+	memcpy(c->nonce, nonce, sizeof(c->nonce));
+	return sizeof(*c);
+}
+
+size_t inl_policy_to_context(const struct inl_policy *policy, const uint8_t nonce[INL_FILE_NONCE_SIZE],
+			     uint8_t context[INL_CONTEXT_SIZE_MAX])
+{
+	static_assert(_Alignof(struct context_v1) == 1 && _Alignof(struct context_v2) == 1, "bytes only");
+	return policy->version == 1 ? to_v1(policy, nonce, (struct context_v1 *)context) :
+				      to_v2(policy, nonce, (struct context_v2 *)context);
+}
+
 static int check_modes(const struct inl_policy *p, struct inl_diag *diag)
 {
 	const char *contents = inl_fscrypt_mode_name(p->contents_mode);

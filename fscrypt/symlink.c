@@ -1,5 +1,5 @@
 /*
- * fscrypt/symlink.c: targets of encrypted symbolic links, from the bytes on the medium.
+ * fscrypt/symlink.c: targets of encrypted symbolic links, from and to the bytes on the medium.
  * Not here: where those bytes lie (a file system's business); names (fname.c).
  * Read more: Linux Documentation/filesystems/fscrypt.rst, "Filenames encryption"; fscrypt/info.h.
  */
@@ -9,6 +9,22 @@
 #include <stdlib.h>
 
 #define LENGTH_SIZE sizeof(struct le16)
+
+int inl_symlink_encode(struct inl_crypt_info *info, const char *target, size_t len, size_t size, uint8_t *out,
+		       size_t *out_len)
+{
+	size_t stored;
+	int rc;
+
+	if (!inl_fname_stored_len(inl_crypt_info_policy(info), len, size - LENGTH_SIZE - 1, &stored))
+		return -ENAMETOOLONG;
+	rc = inl_fname_encrypt(info, target, len, stored, out + LENGTH_SIZE);
+	if (rc)
+		return rc;
+	inl_store_le16(out, (uint16_t)stored);
+	*out_len = LENGTH_SIZE + stored;
+	return 0;
+}
 
 static int too_small(size_t need, size_t size, struct inl_diag *diag)
 {
