@@ -151,6 +151,36 @@ void inl_inode_save(const struct inl_inode *inode, uint8_t *saved); /* sizeof(st
 void inl_inode_restore(struct inl_inode *inode, const uint8_t *saved);
 void inl_inode_encode(struct inl_inode *inode, uint8_t *bytes); /* inode size bytes, with the checksum */
 
+/* ---- crypt.c ----------------------------------------------------------------------------------------------------- */
+
+/* May it come to be there? 0, or -EXDEV in words. */
+int inl_crypt_check_move(const struct inl_inode *dir, const struct inl_inode *inode, struct inl_diag *diag);
+
+/* The encryption of an inode to come. */
+struct inl_new_crypt {
+	struct inl_crypt_info *info; /* NULL: it will not be encrypted */
+	uint8_t context[INL_CONTEXT_SIZE_MAX];
+	size_t len;
+};
+
+/*
+ * What an inode of this mode inherits from a directory; its key is made ready. Outside of operations.
+ *
+ *   nonce   NULL: random
+ *
+ * Returns: 0; -ENOKEY, -ENOPKG, -EINVAL, ... as inl_crypt_info_unlock. Done with inl_new_crypt_done, unless the inode
+ * has it.
+ */
+int inl_new_crypt_init(struct inl_inode *dir, uint32_t mode, const uint8_t *nonce, struct inl_new_crypt *new,
+		       struct inl_diag *diag);
+void inl_new_crypt_done(struct inl_new_crypt *new);
+
+/*
+ * Give it to the inode: first of its attributes, so that it lies within the inode where that has room. Within
+ * inl_inode_modify. When the operation is cancelled inode->crypt is still the caller's. Credits: inl_xattr_credits.
+ */
+int inl_new_crypt_give(struct inl_handle *op, struct inl_inode *inode, struct inl_new_crypt *new);
+
 /* ---- write.c ----------------------------------------------------------------------------------------------------- */
 
 /* 0; -EROFS; -EPERM (immutable, append-only). */
@@ -343,7 +373,18 @@ int inl_dir_parent(struct inl_handle *op, struct inl_inode *dir, uint32_t *ino);
 unsigned inl_dir_credits(const struct inl_inode *dir);
 
 /*
- * As inl_lookup, and the name as it is stored: what the functions above take. Outside of operations (dir.c).
+ * A real name as it is stored, or would be: what the functions above take. Outside of operations (dir.c).
+ *
+ *   name     len bytes: a name that can be
+ *   stored   INL_NAME_MAX bytes
+ *
+ * Returns: 0; -ENOKEY, -ENOPKG, -EINVAL, -EUCLEAN of a directory that is locked; -EIO; -ENOMEM.
+ */
+int inl_dir_stored_name(struct inl_inode *dir, const char *name, size_t len, uint8_t *stored, size_t *stored_len,
+			struct inl_diag *diag);
+
+/*
+ * As inl_lookup without its check, and the name as it is stored. Outside of operations (dir.c).
  *
  *   stored   INL_NAME_MAX bytes
  */

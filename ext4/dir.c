@@ -569,6 +569,26 @@ static int search_index(struct inl_inode *dir, const struct wanted *wanted, uint
 	return err;
 }
 
+int inl_dir_stored_name(struct inl_inode *dir, const char *name, size_t len, uint8_t *stored, size_t *stored_len,
+			struct inl_diag *diag)
+{
+	struct inl_crypt_info *crypt;
+	int err;
+
+	if (!dir->encrypted) {
+		memcpy(stored, name, len);
+		*stored_len = len;
+		return 0;
+	}
+	err = inl_inode_unlock(dir, diag);
+	if (err)
+		return err;
+	crypt = dir->crypt;
+	if (!inl_fname_stored_len(inl_crypt_info_policy(crypt), len, INL_FNAME_MAX, stored_len))
+		return -ENAMETOOLONG;
+	return inl_fname_encrypt(crypt, name, len, *stored_len, stored);
+}
+
 /* Turn the name asked for into what is stored. */
 static int want(struct inl_inode *dir, const char *name, size_t len, struct wanted *wanted, struct inl_diag *diag)
 {
@@ -576,17 +596,9 @@ static int want(struct inl_inode *dir, const char *name, size_t len, struct want
 	int err;
 
 	memset(wanted, 0, sizeof(*wanted));
-	wanted->len = len;
-	if (!dir->crypt) {
-		memcpy(wanted->stored, name, len);
+	err = inl_dir_stored_name(dir, name, len, wanted->stored, &wanted->len, &locked);
+	if (!err)
 		return 0;
-	}
-	err = inl_crypt_info_unlock(dir->crypt, &locked);
-	if (!err) {
-		if (!inl_fname_stored_len(inl_crypt_info_policy(dir->crypt), len, INL_FNAME_MAX, &wanted->len))
-			return -ENAMETOOLONG;
-		return inl_fname_encrypt(dir->crypt, name, len, wanted->len, wanted->stored);
-	}
 	if (err != -ENOKEY && err != -ENOPKG && err != -EINVAL)
 		return err;
 	wanted->is_nokey = true;
@@ -642,7 +654,23 @@ int inl_dir_resolve(struct inl_inode *dir, const char *name, size_t len, uint8_t
 	return inl_op_look(dir->vol, search, &lookup);
 }
 
+/* As Linux: what cannot be opened without a look at its directory. */
+static int check_found(struct inl_inode *dir, uint64_t ino, struct inl_diag *diag)
+{
+	struct inl_inode *inode;
+	int err = 0;
+
+	if (inl_inode_get(dir->vol, ino, NULL, &inode))
+		return 0; /* whoever asks for it will see why */
+	if (!S_ISREG(inode->raw.i_mode))
+		err = inl_crypt_check_child(dir, inode, diag);
+	inl_inode_put(inode);
+	return err;
+}
+
 int inl_lookup(struct inl_inode *dir, const char *name, size_t len, uint64_t *ino, struct inl_diag *diag)
 {
-	return inl_dir_resolve(dir, name, len, NULL, NULL, ino, diag);
+	int err = inl_dir_resolve(dir, name, len, NULL, NULL, ino, diag);
+
+	return !err && dir->encrypted && dir->vol->txn ? check_found(dir, *ino, diag) : err;
 }

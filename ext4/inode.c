@@ -151,29 +151,6 @@ bool inl_is_fast_symlink(const struct inl_inode *inode)
 	return inl_inode_blocks(inode) == acl_blocks;
 }
 
-/* A context that is missing or damaged is remembered, not an error: the inode can still be looked at. */
-static int load_context(struct inl_inode *inode)
-{
-	uint8_t context[INL_CONTEXT_SIZE_MAX];
-	enum inl_crypt_kind kind;
-	uint16_t mode = inode->raw.i_mode;
-	size_t len;
-	int err;
-
-	if (!(inode->raw.i_flags & EXT4_FL_ENCRYPT) || !(S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode)))
-		return 0;
-	inode->encrypted = true;
-	kind = S_ISREG(mode) ? INL_CRYPT_REG : S_ISDIR(mode) ? INL_CRYPT_DIR : INL_CRYPT_LNK;
-	err = inl_raw_xattr_get(inode, 9, "c", context, sizeof(context), &len, NULL);
-	if (!err)
-		err = inl_crypt_info_new(inode->vol->crypt, inode->ino, kind, inode->raw.i_flags & EXT4_FL_CASEFOLD, context,
-					 len, &inode->crypt);
-	if (err == -ENOMEM || err == -EAGAIN)
-		return err;
-	inode->crypt_status = !err ? 0 : err == -EIO ? -EIO : -EUCLEAN;
-	return 0;
-}
-
 static struct inl_inode *inode_new(struct inl_volume *vol, uint32_t ino)
 {
 	struct inl_inode *inode = calloc(1, sizeof(*inode) + EXT2_INODE_SIZE(vol->fs->super));
@@ -266,7 +243,7 @@ int inl_inode_load_crypt(struct inl_volume *vol, uint32_t ino, struct inl_diag *
 
 	if (err)
 		return err;
-	err = load_context(inode);
+	err = inl_crypt_load(inode);
 	if (err)
 		inl_inode_put(inode);
 	else

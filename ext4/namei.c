@@ -4,6 +4,9 @@
  * (attr.c); what is above what (chain.c).
  * Read more: rename(2), link(2), unlink(2), mkdir(2), whose errors these return; inlay/volume.h.
  *
+ * Names in encrypted directories are encrypted, and keys of what is made derived, before the operation: which sees first
+ * whether the directory is still what it was.
+ *
  * Inodes cannot be loaded within an operation. So a name is looked up before, its inode loaded, and the operation sees
  * first whether the name still stands for it: if not (-ESTALE, which nobody else returns), all begins again.
  *
@@ -85,17 +88,12 @@ static int check_dir(const struct inl_inode *dir, struct inl_diag *diag)
 	return check_features(dir, diag);
 }
 
-/* One that is to get an entry. */
+/* One that is to get an entry: its key is needed. */
 static int check_dir_into(struct inl_inode *dir, struct inl_diag *diag)
 {
 	int err = check_dir(dir, diag);
 
-	if (err || !dir->encrypted)
-		return err;
-	err = inl_inode_unlock(dir, diag);
-	return err ? err :
-		     inl_diag_set(diag, -EOPNOTSUPP,
-				  "directory %u is encrypted: names in such are written by a later version", dir->ino);
+	return err ? err : inl_inode_unlock(dir, diag);
 }
 
 static int forbidden(const struct inl_inode *inode, uint32_t flags, struct inl_diag *diag)
@@ -194,6 +192,7 @@ struct entry {
 	size_t len;
 	uint8_t stored[INL_NAME_MAX]; /* the name as it lies in the directory */
 	size_t stored_len;
+	bool encrypted;		 /* the directory, when that was looked up */
 	struct inl_inode *inode; /* who has the name; NULL: nobody */
 };
 
@@ -218,13 +217,14 @@ static int find(struct entry *entry, uint32_t *ino, struct inl_diag *diag)
 	uint64_t found;
 	int err;
 
-	if (entry->dir->encrypted) {
+	entry->encrypted = entry->dir->encrypted;
+	/* Of a locked directory no-key names can be looked up. */
+	err = inl_dir_stored_name(entry->dir, entry->name, entry->len, entry->stored, &entry->stored_len, NULL);
+	if (err) {
 		err = inl_dir_resolve(entry->dir, entry->name, entry->len, entry->stored, &entry->stored_len, &found, diag);
 		*ino = (uint32_t)found;
 		return err;
 	}
-	memcpy(entry->stored, entry->name, entry->len);
-	entry->stored_len = entry->len;
 	err = inl_op_look(entry->dir->vol, find_op, &finding);
 	*ino = finding.ino;
 	return err == -EUCLEAN ? inl_diag_set(diag, err, "directory %u is damaged", entry->dir->ino) : err;
@@ -239,7 +239,9 @@ static int entry_get(struct entry *entry, struct inl_diag *diag)
 	entry->inode = NULL;
 	if (err)
 		return err == -ENOENT ? 0 : err;
-	return inl_inode_get_named(entry->dir->vol, ino, diag, &entry->inode);
+	err = inl_inode_get_named(entry->dir->vol, ino, diag, &entry->inode);
+	/* As Linux, which looks at regular files only when they are opened. */
+	return err || S_ISREG(entry->inode->raw.i_mode) ? err : inl_crypt_check_child(entry->dir, entry->inode, diag);
 }
 
 static void entry_put(struct entry *entry)
@@ -254,6 +256,8 @@ static int entry_check(struct inl_handle *op, struct entry *entry)
 	uint32_t ino;
 	int err;
 
+	if (entry->encrypted != entry->dir->encrypted)
+		return -ESTALE;
 	if (!entry->dir->raw.i_links_count)
 		return -ENOENT;
 	err = inl_dir_find(op, entry->dir, entry->stored, entry->stored_len, &ino, NULL);
@@ -282,9 +286,14 @@ struct creation {
 	struct inl_inode *dir;
 	const char *name;
 	size_t len;
+	uint8_t stored[INL_NAME_MAX]; /* the name as it will lie in the directory */
+	size_t stored_len;
+	bool encrypted; /* the directory, when that was made */
+	struct inl_new_crypt crypt;
 	uint32_t mode;
 	const char *target; /* of symbolic links */
 	size_t target_len;
+	uint8_t *encoded; /* room for an encrypted one, a block */
 	const struct inl_attr *attr;
 	unsigned which;
 	struct inl_diag *diag;
@@ -298,9 +307,11 @@ static int create_check(struct inl_handle *op, const struct creation *creation)
 	uint32_t ino;
 	int err;
 
+	if (creation->encrypted != dir->encrypted)
+		return -ESTALE;
 	if (!dir->raw.i_links_count)
 		return -ENOENT;
-	err = inl_dir_find(op, dir, (const uint8_t *)creation->name, creation->len, &ino, NULL);
+	err = inl_dir_find(op, dir, creation->stored, creation->stored_len, &ino, NULL);
 	if (err != -ENOENT)
 		return err ? err : -EEXIST;
 	err = forbidden(dir, EXT4_FL_IMMUTABLE, creation->diag);
@@ -310,7 +321,7 @@ static int create_check(struct inl_handle *op, const struct creation *creation)
 }
 
 /* The target stands in place of the map where it fits with a NUL, else in a block. */
-static int put_target(struct inl_handle *op, struct inl_inode *inode, const char *target, size_t len)
+static int put_target(struct inl_handle *op, struct inl_inode *inode, const void *target, size_t len)
 {
 	uint64_t pblk;
 	uint8_t *bytes;
@@ -331,12 +342,26 @@ static int put_target(struct inl_handle *op, struct inl_inode *inode, const char
 	return inl_map_insert(op, inode, 0, 1, pblk, false);
 }
 
+/* Its number is part of the encryption of a target, so that waits until there is one. */
+static int put_link(struct inl_handle *op, const struct creation *creation)
+{
+	struct inl_inode *inode = creation->inode;
+	size_t len;
+	int err;
+
+	if (!inode->encrypted)
+		return put_target(op, inode, creation->target, creation->target_len);
+	err = inl_symlink_encode(inode->crypt, creation->target, creation->target_len, inode->vol->block_size,
+				 creation->encoded, &len);
+	return err ? err : put_target(op, inode, creation->encoded, len);
+}
+
 static int put_contents(struct inl_handle *op, const struct creation *creation)
 {
 	struct inl_inode *inode = creation->inode;
 
 	if (S_ISLNK(creation->mode))
-		return put_target(op, inode, creation->target, creation->target_len);
+		return put_link(op, creation);
 	if (S_ISREG(creation->mode) || S_ISDIR(creation->mode))
 		inl_map_init(inode);
 	return S_ISDIR(creation->mode) ? inl_dir_init(op, inode, creation->dir->ino) : 0;
@@ -353,7 +378,18 @@ static int make_inode(struct inl_handle *op, struct creation *creation)
 		err = inl_inode_modify(op, creation->inode);
 	if (!err)
 		err = inl_inode_fill(creation->inode, creation->dir, creation->mode, creation->attr, creation->which);
+	if (!err)
+		err = inl_new_crypt_give(op, creation->inode, &creation->crypt);
 	return err ? err : put_contents(op, creation);
+}
+
+/* What an attempt that did not succeed has made; its encryption serves the next one. */
+static void drop_inode(struct creation *creation)
+{
+	if (creation->inode)
+		creation->inode->crypt = NULL;
+	inl_inode_put(creation->inode);
+	creation->inode = NULL;
 }
 
 static int create_op(struct inl_handle *op, void *arg)
@@ -362,14 +398,12 @@ static int create_op(struct inl_handle *op, void *arg)
 	struct inl_inode *dir = creation->dir;
 	int err;
 
-	/* Of an attempt that lacked a block. */
-	inl_inode_put(creation->inode);
-	creation->inode = NULL;
+	drop_inode(creation);
 	err = create_check(op, creation);
 	if (!err)
 		err = make_inode(op, creation);
 	if (!err)
-		err = inl_dir_add(op, dir, (const uint8_t *)creation->name, creation->len, creation->inode->ino,
+		err = inl_dir_add(op, dir, creation->stored, creation->stored_len, creation->inode->ino,
 				  dirent_type(creation->mode));
 	if (!err)
 		err = changed_dir(op, dir, inl_now());
@@ -378,27 +412,76 @@ static int create_op(struct inl_handle *op, void *arg)
 	return err;
 }
 
-/* An inode and its number, a first block with its place in the map; the directory's. */
-static unsigned create_credits(const struct inl_inode *dir)
+/* An inode and its number, a first block with its place in the map, its context; the directory's. */
+static unsigned create_credits(const struct creation *creation)
 {
-	return 3 + 4 + inl_dir_credits(dir) + 1;
+	unsigned credits = 3 + 4 + inl_dir_credits(creation->dir) + 1;
+
+	return creation->crypt.info ? credits + inl_xattr_credits(creation->dir->vol) : credits;
+}
+
+/* What needs keys, and so cannot be done within the operation. */
+static int encrypt_ahead(struct creation *creation)
+{
+	struct inl_inode *dir = creation->dir;
+	int err;
+
+	creation->encrypted = dir->encrypted;
+	err = inl_dir_stored_name(dir, creation->name, creation->len, creation->stored, &creation->stored_len,
+				  creation->diag);
+	if (!err)
+		err = inl_new_crypt_init(dir, creation->mode, creation->attr->nonce, &creation->crypt, creation->diag);
+	if (err || !creation->crypt.info || !S_ISLNK(creation->mode))
+		return err;
+	creation->encoded = malloc(dir->vol->block_size);
+	return creation->encoded ? 0 : -ENOMEM;
+}
+
+static int create_once(void *arg, struct inl_diag *diag)
+{
+	struct creation *creation = arg;
+	int err = encrypt_ahead(creation);
+
+	if (!err)
+		err = run(creation->dir->vol, create_credits(creation), create_op, creation, diag);
+	if (err)
+		drop_inode(creation);
+	else if (creation->inode->crypt)
+		creation->crypt.info = NULL;
+	inl_new_crypt_done(&creation->crypt);
+	free(creation->encoded);
+	creation->encoded = NULL;
+	return err;
+}
+
+/* A locked directory: all that can be said is that there is such a no-key name. */
+static int create_locked(struct creation *creation, int why)
+{
+	uint64_t ino;
+
+	return inl_dir_resolve(creation->dir, creation->name, creation->len, NULL, NULL, &ino, NULL) ? why : -EEXIST;
 }
 
 static int create(struct creation *creation, struct inl_inode **out)
 {
 	struct inl_inode *dir = creation->dir;
-	int err = check_dir_into(dir, creation->diag);
+	int err = check_dir(dir, creation->diag);
 
 	if (!err)
 		err = check_new_name(creation->name, creation->len);
+	if (!err) {
+		err = inl_inode_unlock(dir, creation->diag);
+		if (err)
+			return create_locked(creation, err);
+	}
 	if (!err && !inl_attr_good(creation->attr, creation->which))
 		err = -EINVAL;
 	if (!err)
-		err = run(dir->vol, create_credits(dir), create_op, creation, creation->diag);
-	if (err || !out)
-		inl_inode_put(creation->inode);
-	else
+		err = settle(create_once, creation, creation->diag);
+	if (!err && out)
 		*out = creation->inode;
+	else
+		inl_inode_put(creation->inode);
 	return err;
 }
 
@@ -431,7 +514,7 @@ int inl_symlink(struct inl_inode *dir, const char *name, size_t len, const char 
 		return inl_diag_set(diag, -ENOENT, "a symbolic link needs a target");
 	if (memchr(target, 0, target_len))
 		return inl_diag_set(diag, -EINVAL, "the target of a symbolic link holds a NUL");
-	if (target_len >= dir->vol->block_size)
+	if (target_len >= dir->vol->block_size) /* of an encrypted one: fscrypt/ */
 		return inl_diag_set(diag, -ENAMETOOLONG, "the target of a symbolic link has no room in a block");
 	return create(&creation, out);
 }
@@ -442,6 +525,9 @@ struct linking {
 	struct inl_inode *inode, *dir;
 	const char *name;
 	size_t len;
+	uint8_t stored[INL_NAME_MAX];
+	size_t stored_len;
+	bool encrypted; /* the directory, when that was made */
 	struct inl_diag *diag;
 };
 
@@ -451,9 +537,11 @@ static int link_check(struct inl_handle *op, const struct linking *linking)
 	uint32_t ino;
 	int err;
 
+	if (linking->encrypted != dir->encrypted)
+		return -ESTALE;
 	if (!dir->raw.i_links_count)
 		return -ENOENT;
-	err = inl_dir_find(op, dir, (const uint8_t *)linking->name, linking->len, &ino, NULL);
+	err = inl_dir_find(op, dir, linking->stored, linking->stored_len, &ino, NULL);
 	if (err != -ENOENT)
 		return err ? err : -EEXIST;
 	err = forbidden(dir, EXT4_FL_IMMUTABLE, linking->diag);
@@ -465,7 +553,9 @@ static int link_check(struct inl_handle *op, const struct linking *linking)
 		return inl_diag_set(linking->diag, -EPERM, "a directory has one name only");
 	if (!inode->raw.i_links_count)
 		return -ENOENT;
-	return inode->raw.i_links_count >= LINKS_MAX ? too_many(linking->diag) : 0;
+	if (inode->raw.i_links_count >= LINKS_MAX)
+		return too_many(linking->diag);
+	return inl_crypt_check_move(dir, inode, linking->diag);
 }
 
 static int link_op(struct inl_handle *op, void *arg)
@@ -476,7 +566,7 @@ static int link_op(struct inl_handle *op, void *arg)
 	int err = link_check(op, linking);
 
 	if (!err)
-		err = inl_dir_add(op, dir, (const uint8_t *)linking->name, linking->len, inode->ino,
+		err = inl_dir_add(op, dir, linking->stored, linking->stored_len, inode->ino,
 				  dirent_type(inode->raw.i_mode));
 	if (!err)
 		err = changed_dir(op, dir, now);
@@ -487,16 +577,27 @@ static int link_op(struct inl_handle *op, void *arg)
 	return err;
 }
 
+static int link_once(void *arg, struct inl_diag *diag)
+{
+	struct linking *linking = arg;
+	struct inl_inode *dir = linking->dir;
+	int err;
+
+	linking->encrypted = dir->encrypted;
+	err = inl_dir_stored_name(dir, linking->name, linking->len, linking->stored, &linking->stored_len, diag);
+	return err ? err : run(dir->vol, inl_dir_credits(dir) + 2, link_op, linking, diag);
+}
+
 int inl_link(struct inl_inode *inode, struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag)
 {
-	struct linking linking = { inode, dir, name, len, diag };
+	struct linking linking = { .inode = inode, .dir = dir, .name = name, .len = len, .diag = diag };
 	int err = inode->vol == dir->vol ? check_dir_into(dir, diag) : -EXDEV;
 
 	if (!err)
 		err = check_new_name(name, len);
 	if (!err)
 		err = check_features(inode, diag);
-	return err ? err : run(dir->vol, inl_dir_credits(dir) + 2, link_op, &linking, diag);
+	return err ? err : settle(link_once, &linking, diag);
 }
 
 /* ---- unlink, rmdir ----------------------------------------------------------------------------------------------- */
@@ -608,6 +709,18 @@ static int check_above(struct renaming *renaming, struct inl_diag *diag)
 		       -ENOTEMPTY;
 }
 
+/* Into an encrypted directory comes only what is encrypted alike. */
+static int check_policies(const struct renaming *renaming, struct inl_diag *diag)
+{
+	const struct entry *from = &renaming->from, *to = &renaming->to;
+	int err;
+
+	if (from->dir == to->dir)
+		return 0;
+	err = inl_crypt_check_move(to->dir, from->inode, diag);
+	return err || !(renaming->flags & INL_RENAME_EXCHANGE) ? err : inl_crypt_check_move(from->dir, to->inode, diag);
+}
+
 /* What can be said of the two before the operation. */
 static int rename_check(const struct renaming *renaming, struct inl_diag *diag)
 {
@@ -616,12 +729,12 @@ static int rename_check(const struct renaming *renaming, struct inl_diag *diag)
 
 	if (err)
 		return err;
-	if (!to->inode)
-		return forbidden(to->dir, EXT4_FL_IMMUTABLE, diag);
-	err = check_taking(to->dir, to->inode, diag);
-	if (err || (renaming->flags & INL_RENAME_EXCHANGE) || is_dir(from->inode) == is_dir(to->inode))
+	err = to->inode ? check_taking(to->dir, to->inode, diag) : forbidden(to->dir, EXT4_FL_IMMUTABLE, diag);
+	if (err)
 		return err;
-	return is_dir(from->inode) ? -ENOTDIR : -EISDIR;
+	if (to->inode && !(renaming->flags & INL_RENAME_EXCHANGE) && is_dir(from->inode) != is_dir(to->inode))
+		return is_dir(from->inode) ? -ENOTDIR : -EISDIR;
+	return check_policies(renaming, diag);
 }
 
 static int entry_replace(struct inl_handle *op, struct entry *entry, const struct inl_inode *inode)

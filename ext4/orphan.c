@@ -402,11 +402,11 @@ static int first_op(struct inl_handle *op, void *arg)
 	return 0;
 }
 
-/* Shorten, and behind the end zeros: those of an encrypted file only its key could write. */
+/* Shorten, and behind the end zeros: those of an encrypted file can be written only with its key. */
 static int finish_shortening(struct inl_inode *inode, struct inl_diag *diag)
 {
-	bool plain = S_ISREG(inode->raw.i_mode) && !(inode->raw.i_flags & (EXT4_FL_ENCRYPT | EXT4_FL_INLINE));
-	int err = plain ? inl_data_zero_tail(inode, inode->size, diag) : 0;
+	bool has_tail = S_ISREG(inode->raw.i_mode) && !inl_is_inline(inode) && !inl_inode_unlock(inode, NULL);
+	int err = has_tail ? inl_data_zero_tail(inode, inode->size, diag) : 0;
 
 	return err ? err : inl_inode_shorten(inode, inode->size, diag);
 }
@@ -414,7 +414,7 @@ static int finish_shortening(struct inl_inode *inode, struct inl_diag *diag)
 static int finish_first(struct inl_volume *vol, uint32_t ino, uint32_t *next, struct inl_diag *diag)
 {
 	struct inl_inode *inode;
-	int err = inl_inode_load(vol, ino, diag, &inode);
+	int err = inl_inode_load_crypt(vol, ino, diag, &inode);
 
 	if (err)
 		return err;

@@ -144,9 +144,9 @@ struct inl_inode {
 	uint32_t ino;
 	uint32_t csum_seed; /* of everything that belongs to this inode */
 	_Atomic uint64_t size;
-	bool encrypted;
+	_Atomic bool encrypted;	      /* set last when a directory becomes so: then crypt is there */
 	int crypt_status;	      /* of the context: 0 or -EUCLEAN */
-	struct inl_crypt_info *crypt; /* NULL: not encrypted, or crypt_status */
+	struct inl_crypt_info *_Atomic crypt; /* NULL: not encrypted, or crypt_status */
 	pthread_mutex_t lock;	      /* run */
 	struct inl_run run;	      /* the last one looked up; len 0: none */
 	struct ext2_inode_large raw;  /* host order */
@@ -405,6 +405,19 @@ int inl_data_read(struct inl_inode *inode, uint64_t offset, void *buf, size_t le
 int inl_inode_load_crypt(struct inl_volume *vol, uint32_t ino, struct inl_diag *diag, struct inl_inode **out);
 
 bool inl_is_inline(const struct inl_inode *inode);
+
+/* ---- crypt.c ---- */
+
+/* The context of an inode that is being loaded. 0; -ENOMEM; -EAGAIN. */
+int inl_crypt_load(struct inl_inode *inode);
+
+/* May this inode be in this directory? Only if it is encrypted alike, or cannot be encrypted, or the directory is not. */
+bool inl_crypt_permitted(const struct inl_inode *dir, const struct inl_inode *inode);
+
+/* The same: 0, or -EPERM in words. */
+int inl_crypt_check_child(const struct inl_inode *dir, const struct inl_inode *inode, struct inl_diag *diag);
+
+/* ---- inode.c again ---- */
 
 /* As inl_inode_get, also of one that has no links any more. */
 int inl_inode_get_any(struct inl_volume *vol, uint64_t ino, struct inl_diag *diag, struct inl_inode **out);

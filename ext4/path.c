@@ -75,33 +75,45 @@ static int follow_link(struct walk *walk, struct inl_inode *link, const char *re
 	return err ? err : joined ? 0 : -ENOMEM;
 }
 
-/* Walk one name. rest: what follows it. Sets *followed when walk->rest was replaced. */
-static int step(struct walk *walk, const char *name, size_t len, const char *rest, bool follow_last, bool *followed)
+/* Whoever writes to what a path leads to must not be led from an encrypted directory to something that is not. */
+static int find_child(struct walk *walk, const char *name, size_t len, struct inl_inode **child)
 {
-	struct inl_inode *dir, *child;
-	bool last = !*rest;
+	struct inl_inode *dir;
 	uint64_t ino;
-	int err;
+	int err = inl_inode_get(walk->vol, here(walk), walk->diag, &dir);
 
-	err = inl_inode_get(walk->vol, here(walk), walk->diag, &dir);
 	if (err)
 		return err;
 	err = inl_lookup(dir, name, len, &ino, walk->diag);
+	if (!err)
+		err = inl_inode_get(walk->vol, ino, walk->diag, child);
+	if (!err && walk->vol->txn) {
+		err = inl_crypt_check_child(dir, *child, walk->diag);
+		if (err)
+			inl_inode_put(*child);
+	}
 	inl_inode_put(dir);
+	return err;
+}
+
+/* Walk one name. rest: what follows it. Sets *followed when walk->rest was replaced. */
+static int step(struct walk *walk, const char *name, size_t len, const char *rest, bool follow_last, bool *followed)
+{
+	struct inl_inode *child;
+	bool last = !*rest;
+	int err = find_child(walk, name, len, &child);
+
 	if (err)
 		return err;
-	if (last && !follow_last)
-		return enter(walk, ino);
-	err = inl_inode_get(walk->vol, ino, walk->diag, &child);
-	if (err)
-		return err;
-	if (S_ISLNK(child->raw.i_mode)) {
+	if (last && !follow_last) {
+		err = enter(walk, child->ino);
+	} else if (S_ISLNK(child->raw.i_mode)) {
 		err = follow_link(walk, child, rest);
 		*followed = !err;
 	} else if (!last && !S_ISDIR(child->raw.i_mode)) {
 		err = -ENOTDIR;
 	} else {
-		err = enter(walk, ino);
+		err = enter(walk, child->ino);
 	}
 	inl_inode_put(child);
 	return err;

@@ -3,6 +3,9 @@
  * Not here: the map itself (extent.c, indirect.c), allocation (alloc.c).
  * Read more: inlay/volume.h; ARCHITECTURE.md, "The life of a write".
  *
+ * Contents of an encrypted file cross to the device in keyed bios alone, whole blocks at a time; a part of a block is
+ * decrypted, changed and encrypted again.
+ *
  * Data goes to blocks before they are part of the file: blocks are reserved, written, and only then one operation maps
  * them and moves i_size. So a crash, or a commit at any moment, can expose nothing that was not written.
  *
@@ -102,8 +105,6 @@ int inl_data_may_write(struct inl_inode *inode, struct inl_diag *diag)
 		err = inl_inode_unlock(inode, diag);
 	if (err)
 		return err;
-	if (inode->encrypted)
-		return inl_diag_set(diag, -EOPNOTSUPP, "encrypted files are not written by this version");
 	if (inl_is_inline(inode))
 		return inl_diag_set(diag, -EOPNOTSUPP, "files kept in their inodes are not written");
 	if (inode->raw.i_flags & FL_VERITY)
@@ -138,28 +139,83 @@ static int write_failed(const struct inl_inode *inode, int err, struct inl_diag 
 	return inl_diag_set(diag, err, "the data of inode %u cannot be written", inode->ino);
 }
 
+/* One block, by way of memory. ctx: NULL for a plain file. */
+static int block_io(struct inl_volume *vol, enum inl_op op, uint64_t pblk, uint8_t *buf, const struct inl_crypt_ctx *ctx)
+{
+	struct iovec iov = { buf, vol->block_size };
+	struct inl_bio bio;
+
+	if (ctx)
+		inl_bio_init_keyed(&bio, op, pblk << vol->block_bits, &iov, 1, ctx);
+	else
+		inl_bio_init_plain(&bio, op, pblk << vol->block_bits, &iov, 1);
+	return inl_submit_wait(vol->dev, &bio);
+}
+
+/* The key of an encrypted file from a block on, until put_ctx: *n blocks at most. *ctx NULL: a plain file. */
+static int get_ctx(struct inl_inode *inode, uint64_t lblk, uint64_t *n, struct inl_crypt_ctx *room,
+		   const struct inl_crypt_ctx **ctx, struct inl_diag *diag)
+{
+	int err;
+
+	*ctx = NULL;
+	if (!inode->encrypted)
+		return 0;
+	err = inode->crypt ? inl_crypt_info_ctx(inode->crypt, lblk, n, room, diag) : -ENOKEY;
+	if (!err)
+		*ctx = room;
+	return err;
+}
+
+static void put_ctx(struct inl_inode *inode, const struct inl_crypt_ctx *ctx)
+{
+	if (ctx)
+		inl_crypt_info_ctx_put(inode->crypt);
+}
+
+/* Memory that plaintext of an encrypted file was in. */
+static void free_blocks(const struct inl_inode *inode, uint8_t *buf, unsigned n)
+{
+	if (buf && inode->encrypted)
+		inl_wipe(buf, (size_t)inode->vol->block_size * n);
+	free(buf);
+}
+
+static int zero_block(struct inl_inode *inode, uint64_t pblk, const struct inl_crypt_ctx *ctx, uint32_t from, uint32_t to,
+		      bool only_see)
+{
+	struct inl_volume *vol = inode->vol;
+	uint8_t *buf = inl_new_blocks(vol->block_size, 1);
+	int err;
+
+	if (!buf)
+		return -ENOMEM;
+	err = block_io(vol, INL_READ, pblk, buf, ctx);
+	if (!err && !only_see && (buf[from] || memcmp(buf + from, buf + from + 1, to - from - 1))) {
+		memset(buf + from, 0, to - from);
+		err = block_io(vol, INL_WRITE, pblk, buf, ctx);
+	}
+	free_blocks(inode, buf, 1);
+	return err;
+}
+
 /* Zero [from, to) of one block on the medium, where it is data; or only see whether it could be read. */
 static int zero_part(struct inl_inode *inode, uint64_t lblk, uint32_t from, uint32_t to, bool only_see,
 		     struct inl_diag *diag)
 {
-	struct inl_volume *vol = inode->vol;
+	const struct inl_crypt_ctx *ctx;
+	struct inl_crypt_ctx room;
 	struct inl_run run;
-	uint64_t place;
-	uint8_t *buf;
+	uint64_t n = 1;
 	int err = inl_map_look(inode, lblk, &run, diag);
 
 	if (err || from >= to || run.kind != INL_EXTENT_DATA)
 		return err;
-	buf = inl_new_blocks(vol->block_size, 1);
-	if (!buf)
-		return -ENOMEM;
-	place = (run.pblk + (lblk - run.lblk)) << vol->block_bits;
-	err = inl_dev_read(vol->dev, place, buf, vol->block_size);
-	if (!err && !only_see && (buf[from] || memcmp(buf + from, buf + from + 1, to - from - 1))) {
-		memset(buf + from, 0, to - from);
-		err = inl_dev_write(vol->dev, place, buf, vol->block_size);
-	}
-	free(buf);
+	err = get_ctx(inode, lblk, &n, &room, &ctx, diag);
+	if (err)
+		return err;
+	err = zero_block(inode, run.pblk + (lblk - run.lblk), ctx, from, to, only_see);
+	put_ctx(inode, ctx);
 	return err ? write_failed(inode, err, diag) : 0;
 }
 
@@ -185,6 +241,7 @@ struct piece {
 	const uint8_t *buf;
 	size_t len;		/* bytes; may be cut by find_place */
 	uint64_t lblk, n;	/* the blocks that it touches */
+	const struct inl_crypt_ctx *ctx; /* of lblk; NULL: a plain file */
 	enum inl_extent_kind kind;
 	uint64_t pblk;		/* of lblk; reserved if kind is HOLE */
 };
@@ -229,6 +286,19 @@ static int find_place(struct inl_handle *op, void *arg)
 	return err;
 }
 
+/* What is there already, of block i of the piece. */
+static int read_block(const struct piece *piece, uint64_t i, uint8_t *block)
+{
+	struct inl_volume *vol = piece->inode->vol;
+	struct inl_crypt_ctx ctx;
+
+	if (!piece->ctx)
+		return block_io(vol, INL_READ, piece->pblk + i, block, NULL);
+	ctx = *piece->ctx;
+	inl_dun_add(ctx.dun, i * (vol->block_size / inl_crypt_info_unit_size(piece->inode->crypt)));
+	return block_io(vol, INL_READ, piece->pblk + i, block, &ctx);
+}
+
 /* A whole block of which the piece has only a part: the rest is what is there, or zeros. */
 static int fill_block(const struct piece *piece, uint64_t i, uint8_t *block)
 {
@@ -239,7 +309,7 @@ static int fill_block(const struct piece *piece, uint64_t i, uint8_t *block)
 	int err = 0;
 
 	if (piece->kind == INL_EXTENT_DATA && start < size) {
-		err = inl_dev_read(vol->dev, (piece->pblk + i) << vol->block_bits, block, vol->block_size);
+		err = read_block(piece, i, block);
 		/* Behind the end a crash may have left anything. */
 		if (size - start < vol->block_size)
 			memset(block + (size - start), 0, vol->block_size - (size - start));
@@ -277,7 +347,10 @@ static int write_data(const struct piece *piece, uint8_t *edges)
 	}
 	if (err)
 		return err;
-	inl_bio_init_plain(&bio, INL_WRITE, piece->pblk << vol->block_bits, iov, n);
+	if (piece->ctx)
+		inl_bio_init_keyed(&bio, INL_WRITE, piece->pblk << vol->block_bits, iov, n, piece->ctx);
+	else
+		inl_bio_init_plain(&bio, INL_WRITE, piece->pblk << vol->block_bits, iov, n);
 	return inl_submit_wait(vol->dev, &bio);
 }
 
@@ -323,15 +396,12 @@ static unsigned attach_credits(const struct piece *piece)
 	return 2 + inl_map_credits(piece->inode) + 4;
 }
 
-static int write_piece(struct piece *piece)
+static int write_keyed(struct piece *piece)
 {
 	struct inl_volume *vol = piece->inode->vol;
 	uint8_t *edges = NULL;
 	int err;
 
-	piece->lblk = piece->offset >> vol->block_bits;
-	piece->n = blocks_of(vol, piece->offset, piece->len);
-	cut(piece, PIECE_BYTES >> vol->block_bits);
 	err = inl_op_run(vol, 0, find_place, piece, piece->diag);
 	if (err)
 		return err;
@@ -341,13 +411,34 @@ static int write_piece(struct piece *piece)
 	}
 	if (!err)
 		err = write_data(piece, edges);
-	free(edges);
+	free_blocks(piece->inode, edges, 2);
 	if (err)
 		write_failed(piece->inode, err, piece->diag);
 	else
 		err = inl_op_run(vol, attach_credits(piece), attach, piece, piece->diag);
 	if (err && piece->kind == INL_EXTENT_HOLE)
 		inl_blocks_unreserve(vol, piece->pblk, piece->n);
+	return err;
+}
+
+/* The key first: without it nothing is reserved. */
+static int write_piece(struct piece *piece)
+{
+	struct inl_volume *vol = piece->inode->vol;
+	struct inl_crypt_ctx room;
+	uint64_t n;
+	int err;
+
+	piece->lblk = piece->offset >> vol->block_bits;
+	piece->n = blocks_of(vol, piece->offset, piece->len);
+	cut(piece, PIECE_BYTES >> vol->block_bits);
+	n = piece->n;
+	err = get_ctx(piece->inode, piece->lblk, &n, &room, &piece->ctx, piece->diag);
+	if (err)
+		return err;
+	cut(piece, n);
+	err = write_keyed(piece);
+	put_ctx(piece->inode, piece->ctx);
 	return err;
 }
 

@@ -248,7 +248,7 @@ INL_API void inl_dir_seek(struct inl_dir *dir, uint64_t pos);
  *   name   len bytes; neither "." nor ".."
  *
  * Returns: 0; -ENOENT; -ENAMETOOLONG; -ENOTDIR; -ENOKEY (locked, and the name is no no-key name); -ENOPKG; -EUCLEAN;
- * -EIO.
+ * -EIO; of a volume that is written -EPERM (not encrypted as its directory is).
  */
 INL_API int inl_lookup(struct inl_inode *dir, const char *name, size_t len, uint64_t *ino, struct inl_diag *diag);
 
@@ -267,10 +267,28 @@ INL_API int inl_path(struct inl_volume *vol, const char *path, bool follow, stru
 /*
  * All of these return -EROFS on a volume that is not open for writing, or whose journal was aborted by an error of the
  * device (what was not durable by then is lost, and nothing is acknowledged any more); -ENOSPC, -EUCLEAN, -EIO, -ENOMEM
- * as ever; and -EOPNOTSUPP where an encrypted file or directory would have to be written, which this version does not
- * do. Each happens whole or not at all, except where it says so. No permissions are checked: who has the device has the
- * volume. Times are set as Linux sets them.
+ * as ever. Each happens whole or not at all, except where it says so. No permissions are checked: who has the device has
+ * the volume. Times are set as Linux sets them.
+ *
+ * What is made in an encrypted directory inherits its policy, with a nonce of its own. Removing needs no key. Whatever
+ * else writes a name into an encrypted directory, or contents of an encrypted file, returns -ENOKEY without the key,
+ * -ENOPKG without the cipher, before anything is written. And nothing comes into an encrypted directory that is not
+ * encrypted with the same policy: -EXDEV (inl_link, inl_rename); what somebody has put there in another way is refused:
+ * -EPERM (inl_lookup, inl_path; inl_rmdir and inl_rename of directories and symbolic links).
  */
+
+/*
+ * Encrypt what will be in an empty directory: FS_IOC_SET_ENCRYPTION_POLICY, whose order of errors this has.
+ *
+ *   policy   version 1 or 2; inl_policy_check
+ *   nonce    as inl_attr.nonce
+ *
+ * Returns: 0 (also if it has this policy already); -EROFS; -EOPNOTSUPP (the volume has not the feature encrypt); -EEXIST
+ *          (it has another policy); -ENOTDIR; -ENOENT (it was removed); -ENOTEMPTY; -EINVAL (no policy that Linux accepts);
+ *          -ENOKEY (the key was not added: version 2; or is too short); -ENOPKG (no such cipher here); -EPERM (the root).
+ */
+INL_API int inl_set_policy(struct inl_inode *dir, const struct inl_policy *policy, const uint8_t *nonce,
+			   struct inl_diag *diag);
 
 /* What a new inode is like. */
 struct inl_attr {
@@ -278,6 +296,11 @@ struct inl_attr {
 	uint32_t uid, gid;
 	uint32_t rdev_major, rdev_minor; /* devices */
 	struct inl_time atime, mtime, ctime, crtime;
+	/*
+	 * Of what becomes encrypted: INL_FILE_NONCE_SIZE bytes, of which its keys are derived. NULL: random, as it should be.
+	 * Two inodes, or two contents, under one nonce and master key lose what encryption promises.
+	 */
+	const uint8_t *nonce;
 };
 
 /* Which fields of an inl_attr are meant. */
@@ -307,12 +330,13 @@ INL_API int inl_create(struct inl_inode *dir, const char *name, size_t len, cons
 		       struct inl_diag *diag, struct inl_inode **out);
 
 /*
- * Make a symbolic link; target: target_len bytes without NUL, 1 .. block size - 1. -ENAMETOOLONG; else as inl_create.
+ * Make a symbolic link; target: target_len bytes without NUL, 1 .. block size - 1, encrypted block size - 3.
+ * -ENAMETOOLONG; else as inl_create.
  */
 INL_API int inl_symlink(struct inl_inode *dir, const char *name, size_t len, const char *target, size_t target_len,
 			const struct inl_attr *attr, unsigned which, struct inl_diag *diag, struct inl_inode **out);
 
-/* Make another name of an inode. -EPERM (a directory); -EMLINK (65,000 links); -EEXIST; -ENOENT (removed already). */
+/* Make another name of an inode. -EPERM (a directory); -EMLINK (65,000 links); -EEXIST; -ENOENT (removed already); -EXDEV. */
 INL_API int inl_link(struct inl_inode *inode, struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag);
 
 /*
@@ -331,7 +355,7 @@ enum inl_rename_flags {
  * Rename, over what is there under the new name: rename(2), renameat2(2).
  *
  * Returns: 0; -ENOENT; -EEXIST; -EISDIR, -ENOTDIR, -ENOTEMPTY (what is there cannot be replaced by this);
- *          -EINVAL (a directory into itself or below; flags); -EMLINK.
+ *          -EINVAL (a directory into itself or below; flags); -EMLINK; -EXDEV.
  */
 INL_API int inl_rename(struct inl_inode *dir, const char *name, size_t len, struct inl_inode *new_dir,
 		       const char *new_name, size_t new_len, unsigned flags, struct inl_diag *diag);

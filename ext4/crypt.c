@@ -1,0 +1,248 @@
+/*
+ * ext4/crypt.c: what encryption means for inodes: their contexts, who inherits what, what may be in which directory.
+ * Not here: what a context says (fscrypt/); contents (data.c, write.c), names (dir.c, namei.c), targets (symlink.c).
+ * Read more: Linux Documentation/filesystems/fscrypt.rst, "Encryption policies", "Access semantics"; inlay/volume.h.
+ */
+#include "ext4/change.h"
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define XATTR_INDEX_ENCRYPTION 9
+#define XATTR_NAME_CONTEXT     "c"
+
+static bool can_be_encrypted(uint32_t mode)
+{
+	return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode);
+}
+
+static enum inl_crypt_kind kind_of(uint32_t mode)
+{
+	return S_ISREG(mode) ? INL_CRYPT_REG : S_ISDIR(mode) ? INL_CRYPT_DIR : INL_CRYPT_LNK;
+}
+
+/* A context that is missing or damaged is remembered, not an error: the inode can still be looked at. */
+int inl_crypt_load(struct inl_inode *inode)
+{
+	uint32_t flags = inode->raw.i_flags, mode = inode->raw.i_mode;
+	uint8_t context[INL_CONTEXT_SIZE_MAX];
+	struct inl_crypt_info *info = NULL;
+	size_t len;
+	int err;
+
+	if (!(flags & EXT4_FL_ENCRYPT) || !can_be_encrypted(mode))
+		return 0;
+	err = inl_raw_xattr_get(inode, XATTR_INDEX_ENCRYPTION, XATTR_NAME_CONTEXT, context, sizeof(context), &len, NULL);
+	if (!err)
+		err = inl_crypt_info_new(inode->vol->crypt, inode->ino, kind_of(mode), flags & EXT4_FL_CASEFOLD, context,
+					 len, &info);
+	if (err == -ENOMEM || err == -EAGAIN)
+		return err;
+	inode->crypt = info;
+	inode->encrypted = true;
+	inode->crypt_status = !err ? 0 : err == -EIO ? -EIO : -EUCLEAN;
+	return 0;
+}
+
+/* ---- what may be where ------------------------------------------------------------------------------------------- */
+
+bool inl_crypt_permitted(const struct inl_inode *dir, const struct inl_inode *inode)
+{
+	const struct inl_crypt_info *outer = dir->crypt, *inner = inode->crypt;
+
+	if (!dir->encrypted || !can_be_encrypted(inode->raw.i_mode))
+		return true;
+	return outer && inner && inl_policy_equal(inl_crypt_info_policy(outer), inl_crypt_info_policy(inner));
+}
+
+int inl_crypt_check_child(const struct inl_inode *dir, const struct inl_inode *inode, struct inl_diag *diag)
+{
+	if (inl_crypt_permitted(dir, inode))
+		return 0;
+	return inl_diag_set(diag, -EPERM, "inode %u is not encrypted as its directory is: somebody else has put it there",
+			    inode->ino);
+}
+
+int inl_crypt_check_move(const struct inl_inode *dir, const struct inl_inode *inode, struct inl_diag *diag)
+{
+	if (inl_crypt_permitted(dir, inode))
+		return 0;
+	return inl_diag_set(diag, -EXDEV, "the directory is encrypted, and what would come into it is not encrypted alike");
+}
+
+/* ---- new inodes -------------------------------------------------------------------------------------------------- */
+
+static int draw_nonce(const uint8_t *given, uint8_t nonce[INL_FILE_NONCE_SIZE])
+{
+	if (given)
+		memcpy(nonce, given, INL_FILE_NONCE_SIZE);
+	else if (getentropy(nonce, INL_FILE_NONCE_SIZE))
+		return -EIO;
+	return 0;
+}
+
+static int make_context(struct inl_volume *vol, const struct inl_policy *policy, const uint8_t *given,
+			enum inl_crypt_kind kind, uint64_t ino, struct inl_new_crypt *new)
+{
+	uint8_t nonce[INL_FILE_NONCE_SIZE];
+	int err = draw_nonce(given, nonce);
+
+	if (err)
+		return err;
+	new->len = inl_policy_to_context(policy, nonce, new->context);
+	return inl_crypt_info_new(vol->crypt, ino, kind, false, new->context, new->len, &new->info);
+}
+
+int inl_new_crypt_init(struct inl_inode *dir, uint32_t mode, const uint8_t *nonce, struct inl_new_crypt *new,
+		       struct inl_diag *diag)
+{
+	struct inl_crypt_info *parent = dir->crypt;
+	int err;
+
+	memset(new, 0, sizeof(*new));
+	if (!parent || !can_be_encrypted(mode))
+		return 0;
+	err = make_context(dir->vol, inl_crypt_info_policy(parent), nonce, kind_of(mode), 0, new);
+	if (!err)
+		err = inl_crypt_info_unlock(new->info, diag);
+	if (err)
+		inl_new_crypt_done(new);
+	return err;
+}
+
+void inl_new_crypt_done(struct inl_new_crypt *new)
+{
+	inl_crypt_info_free(new->info);
+	new->info = NULL;
+}
+
+static int put_context(struct inl_handle *op, struct inl_inode *inode, const struct inl_new_crypt *new)
+{
+	return inl_raw_xattr_set(op, inode, XATTR_INDEX_ENCRYPTION, XATTR_NAME_CONTEXT, new->context, new->len,
+				 INL_XATTR_CREATE);
+}
+
+int inl_new_crypt_give(struct inl_handle *op, struct inl_inode *inode, struct inl_new_crypt *new)
+{
+	int err;
+
+	if (!new->info)
+		return 0;
+	err = put_context(op, inode, new);
+	if (err)
+		return err;
+	inl_crypt_info_set_ino(new->info, inode->ino);
+	inode->raw.i_flags |= EXT4_FL_ENCRYPT;
+	inode->crypt = new->info;
+	inode->encrypted = true;
+	return 0;
+}
+
+/* ---- the policy of a directory ----------------------------------------------------------------------------------- */
+
+struct setting {
+	struct inl_inode *dir;
+	struct inl_new_crypt new;
+	struct inl_diag *diag;
+};
+
+static int see_empty(struct inl_handle *op, void *arg)
+{
+	const struct setting *setting = arg;
+	struct inl_inode *dir = setting->dir;
+
+	if (dir->encrypted)
+		return -EEXIST;
+	return dir->raw.i_links_count ? inl_dir_empty(op, dir) : -ENOENT;
+}
+
+static void undo_policy(struct inl_volume *vol, void *what)
+{
+	struct inl_inode *dir;
+
+	(void)vol;
+	memcpy(&dir, what, sizeof(dir));
+	dir->encrypted = false;
+	dir->crypt = NULL;
+}
+
+/* Others see that the directory is encrypted only when everything else has been done. */
+static int set_policy_op(struct inl_handle *op, void *arg)
+{
+	struct setting *setting = arg;
+	struct inl_inode *dir = setting->dir;
+	int err = see_empty(op, setting);
+
+	if (!err)
+		err = inl_inode_modify(op, dir);
+	if (!err)
+		err = put_context(op, dir, &setting->new);
+	if (!err)
+		err = inl_op_undo(op, undo_policy, &dir, sizeof(dir));
+	if (err)
+		return err;
+	inl_inode_set_times(dir, INL_TIME_C, inl_now());
+	dir->raw.i_flags |= EXT4_FL_ENCRYPT;
+	dir->crypt = setting->new.info;
+	dir->encrypted = true;
+	return 0;
+}
+
+/* It has one already. */
+static int compare_policy(const struct inl_inode *dir, const struct inl_policy *policy, struct inl_diag *diag)
+{
+	const struct inl_crypt_info *info = dir->crypt;
+
+	if (info && inl_policy_equal(inl_crypt_info_policy(info), policy))
+		return 0;
+	return inl_diag_set(diag, -EEXIST, "is encrypted already, with another policy");
+}
+
+/* What there is to say before anything is changed, in the order of Linux. */
+static int check_setting(struct setting *setting, const struct inl_policy *policy)
+{
+	struct inl_inode *dir = setting->dir;
+	struct inl_volume *vol = dir->vol;
+	int err;
+
+	if (!S_ISDIR(dir->raw.i_mode))
+		return inl_diag_set(setting->diag, -ENOTDIR, "is not a directory");
+	err = inl_op_look(vol, see_empty, setting);
+	if (err)
+		return err;
+	err = inl_fscrypt_policy_ready(vol->crypt, policy, dir->raw.i_flags & EXT4_FL_CASEFOLD, setting->diag);
+	if (err)
+		return err;
+	if (dir->ino == INL_ROOT_INO)
+		return inl_diag_set(setting->diag, -EPERM, "the root of a volume cannot be encrypted");
+	if (dir->raw.i_flags & (EXT4_FL_INLINE | EXT4_FL_CASEFOLD))
+		return inl_diag_set(setting->diag, -EOPNOTSUPP, "inline directories, and those without case, are only read");
+	return 0;
+}
+
+int inl_set_policy(struct inl_inode *dir, const struct inl_policy *policy, const uint8_t *nonce, struct inl_diag *diag)
+{
+	struct setting setting = { .dir = dir, .diag = diag };
+	struct inl_volume *vol = dir->vol;
+	int err;
+
+	if (!vol->txn)
+		return inl_diag_set(diag, -EROFS, "the volume is open for reading only");
+	if (!ext2fs_has_feature_encrypt(vol->fs->super))
+		return inl_diag_set(diag, -EOPNOTSUPP, "the volume has not the feature encrypt (tune2fs -O encrypt)");
+	if (policy->version != 1 && policy->version != 2)
+		return inl_diag_set(diag, -EINVAL, "unknown policy version %u", policy->version);
+	if (dir->encrypted)
+		return compare_policy(dir, policy, diag);
+	err = check_setting(&setting, policy);
+	if (!err)
+		err = make_context(vol, policy, nonce, INL_CRYPT_DIR, dir->ino, &setting.new);
+	if (!err)
+		err = inl_op_run(vol, INL_MIN(2 + inl_xattr_credits(vol), inl_op_credits_max(vol)), set_policy_op, &setting,
+				 diag);
+	if (err)
+		inl_new_crypt_done(&setting.new);
+	/* Somebody else was faster. */
+	return err == -EEXIST ? compare_policy(dir, policy, diag) : err;
+}
