@@ -77,6 +77,15 @@ enum inl_opt {
 	INL_OPT_ATIME,
 	INL_OPT_MTIME,
 	INL_OPT_READ_ONLY,
+	INL_OPT_HEX_OUT, /* of keygen: the new key as hex text */
+	INL_OPT_CONTENTS,
+	INL_OPT_FILENAMES,
+	INL_OPT_PADDING,
+	INL_OPT_DATA_UNIT,
+	INL_OPT_LBLK_64,
+	INL_OPT_LBLK_32,
+	INL_OPT_DIRECT_KEY,
+	INL_OPT_POLICY_V1, /* of encrypt: --v1 */
 	INL_OPT_HELP,
 	INL_OPT_MAX
 };
@@ -135,6 +144,8 @@ int inl_cli_chown(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_touch(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_xattr(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_fsck(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_encrypt(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_keygen(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_keyid(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_device(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_bench(struct inl_cli *cli, int n_args, char **args);

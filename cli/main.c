@@ -73,6 +73,15 @@ static const struct option_row option_rows[] = {
 	{ INL_OPT_ATIME, 'a', NULL, NULL, "only the time of access" },
 	{ INL_OPT_MTIME, 'm', NULL, NULL, "only the time of modification" },
 	{ INL_OPT_READ_ONLY, 0, "read-only", NULL, "change nothing: replay the journal in memory only" },
+	{ INL_OPT_HEX_OUT, 0, "key-hex", NULL, "as hex text" },
+	{ INL_OPT_CONTENTS, 0, "contents", "MODE", "of file contents (AES-256-XTS)" },
+	{ INL_OPT_FILENAMES, 0, "filenames", "MODE", "of names and symbolic links (AES-256-CBC-CTS, or what goes with --contents)" },
+	{ INL_OPT_PADDING, 0, "padding", "N", "names are padded to a multiple of 4, 8, 16 or 32 bytes (32)" },
+	{ INL_OPT_DATA_UNIT, 0, "data-unit-size", "SIZE", "512 bytes up to a block (a block)" },
+	{ INL_OPT_LBLK_64, 0, "iv-ino-lblk-64", NULL, "one key for all, IVs of inode and block: for UFS hardware" },
+	{ INL_OPT_LBLK_32, 0, "iv-ino-lblk-32", NULL, "the same in 32 bits: for eMMC hardware" },
+	{ INL_OPT_DIRECT_KEY, 0, "direct-key", NULL, "one key for all, IVs of nonce and block: for Adiantum" },
+	{ INL_OPT_POLICY_V1, 0, "v1", NULL, "a version 1 policy, which old kernels need" },
 	{ INL_OPT_HELP, 'h', "help", NULL, "print this" },
 };
 
@@ -182,6 +191,17 @@ static const struct inl_cli_command commands[] = {
 		{ INL_OPT_READ_ONLY, KEYS }, 1, 1, inl_cli_fsck,
 	},
 	{
+		"encrypt", "IMAGE:DIR...", "encrypt what will be in empty directories, with the key that is given",
+		"All that is made below inherits the policy. As Linux does it: fscryptctl set_policy.\n",
+		{ INL_OPT_CONTENTS, INL_OPT_FILENAMES, INL_OPT_PADDING, INL_OPT_DATA_UNIT, INL_OPT_LBLK_64, INL_OPT_LBLK_32,
+		  INL_OPT_DIRECT_KEY, INL_OPT_POLICY_V1, KEYS },
+		1, -1, inl_cli_encrypt,
+	},
+	{
+		"keygen", "> KEY", "make a master key: 64 random bytes", "",
+		{ INL_OPT_HEX_OUT }, 0, 0, inl_cli_keygen,
+	},
+	{
 		"keyid", "< KEY", "name a key: its identifier (version 2 policies) or descriptor (version 1)", "",
 		{ INL_OPT_V1, INL_OPT_HEX }, 0, 0, inl_cli_keyid,
 	},
@@ -208,7 +228,7 @@ static const struct inl_cli_command commands[] = {
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static const char synopsis[] = "Usage: inlay COMMAND [OPTION]... [ARGUMENT]...\n"
-			       "Read ext4 volumes with encrypted directories, and write plain ones, without mounting them.\n\n";
+			       "Read and write ext4 volumes with encrypted directories, without mounting them.\n\n";
 
 static const char general_help[] =
 	"\nIMAGE is an image file, a block device, or a stack of devices such as 'part(disk.img, 2)'.\n"

@@ -1,0 +1,90 @@
+/*
+ * cli/encrypt.c: `inlay encrypt`: gives an empty directory an encryption policy.
+ * Not here: policies as words (cli/policy.c); what follows from one (the library).
+ * Read more: doc/inlay.1, "ENCRYPTING".
+ */
+#include "cli/change.h"
+#include "cli/policy.h"
+#include <errno.h>
+
+/* The one key: of the options, so that nothing is opened without. */
+static int find_key(struct inl_cli *cli, struct inl_policy *policy)
+{
+	int code, err;
+
+	if (cli->n_key_files != 1)
+		return inl_cli_fail(cli, INL_EXIT_USAGE, NULL, "%s: --key FILE or --key-hex FILE",
+				    cli->n_key_files ? "one key only" : "a key is needed");
+	code = inl_cli_load_keys(cli);
+	if (code)
+		return code;
+	err = inl_keyring_spec(cli->keys, 0, policy->version, &policy->key);
+	return err ? inl_cli_error(cli, NULL, err, NULL) : 0;
+}
+
+static int parse(struct inl_cli *cli, struct inl_policy *policy)
+{
+	const struct inl_policy_words words = {
+		.contents = cli->values[INL_OPT_CONTENTS],
+		.filenames = cli->values[INL_OPT_FILENAMES],
+		.padding = cli->values[INL_OPT_PADDING],
+		.unit = cli->values[INL_OPT_DATA_UNIT],
+		.v1 = cli->given[INL_OPT_POLICY_V1],
+		.direct_key = cli->given[INL_OPT_DIRECT_KEY],
+		.iv_ino_lblk_64 = cli->given[INL_OPT_LBLK_64],
+		.iv_ino_lblk_32 = cli->given[INL_OPT_LBLK_32],
+	};
+	int code = inl_policy_make(cli, NULL, &words, policy);
+
+	return code ? code : find_key(cli, policy);
+}
+
+static int refused(struct inl_cli *cli, const char *arg, int err, const struct inl_diag *diag)
+{
+	switch (err) {
+	case -ENOTEMPTY:
+		return inl_cli_fail(cli, INL_EXIT_FAILED, arg,
+				    "is not empty: encrypt a new directory, and 'inlay mv' what is in this one there");
+	case -EINVAL:
+		inl_cli_error(cli, arg, err, diag);
+		return INL_EXIT_USAGE;
+	default:
+		return inl_cli_error(cli, arg, err, diag);
+	}
+}
+
+static int encrypt_one(struct inl_cli *cli, const char *arg, const struct inl_policy *policy)
+{
+	char hex[INL_KEY_SPEC_HEX_SIZE];
+	struct inl_target target;
+	struct inl_inode *dir = NULL;
+	struct inl_diag diag = { 0 };
+	int err, code = inl_target_init(cli, arg, &target);
+
+	if (!code)
+		code = inl_cli_find(cli, &target, true, &dir);
+	if (!code) {
+		err = inl_set_policy(dir, policy, NULL, &diag);
+		if (!err)
+			err = inl_fsync(dir, &diag);
+		code = err ? refused(cli, arg, err, &diag) : 0;
+	}
+	if (!code)
+		printf("%s: encrypted with key %s\n", arg, inl_key_spec_hex(&policy->key, hex));
+	inl_inode_put(dir);
+	inl_target_done(&target);
+	return code;
+}
+
+int inl_cli_encrypt(struct inl_cli *cli, int n_args, char **args)
+{
+	struct inl_policy policy;
+	int code = parse(cli, &policy);
+
+	if (code)
+		return code;
+	inl_cli_will_write(cli);
+	for (int i = 0; i < n_args; i++)
+		code = inl_cli_worse(code, encrypt_one(cli, args[i], &policy));
+	return code;
+}
