@@ -97,7 +97,7 @@ static int change_one(struct inl_cli *cli, const char *arg, struct change *chang
 		code = err ? inl_cli_error(cli, arg, err, &diag) : 0;
 	}
 	if (!code && cli->given[INL_OPT_BELOW] && S_ISDIR(st.mode))
-		code = inl_below_walk(cli, inode, target.path, false, each_below, change);
+		code = inl_below_walk(cli, inode, target.path, 0, each_below, change);
 	inl_inode_put(inode);
 	inl_target_done(&target);
 	return code;

@@ -28,7 +28,7 @@ struct inl_below {
 	struct inl_cli *cli;
 	inl_below_fn *fn;
 	void *arg;
-	bool again;
+	unsigned flags; /* of enum inl_below_flags */
 	char *path;
 	size_t path_room;
 	struct frame *frames;
@@ -53,13 +53,28 @@ static void close_frame(struct frame *frame)
 	frame->dir = NULL;
 }
 
-/* Something is wrong with what path, len bytes, names. */
-static void complain(struct inl_below *below, int err, const struct inl_diag *diag)
+static int tell(struct inl_below *below, int err, const struct inl_diag *diag)
+{
+	struct inl_below_step step = { .cli = below->cli, .when = INL_BELOW_DAMAGE, .path = below->path, .arg = below->arg,
+				       .why = diag->text[0] ? diag->text : inl_cli_why(err) };
+
+	return below->fn(&step);
+}
+
+static int print(struct inl_below *below, int err, const struct inl_diag *diag)
 {
 	char *where = inl_cli_where(below->cli, below->path, strlen(below->path));
 	int code = inl_cli_error(below->cli, where, err, diag);
 
 	free(where);
+	return code;
+}
+
+/* Something is wrong with what path names. */
+static void complain(struct inl_below *below, int err, const struct inl_diag *diag)
+{
+	int code = below->flags & INL_BELOW_TELL ? tell(below, err, diag) : print(below, err, diag);
+
 	below->code = inl_cli_worse(below->code, code);
 	if (below->n_frames)
 		top(below)->failed = true;
@@ -150,7 +165,7 @@ static void end_of(struct inl_below *below)
 {
 	struct frame *frame = top(below);
 
-	if (below->again && frame->changed && !frame->failed) {
+	if (below->flags & INL_BELOW_AGAIN && frame->changed && !frame->failed) {
 		frame->changed = false;
 		inl_dir_seek(frame->cursor, 0);
 		return;
@@ -166,7 +181,7 @@ static void descend(struct inl_below *below, const struct inl_dirent *entry, siz
 	int err;
 
 	if (inl_seen_before(&below->seen, entry->ino)) {
-		if (!below->again || !frame->failed)
+		if (!(below->flags & INL_BELOW_AGAIN) || !frame->failed)
 			complain(below, inl_diag_set(&diag, -EUCLEAN, "damaged: met this directory already"), &diag);
 		return;
 	}
@@ -203,7 +218,8 @@ static void take(struct inl_below *below, const struct inl_dirent *entry)
 	size_t name = path_add(below, frame->path_len, entry->name, entry->len);
 
 	if (entry->status) {
-		complain(below, inl_diag_set(&diag, entry->status, "damaged directory entry"), &diag);
+		complain(below, inl_diag_set(&diag, entry->status, "damaged directory entry: an impossible name or inode"),
+			 &diag);
 	} else if ((type = type_of(below, entry)) == DT_DIR) {
 		descend(below, entry, name);
 	} else if (call(below, INL_BELOW_ENTRY, frame->dir, name, entry->ino, type, false)) {
@@ -234,10 +250,10 @@ static void step(struct inl_below *below)
 		take(below, &entry);
 }
 
-int inl_below_walk(struct inl_cli *cli, struct inl_inode *dir, const char *path, bool again, inl_below_fn *fn,
+int inl_below_walk(struct inl_cli *cli, struct inl_inode *dir, const char *path, unsigned flags, inl_below_fn *fn,
 		   void *arg)
 {
-	struct inl_below below = { .cli = cli, .fn = fn, .arg = arg, .again = again };
+	struct inl_below below = { .cli = cli, .fn = fn, .arg = arg, .flags = flags };
 	struct inl_inode *first = NULL;
 	struct inl_stat st = { 0 };
 	struct inl_diag diag = { 0 };

@@ -51,6 +51,12 @@ enum inl_below_when {
 	INL_BELOW_ENTRY,  /* of a directory: anything but a directory */
 	INL_BELOW_ENTER, /* a directory, before what is in it */
 	INL_BELOW_LEAVE, /* and after that */
+	INL_BELOW_DAMAGE, /* with INL_BELOW_TELL: what is at path is damaged; only path and why are set */
+};
+
+enum inl_below_flags {
+	INL_BELOW_AGAIN = 1, /* entries go away meanwhile: read a directory until nothing that could go is left in it */
+	INL_BELOW_TELL = 2,  /* what is wrong with the volume is not printed, but told to the function */
 };
 
 /*
@@ -72,6 +78,7 @@ struct inl_below_step {
 	uint8_t type; /* DT_* */
 	bool failed;  /* INL_BELOW_LEAVE: not all that is in it went well */
 	void *arg;
+	const char *why; /* INL_BELOW_DAMAGE */
 };
 typedef int inl_below_fn(const struct inl_below_step *step);
 
@@ -79,11 +86,11 @@ typedef int inl_below_fn(const struct inl_below_step *step);
  * Walk over all that lies below a directory, in bounded memory but for its depth.
  *
  *   path   of dir, for messages
- *   again  entries go away meanwhile: read a directory until nothing that could be removed is left in it
+ *   flags  of enum inl_below_flags
  *
  * Returns: the first exit code; INL_EXIT_INTERRUPTED where it was.
  */
-int inl_below_walk(struct inl_cli *cli, struct inl_inode *dir, const char *path, bool again, inl_below_fn *fn,
+int inl_below_walk(struct inl_cli *cli, struct inl_inode *dir, const char *path, unsigned flags, inl_below_fn *fn,
 		   void *arg);
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */

@@ -32,7 +32,7 @@ static int remove_step(const struct inl_below_step *step)
 static int remove_tree(struct inl_cli *cli, const struct inl_target *target, struct inl_entry *entry)
 {
 	struct inl_diag diag = { 0 };
-	int err, code = inl_below_walk(cli, entry->inode, target->path, true, remove_step, NULL);
+	int err, code = inl_below_walk(cli, entry->inode, target->path, INL_BELOW_AGAIN, remove_step, NULL);
 
 	if (code)
 		return code;
