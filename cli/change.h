@@ -1,6 +1,6 @@
 /*
  * cli/change.h: what the commands that change a volume share: names in directories, walks over what lies below one, new
- * inodes, modes and dates as text, other programs.
+ * inodes, the check of what is encrypted, modes and dates as text, other programs.
  * Not here: the parts of `put` (cli/put.h).
  * Read more: doc/inlay.1.
  */
@@ -92,6 +92,16 @@ typedef int inl_below_fn(const struct inl_below_step *step);
  */
 int inl_below_walk(struct inl_cli *cli, struct inl_inode *dir, const char *path, unsigned flags, inl_below_fn *fn,
 		   void *arg);
+
+/* ---- checks ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * Look at all that is encrypted on the open volume, as far as its keys were given. Nothing is changed.
+ *
+ * Returns: an exit code; INL_EXIT_VOLUME: something is wrong with it. What is found is printed, the first hundred
+ *          lines of it.
+ */
+int inl_check_encryption(struct inl_cli *cli);
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
 

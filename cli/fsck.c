@@ -1,6 +1,6 @@
 /*
- * cli/fsck.c: `inlay fsck`: brings a volume to rest, has e2fsck look at it, and looks at what that cannot see.
- * Not here: the replay, and inodes that a crash left behind (the library, at the open).
+ * cli/fsck.c: `inlay fsck`: brings a volume to rest, looks at what is encrypted, and has e2fsck look at the rest.
+ * Not here: what is wrong with encryption (cli/check.c); the replay, and inodes that a crash left behind (the library).
  * Read more: doc/inlay.1; e2fsck(8).
  */
 #include "cli/change.h"
@@ -26,28 +26,6 @@ static void say_state(const struct inl_cli *cli, bool read_only)
 		printf("superblock: the backup in block %ju is used\n", (uintmax_t)info.backup_superblock);
 }
 
-static int no_policy(const struct inl_policy_use *use, void *arg)
-{
-	return 0;
-}
-
-/* Encryption contexts mean nothing to e2fsck. */
-static int check_contexts(struct inl_cli *cli)
-{
-	struct inl_diag diag = { 0 };
-	uint64_t n_damaged = 0;
-	int err = inl_volume_policies(cli->vol, no_policy, NULL, &n_damaged, &diag);
-
-	if (err) {
-		inl_cli_error(cli, cli->image, err, &diag);
-		return INL_EXIT_VOLUME;
-	}
-	if (!n_damaged)
-		return 0;
-	return inl_cli_fail(cli, INL_EXIT_VOLUME, cli->image,
-			    "%ju encrypted inode%s no encryption context that can be used", (uintmax_t)n_damaged, n_damaged == 1 ? " has" : "s have");
-}
-
 /* Open, for writing if that is possible, and close again. What is wrong is said; e2fsck is asked in any case. */
 static int come_to_rest(struct inl_cli *cli, const char *image)
 {
@@ -60,7 +38,7 @@ static int come_to_rest(struct inl_cli *cli, const char *image)
 	if (code)
 		return code;
 	say_state(cli, read_only);
-	code = check_contexts(cli);
+	code = inl_check_encryption(cli);
 	closed = inl_cli_close(cli);
 	return code ? code : closed;
 }
@@ -91,6 +69,8 @@ int inl_cli_fsck(struct inl_cli *cli, int n_args, char **args)
 		return inl_cli_fail(cli, INL_EXIT_USAGE, args[0],
 				    "e2fsck reads files and block devices, not stacks of devices");
 	code = come_to_rest(cli, args[0]);
+	if (code == INL_EXIT_INTERRUPTED)
+		return code;
 	if (code && (cli->open_err == -EBUSY || access(args[0], R_OK) || code == INL_EXIT_USAGE ||
 		     code == INL_EXIT_KEY))
 		return code;

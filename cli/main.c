@@ -186,8 +186,9 @@ static const struct inl_cli_command commands[] = {
 	},
 	{
 		"fsck", "IMAGE", "bring a volume to rest, and check it",
-		"The journal is replayed, and what a crash left behind is removed; then e2fsck looks at it, which changes\n"
-		"nothing; and encryption contexts are looked at, which e2fsck does not know. Exit status 4: errors.\n",
+		"The journal is replayed, and what a crash left behind is removed. Then all that is encrypted is looked at:\n"
+		"contexts, nonces, policies and, with their keys, names; and e2fsck looks at the volume, which changes\n"
+		"nothing. Exit status 4: errors.\n",
 		{ INL_OPT_READ_ONLY, KEYS }, 1, 1, inl_cli_fsck,
 	},
 	{
