@@ -107,6 +107,16 @@ INL_API int inl_cipher_encrypt(const struct inl_cipher *cipher, const uint64_t d
 INL_API int inl_cipher_decrypt(const struct inl_cipher *cipher, const uint64_t dun[4], size_t n, size_t unit_len,
 			       uint8_t *dst, const uint8_t *src);
 
+/*
+ * SHA-256 of what comes in pieces. FIPS 180-4.
+ *
+ * Returns: 0; -ENOMEM; -EIO if the crypto library below fails. end: frees, whatever it returns.
+ */
+struct inl_digest;
+INL_API int inl_digest_new(struct inl_digest **out);
+INL_API int inl_digest_add(struct inl_digest *digest, const void *data, size_t len);
+INL_API int inl_digest_end(struct inl_digest *digest, uint8_t sum[32]);
+
 /* n whole data units that follow each other in memory, from where and to where. */
 struct inl_cipher_span {
 	uint8_t *dst;
