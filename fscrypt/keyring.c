@@ -162,7 +162,7 @@ void inl_keyring_free(struct inl_keyring *ring)
 	free(ring);
 }
 
-/* Append, unless the ring has the key already. */
+/* Append, unless the ring has the key already, or had it. False: it does not keep this object. */
 static bool ring_append(struct inl_keyring *ring, struct inl_master_key *master)
 {
 	struct inl_master_key **at;
@@ -173,10 +173,11 @@ static bool ring_append(struct inl_keyring *ring, struct inl_master_key *master)
 		if (memcmp(&(*at)->v2, &master->v2, sizeof(master->v2)) == 0)
 			break;
 	fresh = !*at;
-	if (fresh) {
+	if (fresh)
 		*at = master;
+	if (fresh || (*at)->removed)
 		ring->n++;
-	}
+	(*at)->removed = false;
 	pthread_mutex_unlock(&ring->lock);
 	return fresh;
 }
@@ -198,19 +199,45 @@ int inl_keyring_add(struct inl_keyring *ring, const uint8_t *key, size_t len, st
 	return 0;
 }
 
-const struct inl_master_key *inl_keyring_find(struct inl_keyring *ring, const struct inl_key_spec *spec)
+/* lock: of the ring */
+static struct inl_master_key *find(struct inl_keyring *ring, const struct inl_key_spec *spec)
 {
 	size_t len = spec->version == 1 ? INL_KEY_DESCRIPTOR_SIZE : INL_KEY_IDENTIFIER_SIZE;
+	struct inl_master_key *master;
+
+	for (master = ring->first; master; master = master->next)
+		if (!master->removed &&
+		    memcmp(spec->version == 1 ? master->v1.bytes : master->v2.bytes, spec->bytes, len) == 0)
+			break;
+	return master;
+}
+
+const struct inl_master_key *inl_keyring_find(struct inl_keyring *ring, const struct inl_key_spec *spec)
+{
 	const struct inl_master_key *master;
 
 	if (!ring)
 		return NULL;
 	pthread_mutex_lock(&ring->lock);
-	for (master = ring->first; master; master = master->next)
-		if (memcmp(spec->version == 1 ? master->v1.bytes : master->v2.bytes, spec->bytes, len) == 0)
-			break;
+	master = find(ring, spec);
 	pthread_mutex_unlock(&ring->lock);
 	return master;
+}
+
+int inl_keyring_remove(struct inl_keyring *ring, const struct inl_key_spec *spec)
+{
+	struct inl_master_key *master;
+
+	if (!ring)
+		return -ENOKEY;
+	pthread_mutex_lock(&ring->lock);
+	master = find(ring, spec);
+	if (master) {
+		master->removed = true;
+		ring->n--;
+	}
+	pthread_mutex_unlock(&ring->lock);
+	return master ? 0 : -ENOKEY;
 }
 
 bool inl_keyring_has(struct inl_keyring *ring, const struct inl_key_spec *spec)
@@ -239,8 +266,8 @@ int inl_keyring_spec(struct inl_keyring *ring, unsigned i, int version, struct i
 	if (!ring)
 		return -ENOENT;
 	pthread_mutex_lock(&ring->lock);
-	for (master = ring->first; master && i; i--)
-		master = master->next;
+	for (master = ring->first; master && (i || master->removed); master = master->next)
+		i -= !master->removed;
 	pthread_mutex_unlock(&ring->lock);
 	if (!master)
 		return -ENOENT;

@@ -17,9 +17,10 @@ struct inl_master_secret {
 	uint8_t ino_hash_key[INL_INO_HASH_KEY_SIZE]; /* SipHash key of IV_INO_LBLK_32 */
 };
 
-/* Immutable once it is in a ring; lives as long as the ring. */
+/* Immutable once it is in a ring, but for the first two; lives as long as the ring. */
 struct inl_master_key {
 	struct inl_master_key *next; /* lock: of the ring */
+	bool removed;		     /* the same: for whoever has not found it yet, it is not there */
 	struct inl_key_spec v1, v2;
 	size_t len; /* bytes */
 	struct inl_hkdf *hkdf;

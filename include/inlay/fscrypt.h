@@ -123,6 +123,14 @@ INL_API void inl_keyring_free(struct inl_keyring *ring);
  */
 INL_API int inl_keyring_add(struct inl_keyring *ring, const uint8_t *key, size_t len, struct inl_diag *diag);
 
+/*
+ * Remove a key: from now on it is not there for inodes that have not used it, nor for what is made (-ENOKEY). Inodes that
+ * have used it go on until they are put. Its bytes are wiped with the ring, not before. Adding it again takes that back.
+ *
+ * Returns: 0; -ENOKEY.
+ */
+INL_API int inl_keyring_remove(struct inl_keyring *ring, const struct inl_key_spec *spec);
+
 INL_API bool inl_keyring_has(struct inl_keyring *ring, const struct inl_key_spec *spec);
 
 /* A ring that is NULL has no keys; the same below and above. */
@@ -130,6 +138,19 @@ INL_API unsigned inl_keyring_count(struct inl_keyring *ring);
 
 /* The name of key i (0 .. count - 1) for policies of this version. Returns 0, -ENOENT or -EINVAL. */
 INL_API int inl_keyring_spec(struct inl_keyring *ring, unsigned i, int version, struct inl_key_spec *spec);
+
+/*
+ * The nonce of an inode of a volume that is to come out the same, byte for byte, whenever it is made of the same things:
+ * HKDF-SHA512 of the master key, with information that fscrypt does not use, cut to 16 bytes. It is secret from those
+ * without the key what a nonce was made of, and who changes a file changes its nonce.
+ *
+ *   who       SHA-256 of all that says which inode of which volume it is
+ *   contents  SHA-256 of what will be encrypted under this nonce
+ *
+ * Returns: 0; -ENOKEY (the ring has no such key); -EIO.
+ */
+INL_API int inl_nonce_derive(struct inl_keyring *ring, const struct inl_key_spec *spec, const uint8_t who[32],
+			     const uint8_t contents[32], uint8_t nonce[INL_FILE_NONCE_SIZE]);
 
 #ifdef __cplusplus
 }
