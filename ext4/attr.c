@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #define TIME_MIN	 INT32_MIN	/* seconds: 1901 */
 #define TIME_MAX	 INT32_MAX	/* 2038, without the extra bits */
@@ -17,14 +16,6 @@
 #define BLOCKS_MAX	 0xffffffffffffull
 
 /* ---- times ------------------------------------------------------------------------------------------------------- */
-
-struct inl_time inl_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (struct inl_time){ now.tv_sec, (uint32_t)now.tv_nsec };
-}
 
 /* The nearest time that can be kept; nanoseconds count only between the ends. */
 static struct inl_time clamp_time(struct inl_time time, bool extra)
@@ -173,7 +164,7 @@ static int set_device(struct inl_inode *inode, uint32_t major, uint32_t minor)
 int inl_inode_fill(struct inl_inode *inode, const struct inl_inode *dir, uint32_t mode, const struct inl_attr *attr,
 		   unsigned which)
 {
-	struct inl_time now = inl_now();
+	struct inl_time now = inl_now(inode->vol);
 
 	inode->raw.i_mode = (uint16_t)mode;
 	inode->raw.i_links_count = S_ISDIR(mode) ? 2 : 1;
@@ -220,7 +211,7 @@ static void set_times(struct inl_inode *inode, const struct inl_attr *attr, unsi
 		inl_inode_set_times(inode, INL_TIME_M, attr->mtime);
 	if (which & INL_ATTR_CRTIME)
 		inl_inode_set_times(inode, INL_TIME_CR, attr->crtime);
-	inl_inode_set_times(inode, INL_TIME_C, which & INL_ATTR_CTIME ? attr->ctime : inl_now());
+	inl_inode_set_times(inode, INL_TIME_C, which & INL_ATTR_CTIME ? attr->ctime : inl_now(inode->vol));
 }
 
 static int setattr_op(struct inl_handle *op, void *arg)

@@ -125,7 +125,7 @@ int inl_inode_new(struct inl_handle *op, uint32_t ino, struct inl_inode **out);
 /* Times: the epoch bits and nanoseconds where the inode has room for them. Within inl_inode_modify. */
 enum { INL_TIME_A = 1, INL_TIME_M = 2, INL_TIME_C = 4, INL_TIME_CR = 8 };
 void inl_inode_set_times(struct inl_inode *inode, unsigned which, struct inl_time time);
-struct inl_time inl_now(void); /* the clock, as inodes keep it */
+struct inl_time inl_now(const struct inl_volume *vol); /* the clock, as inodes keep it (draw.c) */
 
 /* Owner, in both halves. Within inl_inode_modify. */
 void inl_inode_set_owner(struct inl_inode *inode, uint32_t uid, uint32_t gid);
@@ -150,6 +150,14 @@ int inl_inode_place(struct inl_volume *vol, uint32_t ino, uint64_t *pblk, uint32
 void inl_inode_save(const struct inl_inode *inode, uint8_t *saved); /* sizeof(struct inl_inode_saved) + inode size bytes */
 void inl_inode_restore(struct inl_inode *inode, const uint8_t *saved);
 void inl_inode_encode(struct inl_inode *inode, uint8_t *bytes); /* inode size bytes, with the checksum */
+
+/* ---- draw.c ------------------------------------------------------------------------------------------------------ */
+
+void inl_draws_init(struct inl_draws *draws);
+void inl_draws_done(struct inl_draws *draws);
+
+/* Random bytes, at most INL_DRAWN_LEN. 0; -EIO; -ENOMEM. Threads: any. */
+int inl_draw(struct inl_volume *vol, void *out, size_t len);
 
 /* ---- crypt.c ----------------------------------------------------------------------------------------------------- */
 

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define XATTR_INDEX_ENCRYPTION 9
 #define XATTR_NAME_CONTEXT     "c"
@@ -73,20 +72,24 @@ int inl_crypt_check_move(const struct inl_inode *dir, const struct inl_inode *in
 
 /* ---- new inodes -------------------------------------------------------------------------------------------------- */
 
-static int draw_nonce(const uint8_t *given, uint8_t nonce[INL_FILE_NONCE_SIZE])
+static int draw_nonce(struct inl_volume *vol, const uint8_t *given, uint8_t nonce[INL_FILE_NONCE_SIZE],
+		      struct inl_diag *diag)
 {
-	if (given)
+	if (given) {
 		memcpy(nonce, given, INL_FILE_NONCE_SIZE);
-	else if (getentropy(nonce, INL_FILE_NONCE_SIZE))
-		return -EIO;
-	return 0;
+		return 0;
+	}
+	/* What follows from a seed is the same for whatever is encrypted under it. */
+	if (vol->draws.fixed)
+		return inl_diag_set(diag, -EINVAL, "an encrypted inode of such a volume needs a nonce of its own");
+	return inl_draw(vol, nonce, INL_FILE_NONCE_SIZE);
 }
 
 static int make_context(struct inl_volume *vol, const struct inl_policy *policy, const uint8_t *given,
-			enum inl_crypt_kind kind, uint64_t ino, struct inl_new_crypt *new)
+			enum inl_crypt_kind kind, uint64_t ino, struct inl_new_crypt *new, struct inl_diag *diag)
 {
 	uint8_t nonce[INL_FILE_NONCE_SIZE];
-	int err = draw_nonce(given, nonce);
+	int err = draw_nonce(vol, given, nonce, diag);
 
 	if (err)
 		return err;
@@ -103,7 +106,7 @@ int inl_new_crypt_init(struct inl_inode *dir, uint32_t mode, const uint8_t *nonc
 	memset(new, 0, sizeof(*new));
 	if (!parent || !can_be_encrypted(mode))
 		return 0;
-	err = make_context(dir->vol, inl_crypt_info_policy(parent), nonce, kind_of(mode), 0, new);
+	err = make_context(dir->vol, inl_crypt_info_policy(parent), nonce, kind_of(mode), 0, new, diag);
 	if (!err)
 		err = inl_crypt_info_unlock(new->info, diag);
 	if (err)
@@ -182,7 +185,7 @@ static int set_policy_op(struct inl_handle *op, void *arg)
 		err = inl_op_undo(op, undo_policy, &dir, sizeof(dir));
 	if (err)
 		return err;
-	inl_inode_set_times(dir, INL_TIME_C, inl_now());
+	inl_inode_set_times(dir, INL_TIME_C, inl_now(inl_op_vol(op)));
 	dir->raw.i_flags |= EXT4_FL_ENCRYPT;
 	dir->crypt = setting->new.info;
 	dir->encrypted = true;
@@ -237,7 +240,7 @@ int inl_set_policy(struct inl_inode *dir, const struct inl_policy *policy, const
 		return compare_policy(dir, policy, diag);
 	err = check_setting(&setting, policy);
 	if (!err)
-		err = make_context(vol, policy, nonce, INL_CRYPT_DIR, dir->ino, &setting.new);
+		err = make_context(vol, policy, nonce, INL_CRYPT_DIR, dir->ino, &setting.new, diag);
 	if (!err)
 		err = inl_op_run(vol, INL_MIN(2 + inl_xattr_credits(vol), inl_op_credits_max(vol)), set_policy_op, &setting,
 				 diag);

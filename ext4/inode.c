@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 bool inl_is_inline(const struct inl_inode *inode)
 {
@@ -494,18 +493,6 @@ static int init_block(struct inl_handle *op, uint32_t ino)
 	return err ? err : inl_block_new(op, pblk, &bytes);
 }
 
-/* A random number; the system is asked for many at once. */
-static int draw_generation(struct inl_volume *vol, uint32_t *generation)
-{
-	if (!vol->n_generations) {
-		if (getentropy(vol->generations, sizeof(vol->generations)))
-			return -EIO;
-		vol->n_generations = INL_GENERATIONS;
-	}
-	*generation = vol->generations[--vol->n_generations];
-	return 0;
-}
-
 int inl_inode_new(struct inl_handle *op, uint32_t ino, struct inl_inode **out)
 {
 	struct inl_volume *vol = inl_op_vol(op);
@@ -514,7 +501,7 @@ int inl_inode_new(struct inl_handle *op, uint32_t ino, struct inl_inode **out)
 
 	if (!inode)
 		return -ENOMEM;
-	err = draw_generation(vol, &inode->raw.i_generation);
+	err = inl_draw(vol, &inode->raw.i_generation, sizeof(inode->raw.i_generation));
 	if (err) {
 		inode_free(inode);
 		return err;

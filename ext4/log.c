@@ -42,7 +42,7 @@ struct inl_log {
 	uint32_t incompat, seed;
 	bool csum;
 	unsigned tail_size, tag_size, tags_max, revoke_size, revokes_max; /* per block; sizes in bytes */
-	struct timespec time; /* of the last commit */
+	struct inl_time time; /* of the last commit */
 	int error;	      /* what ended the log; 0: nothing has */
 	struct batch batch;
 };
@@ -581,27 +581,26 @@ static int write_body(struct inl_log *log, const struct inl_log_txn *txn)
 }
 
 /* The times of commits never go back: by them a replay tells damage from what an older round has left. */
-static struct timespec commit_time(struct inl_log *log)
+static struct inl_time commit_time(struct inl_log *log)
 {
-	struct timespec now;
+	struct inl_time now = inl_now(log->place.vol);
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	if (now.tv_sec > log->time.tv_sec || (now.tv_sec == log->time.tv_sec && now.tv_nsec > log->time.tv_nsec))
+	if (now.sec > log->time.sec || (now.sec == log->time.sec && now.nsec > log->time.nsec))
 		log->time = now;
 	return log->time;
 }
 
 static int write_commit(struct inl_log *log)
 {
-	struct timespec time = commit_time(log);
+	struct inl_time time = commit_time(log);
 	uint8_t *record;
 	int err = make_room(log);
 
 	if (err)
 		return err;
 	record = take_record(log, JBD2_COMMIT);
-	inl_store_be64(record + JBD2_COMMIT_SEC, (uint64_t)time.tv_sec);
-	inl_store_be32(record + JBD2_COMMIT_NSEC, (uint32_t)time.tv_nsec);
+	inl_store_be64(record + JBD2_COMMIT_SEC, (uint64_t)time.sec);
+	inl_store_be32(record + JBD2_COMMIT_NSEC, time.nsec);
 	if (log->csum)
 		inl_store_be32(record + JBD2_COMMIT_CSUM, inl_crc32c(log->seed, record, log->block_size));
 	add_block(log, record);

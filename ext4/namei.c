@@ -406,7 +406,7 @@ static int create_op(struct inl_handle *op, void *arg)
 		err = inl_dir_add(op, dir, creation->stored, creation->stored_len, creation->inode->ino,
 				  dirent_type(creation->mode));
 	if (!err)
-		err = changed_dir(op, dir, inl_now());
+		err = changed_dir(op, dir, inl_now(inl_op_vol(op)));
 	if (!err && S_ISDIR(creation->mode))
 		links_inc(dir);
 	return err;
@@ -562,7 +562,7 @@ static int link_op(struct inl_handle *op, void *arg)
 {
 	const struct linking *linking = arg;
 	struct inl_inode *inode = linking->inode, *dir = linking->dir;
-	struct inl_time now = inl_now();
+	struct inl_time now = inl_now(inl_op_vol(op));
 	int err = link_check(op, linking);
 
 	if (!err)
@@ -611,7 +611,7 @@ static int remove_op(struct inl_handle *op, void *arg)
 {
 	struct removal *removal = arg;
 	struct inl_inode *dir = removal->entry.dir, *inode = removal->entry.inode;
-	struct inl_time now = inl_now();
+	struct inl_time now = inl_now(inl_op_vol(op));
 	int err = entry_check(op, &removal->entry);
 
 	if (!err && removal->is_dir)
@@ -780,7 +780,7 @@ static int exchange_links(struct renaming *renaming)
 static int exchange(struct inl_handle *op, struct renaming *renaming)
 {
 	struct entry *from = &renaming->from, *to = &renaming->to;
-	struct inl_time now = inl_now();
+	struct inl_time now = inl_now(inl_op_vol(op));
 	bool moves = from->dir != to->dir;
 	int err = entry_replace(op, from, to->inode);
 
@@ -815,7 +815,7 @@ static int put_name(struct inl_handle *op, struct renaming *renaming)
 static int move(struct inl_handle *op, struct renaming *renaming)
 {
 	struct entry *from = &renaming->from, *to = &renaming->to;
-	struct inl_time now = inl_now();
+	struct inl_time now = inl_now(inl_op_vol(op));
 	bool moves = is_dir(from->inode) && from->dir != to->dir;
 	int err = put_name(op, renaming);
 

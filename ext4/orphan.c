@@ -279,7 +279,7 @@ static int free_inode(struct inl_handle *op, struct inl_inode *inode)
 	inl_inode_set_size(inode, 0);
 	inode->raw.i_blocks = 0;
 	inode->raw.osd2.linux2.l_i_blocks_hi = 0;
-	inode->raw.i_dtime = (uint32_t)inl_now().sec;
+	inode->raw.i_dtime = (uint32_t)inl_now(inl_op_vol(op)).sec;
 	return 0;
 }
 

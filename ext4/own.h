@@ -30,7 +30,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ext4/ has been writte
 #define EXT4_LBLK_NONE	  0xffffffffull	 /* the one that no file uses */
 #define EXT4_MAX_DEPTH	  5
 #define INL_INODE_BUCKETS 1024u
-#define INL_GENERATIONS	  64u /* as many as getentropy(3) gives at once */
+#define INL_DRAWN_LEN	  256u /* bytes: as many as getentropy(3) gives at once */
 
 /* Offsets in the superblock. */
 enum {
@@ -101,6 +101,17 @@ struct inl_orphans {
 	_Atomic size_t n_aside;
 };
 
+/* Random numbers, and the time (draw.c). */
+struct inl_draws {
+	pthread_mutex_t lock; /* the last of all */
+	uint8_t bytes[INL_DRAWN_LEN];
+	size_t left; /* of bytes: the first ones, not used yet */
+	bool fixed;  /* these four; set before anything is changed */
+	struct inl_time now;
+	uint8_t seed[32];
+	uint64_t n_drawn;
+};
+
 struct inl_volume {
 	struct inl_dev *dev;
 	struct inl_keyring *keys; /* may be NULL */
@@ -124,8 +135,7 @@ struct inl_volume {
 	struct inl_txn *txn;
 	struct inl_mmp *mmp;		/* NULL also where the volume has no such protection */
 	struct inl_inode **inodes;	/* live ones by number: a hash table; vol->lock */
-	uint32_t generations[INL_GENERATIONS]; /* for new inodes: the first n are not used yet; vol->lock */
-	unsigned n_generations;
+	struct inl_draws draws;
 	struct inl_volume_info info;
 	unsigned n_features;
 	struct inl_feature features[96];

@@ -110,16 +110,28 @@ static int read_only(const struct inl_volume *vol, int aborted, struct inl_diag 
 	return inl_diag_set(diag, -EROFS, "the volume is open for reading only");
 }
 
+/* Before so many blocks join: is the running transaction full, or old? */
+static bool must_commit(const struct inl_volume *vol, unsigned credits)
+{
+	const struct inl_txn *txn = vol->txn;
+	struct timespec now;
+
+	if (txn->n_running + txn->n_revoked == 0)
+		return false;
+	if (txn->n_running + credits > txn->max_blocks)
+		return true;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return !vol->draws.fixed && now.tv_sec - txn->started.tv_sec >= MAX_AGE;
+}
+
 int inl_txn_reserve(struct inl_volume *vol, unsigned credits, struct inl_diag *diag)
 {
 	struct inl_txn *txn = vol->txn;
-	struct timespec now;
 
 	if (!txn)
 		return read_only(vol, 0, diag);
 	if (credits > inl_op_credits_max(vol))
 		return -E2BIG;
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	for (;;) {
 		int err;
 
@@ -129,8 +141,7 @@ int inl_txn_reserve(struct inl_volume *vol, unsigned credits, struct inl_diag *d
 			pthread_mutex_unlock(&vol->lock);
 			return err;
 		}
-		if (txn->n_running + txn->n_revoked == 0 ||
-		    (txn->n_running + credits <= txn->max_blocks && now.tv_sec - txn->started.tv_sec < MAX_AGE))
+		if (!must_commit(vol, credits))
 			return 0;
 		pthread_mutex_unlock(&vol->lock);
 		err = inl_txn_commit(vol);

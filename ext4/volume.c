@@ -393,6 +393,7 @@ int inl_volume_open(struct inl_dev *dev, struct inl_keyring *keys, unsigned flag
 	if (!vol)
 		return -ENOMEM;
 	pthread_mutex_init(&vol->lock, NULL);
+	inl_draws_init(&vol->draws);
 	vol->dev = dev;
 	vol->keys = keys;
 	vol->flags = flags;
@@ -421,6 +422,7 @@ int inl_volume_close(struct inl_volume *vol)
 	inl_fscrypt_free(vol->crypt);
 	unload_super(vol);
 	inl_journal_map_done(&vol->journal);
+	inl_draws_done(&vol->draws);
 	pthread_mutex_destroy(&vol->lock);
 	free(vol);
 	return err;

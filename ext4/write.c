@@ -386,7 +386,7 @@ static int attach(struct inl_handle *op, void *arg)
 		return err;
 	if (piece->offset + piece->len > inode->size)
 		err = move_size(op, inode, piece->offset + piece->len);
-	inl_inode_set_times(inode, INL_TIME_M | INL_TIME_C, inl_now());
+	inl_inode_set_times(inode, INL_TIME_M | INL_TIME_C, inl_now(inl_op_vol(op)));
 	return err;
 }
 
@@ -529,7 +529,7 @@ static int set_size(struct inl_handle *op, void *arg)
 	if (err)
 		return err;
 	err = move_size(op, resize->inode, resize->size);
-	inl_inode_set_times(resize->inode, INL_TIME_M | INL_TIME_C, inl_now());
+	inl_inode_set_times(resize->inode, INL_TIME_M | INL_TIME_C, inl_now(inl_op_vol(op)));
 	return !err && resize->shrink ? shrink_map(op, resize) : err;
 }
 
@@ -659,7 +659,7 @@ static int finish_change(struct inl_handle *op, void *arg)
 		return err;
 	if (change->size > change->inode->size)
 		err = move_size(op, change->inode, change->size);
-	inl_inode_set_times(change->inode, INL_TIME_M | INL_TIME_C, inl_now());
+	inl_inode_set_times(change->inode, INL_TIME_M | INL_TIME_C, inl_now(inl_op_vol(op)));
 	return err;
 }
 

@@ -571,7 +571,7 @@ static int set_op(struct inl_handle *op, void *arg)
 		return err;
 	err = inl_inode_modify(op, set->inode);
 	if (!err)
-		inl_inode_set_times(set->inode, INL_TIME_C, inl_now());
+		inl_inode_set_times(set->inode, INL_TIME_C, inl_now(inl_op_vol(op)));
 	return err;
 }
 

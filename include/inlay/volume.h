@@ -428,6 +428,15 @@ INL_API int inl_xattr_set(struct inl_inode *inode, const char *name, const void 
 INL_API int inl_fsync(struct inl_inode *inode, struct inl_diag *diag);
 INL_API int inl_sync(struct inl_volume *vol, struct inl_diag *diag);
 
+/*
+ * For a volume that is to come out the same, byte for byte, whenever it is made of the same things. From here on its clock
+ * stands, what would be random follows from a seed, and commits come by amount alone. Nonces must be given
+ * (inl_attr.nonce, inl_set_policy): -EINVAL without. From one thread, before anything is changed.
+ *
+ * Returns: 0; -EROFS; -EINVAL (no time).
+ */
+INL_API int inl_volume_fix(struct inl_volume *vol, struct inl_time now, const uint8_t seed[32]);
+
 /* What is free now. Blocks that become free only with the next commit count. */
 struct inl_volume_space {
 	uint64_t n_blocks, n_free_blocks;
