@@ -77,6 +77,8 @@ enum inl_opt {
 	INL_OPT_ATIME,
 	INL_OPT_MTIME,
 	INL_OPT_READ_ONLY,
+	INL_OPT_POLICY,	    /* of build */
+	INL_OPT_SEED_TEXT, /* of build: --seed */
 	INL_OPT_HEX_OUT, /* of keygen: the new key as hex text */
 	INL_OPT_CONTENTS,
 	INL_OPT_FILENAMES,
@@ -132,6 +134,7 @@ int inl_cli_tree(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_stat(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_cat(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_get(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_build(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_mkfs(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_put(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_mkdir(struct inl_cli *cli, int n_args, char **args);

@@ -5,6 +5,7 @@
  *
  * A file gets its time of modification when it is complete: that is how the next run knows.
  */
+#include "cli/plan.h"
 #include "cli/put.h"
 #include "cli/text.h"
 #include <errno.h>
@@ -36,7 +37,7 @@ static struct inl_time time_of(const struct timespec *time)
 	return (struct inl_time){ time->tv_sec, (uint32_t)time->tv_nsec };
 }
 
-void inl_put_attr(const struct stat *st, struct inl_attr *attr)
+void inl_put_attr(const struct inl_put *put, const struct stat *st, struct inl_attr *attr)
 {
 	*attr = (struct inl_attr){
 		.mode = st->st_mode,
@@ -49,6 +50,8 @@ void inl_put_attr(const struct stat *st, struct inl_attr *attr)
 		attr->rdev_major = major(st->st_rdev);
 		attr->rdev_minor = minor(st->st_rdev);
 	}
+	if (put->plan)
+		inl_plan_attr(put->plan, attr);
 }
 
 static void count_refused(struct inl_put *put, const char *name, int err)
@@ -211,11 +214,15 @@ static int place_file(struct inl_put *put, int fd, const struct stat *st, struct
 {
 	unsigned which = st->st_size ? 0 : INL_ATTR_ATIME | INL_ATTR_MTIME;
 	struct inl_inode *inode = NULL;
+	uint8_t nonce[INL_FILE_NONCE_SIZE];
 	struct inl_stat made = { 0 };
 	struct inl_attr attr;
 	int err;
 
-	inl_put_attr(st, &attr);
+	inl_put_attr(put, st, &attr);
+	err = inl_plan_nonce(put, fd, st, NULL, nonce, &attr);
+	if (err)
+		return err;
 	err = inl_create(place->dir, place->at, place->at_len, &attr, which, &put->diag, &inode);
 	if (err == -EEXIST) {
 		err = look_at_existing(put, st, NULL, place, ino);
@@ -241,9 +248,14 @@ static int make_special(struct inl_put *put, const struct stat *st, const char *
 			struct inl_inode **inode)
 {
 	const unsigned which = INL_ATTR_ATIME | INL_ATTR_MTIME;
+	uint8_t nonce[INL_FILE_NONCE_SIZE];
 	struct inl_attr attr;
+	int err;
 
-	inl_put_attr(st, &attr);
+	inl_put_attr(put, st, &attr);
+	err = inl_plan_nonce(put, -1, st, target, nonce, &attr);
+	if (err)
+		return err;
 	if (target)
 		return inl_symlink(place->dir, place->at, place->at_len, target, strlen(target), &attr, which,
 				   &put->diag, inode);
@@ -304,7 +316,7 @@ static int place_symlink(struct inl_put *put, const struct inl_put_item *item, c
 
 /* ---- hard links -------------------------------------------------------------------------------------------------- */
 
-/* Returns 1: it is that link already; 0; -EMLINK: no link can be made; -errno. */
+/* Returns 1: it is that link already; 0; -EMLINK, -EXDEV: no link can be made; -errno. */
 static int link_over(struct inl_put *put, struct inl_inode *inode, uint64_t ino, struct place *place)
 {
 	struct stat none = { 0 };
@@ -322,6 +334,19 @@ static int link_over(struct inl_put *put, struct inl_inode *inode, uint64_t ino,
 	return same ? dest_failed(put, same) : settle(put, place, 0);
 }
 
+/*
+ * A plain directory could have a link to an encrypted file, as on Linux: but what is put there is to be plain, like all
+ * that is there.
+ */
+static bool encrypted_alike(struct inl_inode *a, struct inl_inode *b)
+{
+	struct inl_inode_crypt x, y;
+
+	inl_inode_crypt(a, &x);
+	inl_inode_crypt(b, &y);
+	return x.encrypted == y.encrypted && (!x.encrypted || inl_policy_equal(&x.policy, &y.policy));
+}
+
 static int place_link(struct inl_put *put, uint64_t ino, struct place *place)
 {
 	struct inl_inode *inode = NULL;
@@ -331,6 +356,10 @@ static int place_link(struct inl_put *put, uint64_t ino, struct place *place)
 	err = inl_inode_get(put->cli->vol, ino, &put->diag, &inode);
 	if (err)
 		return dest_failed(put, err);
+	if (!encrypted_alike(inode, place->dir)) {
+		inl_inode_put(inode);
+		return -EXDEV;
+	}
 	err = inl_link(inode, place->dir, place->name, place->len, &put->diag);
 	if (err == -EEXIST)
 		err = link_over(put, inode, ino, place);
@@ -367,7 +396,7 @@ static int place_new(struct inl_put *put, const struct inl_put_item *item, int f
 
 	if (ino) {
 		done = place_link(put, ino, place);
-		if (done != -EMLINK)
+		if (done != -EMLINK && done != -EXDEV)
 			return done;
 		put->report.n_unlinked++;
 		put->diag = (struct inl_diag){ 0 };
@@ -427,13 +456,17 @@ int inl_put_place(struct inl_put *put, const struct inl_put_item *item, struct i
 int inl_put_dir(struct inl_put *put, struct inl_inode *dir, const char *name, size_t len, const struct stat *st,
 		struct inl_inode **out)
 {
+	uint8_t nonce[INL_FILE_NONCE_SIZE];
 	struct inl_stat there = { 0 };
 	struct inl_attr attr;
 	uint64_t ino;
 	int err;
 
-	inl_put_attr(st, &attr);
+	inl_put_attr(put, st, &attr);
 	put->diag = (struct inl_diag){ 0 };
+	err = inl_plan_nonce(put, -1, st, NULL, nonce, &attr);
+	if (err)
+		return err;
 	err = inl_create(dir, name, len, &attr, 0, &put->diag, out);
 	if (err != -EEXIST)
 		return dest_failed(put, err);

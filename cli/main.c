@@ -73,6 +73,8 @@ static const struct option_row option_rows[] = {
 	{ INL_OPT_ATIME, 'a', NULL, NULL, "only the time of access" },
 	{ INL_OPT_MTIME, 'm', NULL, NULL, "only the time of modification" },
 	{ INL_OPT_READ_ONLY, 0, "read-only", NULL, "change nothing: replay the journal in memory only" },
+	{ INL_OPT_POLICY, 0, "policy", "FILE", "what to encrypt: lines of PATH key=FILE [padding=N]...; see inlay(1)" },
+	{ INL_OPT_SEED_TEXT, 0, "seed", "TEXT", "the same image every time; with SOURCE_DATE_EPOCH in the environment" },
 	{ INL_OPT_HEX_OUT, 0, "key-hex", NULL, "as hex text" },
 	{ INL_OPT_CONTENTS, 0, "contents", "MODE", "of file contents (AES-256-XTS)" },
 	{ INL_OPT_FILENAMES, 0, "filenames", "MODE", "of names and symbolic links (AES-256-CBC-CTS, or what goes with --contents)" },
@@ -132,6 +134,14 @@ static const struct inl_cli_command commands[] = {
 		"mkfs", "IMAGE", "make a volume, in a new file or on a block device",
 		"ext4 with what encrypted directories need: encrypt, 64bit, metadata_csum, stable_inodes. mke2fs does it.\n",
 		{ INL_OPT_VOLUME_SIZE, INL_OPT_BLOCK_SIZE, INL_OPT_UUID, INL_OPT_LABEL, INL_OPT_FORCE }, 1, 1, inl_cli_mkfs,
+	},
+	{
+		"build", "DIR IMAGE", "make a volume of a directory, with encrypted directories in it",
+		"What mke2fs -d does, and directories of your choice encrypted, each with its own key. IMAGE appears when it is\n"
+		"complete. With --seed the same tree, keys and SOURCE_DATE_EPOCH make the same image, byte for byte.\n",
+		{ INL_OPT_POLICY, INL_OPT_SEED_TEXT, INL_OPT_VOLUME_SIZE, INL_OPT_BLOCK_SIZE, INL_OPT_UUID, INL_OPT_LABEL,
+		  INL_OPT_FORCE, INL_OPT_KEEP_GOING, INL_OPT_QUIET, INL_OPT_VERBOSE, INL_OPT_COUNTERS, INL_OPT_CIPHERS },
+		2, 2, inl_cli_build,
 	},
 	{
 		"put", "SRC... IMAGE[:PATH]", "import files and trees",

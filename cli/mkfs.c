@@ -3,7 +3,7 @@
  * Not here: what is put into it (cli/put.c).
  * Read more: mke2fs(8).
  */
-#include "cli/change.h"
+#include "cli/mkfs.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -15,15 +15,6 @@
 #define SIZE_MIN ((uint64_t)256 << 10)
 #define SIZE_SMALL ((uint64_t)16 << 20) /* smaller ones have no room for a journal of blocks of 4 KiB */
 #define SIZE_MAX_FILE ((uint64_t)INT64_MAX)
-
-struct mkfs {
-	const char *image;
-	uint64_t size;	/* 0: as it is */
-	char block[16]; /* "": as mke2fs likes */
-	int fd;
-	bool made;
-	struct stat st;
-};
 
 /* ---- is there something already? --------------------------------------------------------------------------------- */
 
@@ -39,7 +30,7 @@ static int has_content(int fd, bool *content)
 	return err;
 }
 
-static int check_there(struct inl_cli *cli, struct mkfs *mkfs)
+static int check_there(struct inl_cli *cli, struct inl_mkfs *mkfs)
 {
 	bool content = S_ISREG(mkfs->st.st_mode) && mkfs->st.st_size;
 	int err = 0;
@@ -59,7 +50,7 @@ static int check_there(struct inl_cli *cli, struct mkfs *mkfs)
 }
 
 /* Nobody else may have it: another process of ours, the kernel. */
-static int check_unused(struct inl_cli *cli, const struct mkfs *mkfs)
+static int check_unused(struct inl_cli *cli, const struct inl_mkfs *mkfs)
 {
 	int code;
 
@@ -73,7 +64,7 @@ static int check_unused(struct inl_cli *cli, const struct mkfs *mkfs)
 
 /* ---- the file ---------------------------------------------------------------------------------------------------- */
 
-static int open_image(struct inl_cli *cli, struct mkfs *mkfs)
+static int open_image(struct inl_cli *cli, struct inl_mkfs *mkfs)
 {
 	mkfs->fd = open(mkfs->image, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (mkfs->fd < 0 && errno == ENOENT) {
@@ -90,7 +81,7 @@ static int open_image(struct inl_cli *cli, struct mkfs *mkfs)
 }
 
 /* All holes, of the size that was asked for. */
-static int make_sparse(struct inl_cli *cli, const struct mkfs *mkfs)
+static int make_sparse(struct inl_cli *cli, const struct inl_mkfs *mkfs)
 {
 	off_t size = mkfs->size ? (off_t)mkfs->size : mkfs->st.st_size;
 
@@ -102,7 +93,7 @@ static int make_sparse(struct inl_cli *cli, const struct mkfs *mkfs)
 }
 
 /* 4 KiB where that is possible: what kernels before 5.5 need to encrypt anything. */
-static void choose_block_size(struct mkfs *mkfs)
+static void choose_block_size(struct inl_mkfs *mkfs)
 {
 	off_t size = lseek(mkfs->fd, 0, SEEK_END);
 
@@ -132,24 +123,34 @@ static const char *one_line(char *said)
 	return *said ? said : "mke2fs failed";
 }
 
-static int run_mke2fs(struct inl_cli *cli, const struct mkfs *mkfs)
+static int run_mke2fs(struct inl_cli *cli, const struct inl_mkfs *mkfs)
 {
 	const char *argv[20] = { "mke2fs", "-q", "-F", "-t", "ext4", "-O", FEATURES };
+	char *said = inl_cli_alloc(4096), *path = NULL, n_inodes[24], extended[64];
 	unsigned n = 7;
-	char *said = inl_cli_alloc(4096), *path = NULL;
 	int code, status = 0;
 
 	if (mkfs->block[0]) {
 		argv[n++] = "-b";
 		argv[n++] = mkfs->block;
 	}
-	if (cli->values[INL_OPT_UUID]) {
+	if (mkfs->uuid) {
 		argv[n++] = "-U";
-		argv[n++] = cli->values[INL_OPT_UUID];
+		argv[n++] = mkfs->uuid;
 	}
-	if (cli->values[INL_OPT_LABEL]) {
+	if (mkfs->label) {
 		argv[n++] = "-L";
-		argv[n++] = cli->values[INL_OPT_LABEL];
+		argv[n++] = mkfs->label;
+	}
+	if (mkfs->n_inodes) {
+		snprintf(n_inodes, sizeof(n_inodes), "%ju", (uintmax_t)mkfs->n_inodes);
+		argv[n++] = "-N";
+		argv[n++] = n_inodes;
+	}
+	if (mkfs->hash_seed) {
+		snprintf(extended, sizeof(extended), "hash_seed=%s", mkfs->hash_seed);
+		argv[n++] = "-E";
+		argv[n++] = extended;
 	}
 	path = mkfs->image[0] == '-' ? inl_cli_join(".", mkfs->image, strlen(mkfs->image)) : NULL;
 	argv[n] = path ? path : mkfs->image;
@@ -178,7 +179,7 @@ static bool is_uuid(const char *text)
 	return i == 36;
 }
 
-static int parse(struct inl_cli *cli, struct mkfs *mkfs)
+int inl_mkfs_parse(struct inl_cli *cli, struct inl_mkfs *mkfs)
 {
 	const char *uuid = cli->values[INL_OPT_UUID], *label = cli->values[INL_OPT_LABEL];
 	uint64_t block = 0;
@@ -195,28 +196,37 @@ static int parse(struct inl_cli *cli, struct mkfs *mkfs)
 		code = inl_cli_fail(cli, INL_EXIT_USAGE, "--uuid", "'%s': no UUID", uuid);
 	if (!code && block)
 		snprintf(mkfs->block, sizeof(mkfs->block), "%u", (unsigned)block);
+	mkfs->uuid = uuid;
+	mkfs->label = label;
 	return code;
+}
+
+int inl_mkfs_make(struct inl_cli *cli, struct inl_mkfs *mkfs)
+{
+	int code;
+
+	mkfs->fd = -1;
+	code = open_image(cli, mkfs);
+	if (!code)
+		code = check_unused(cli, mkfs);
+	if (!code)
+		code = make_sparse(cli, mkfs);
+	if (!code) {
+		choose_block_size(mkfs);
+		code = run_mke2fs(cli, mkfs);
+	}
+	if (mkfs->fd >= 0)
+		close(mkfs->fd);
+	if (code && mkfs->made)
+		unlink(mkfs->image);
+	return code && inl_cli_interrupted() ? INL_EXIT_INTERRUPTED : code;
 }
 
 int inl_cli_mkfs(struct inl_cli *cli, int n_args, char **args)
 {
-	struct mkfs mkfs = { .image = args[0], .fd = -1 };
-	int code = parse(cli, &mkfs);
+	struct inl_mkfs mkfs = { .image = args[0] };
+	int code = inl_mkfs_parse(cli, &mkfs);
 
 	inl_cli_catch_signals(false);
-	if (!code)
-		code = open_image(cli, &mkfs);
-	if (!code)
-		code = check_unused(cli, &mkfs);
-	if (!code)
-		code = make_sparse(cli, &mkfs);
-	if (!code) {
-		choose_block_size(&mkfs);
-		code = run_mke2fs(cli, &mkfs);
-	}
-	if (mkfs.fd >= 0)
-		close(mkfs.fd);
-	if (code && mkfs.made)
-		unlink(mkfs.image);
-	return code && inl_cli_interrupted() ? INL_EXIT_INTERRUPTED : code;
+	return code ? code : inl_mkfs_make(cli, &mkfs);
 }

@@ -268,7 +268,7 @@ static int finish(struct inl_put *put, const char *arg, int code)
 	if (!code && !put->report.n_lines)
 		unmark(put);
 	inl_report_end(&put->report);
-	if (code == INL_EXIT_INTERRUPTED)
+	if (code == INL_EXIT_INTERRUPTED && !put->plan)
 		return inl_cli_fail(put->cli, code, NULL, "interrupted; run the same command again to go on");
 	if (code)
 		return code;
@@ -288,23 +288,32 @@ static void done(struct inl_put *put)
 	free(put->dest);
 }
 
-int inl_cli_put(struct inl_cli *cli, int n_args, char **args)
+int inl_put_run(struct inl_cli *cli, const struct inl_plan *plan, int n_sources, char **sources,
+		const struct inl_target *target)
 {
 	static struct inl_put put;
-	struct inl_target target;
-	const char *dest = args[n_args - 1];
-	int code = inl_target_init(cli, dest, &target);
+	int code;
 
 	put.cli = cli;
-	inl_cli_will_write(cli);
-	if (!code)
-		code = prepare(&put, target.image);
+	put.plan = plan;
+	code = prepare(&put, target->image);
 	if (!code) {
-		for (int i = 0; i < n_args - 1 && !code; i++)
-			code = put_one(&put, args[i], &target, n_args > 2);
-		code = finish(&put, dest, code);
+		for (int i = 0; i < n_sources && !code; i++)
+			code = put_one(&put, sources[i], target, n_sources > 1);
+		code = finish(&put, target->arg, code);
 	}
 	done(&put);
+	return code;
+}
+
+int inl_cli_put(struct inl_cli *cli, int n_args, char **args)
+{
+	struct inl_target target;
+	int code = inl_target_init(cli, args[n_args - 1], &target);
+
+	inl_cli_will_write(cli);
+	if (!code)
+		code = inl_put_run(cli, NULL, n_args - 1, args, &target);
 	inl_target_done(&target);
 	return code;
 }

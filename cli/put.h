@@ -18,10 +18,13 @@
 #define INL_PUT_TEMP ".inlay-replacing"		/* what replaces something, until it is complete */
 #define INL_PUT_MARK "user.inlay.unfinished" /* of a copy that was made for a SRC: which one */
 
+struct inl_plan; /* cli/plan.h */
+
 /* A directory on the way from the top to where the import is. */
 struct inl_put_frame {
 	DIR *stream; /* NULL: closed, to be opened again at pos */
 	long pos;
+	struct inl_put_names *names; /* with a plan: all that are in it, in order */
 	struct inl_inode *dir; /* the copy; NULL: closed */
 	uint64_t ino;
 	struct stat st; /* of the source, when it was entered */
@@ -36,6 +39,7 @@ struct inl_put_links {
 
 struct inl_put {
 	struct inl_cli *cli;
+	const struct inl_plan *plan; /* of `build`, else NULL */
 	bool keep_going;
 	bool seconds_only; /* inodes have no room for nanoseconds */
 	uint8_t *buf; /* INL_PUT_BUF_LEN, and two times INL_PUT_XATTR_LEN behind */
@@ -67,6 +71,11 @@ struct inl_put_item {
 	uint8_t type; /* DT_*, DT_UNKNOWN where it is to be found out */
 };
 
+/* The names in a directory of the host, sorted by bytes. 0 or -errno. */
+int inl_put_names_read(DIR *stream, struct inl_put_names **out);
+const char *inl_put_names_next(struct inl_put_names *names, uint8_t *type); /* NULL: no more, and errno is 0 */
+void inl_put_names_free(struct inl_put_names *names);			    /* NULL is fine */
+
 int inl_put_failed(struct inl_put *put, enum inl_side side, int err);
 int inl_put_trouble(struct inl_put *put, int err);
 char *inl_put_where(const struct inl_put *put, enum inl_side side);
@@ -92,8 +101,16 @@ int inl_put_xattrs(struct inl_put *put, int fd, const char *path, struct inl_ino
 int inl_put_contents(struct inl_put *put, int fd, const struct stat *st, struct inl_inode *inode);
 int inl_put_changed(struct inl_put *put);
 
-/* Mode, owner, device and times of a file of the host. */
-void inl_put_attr(const struct stat *st, struct inl_attr *attr);
+/* Mode, owner, device and times of a file of the host, as they are to be in the volume. */
+void inl_put_attr(const struct inl_put *put, const struct stat *st, struct inl_attr *attr);
+
+/*
+ * Import sources into a target: the whole command, but for its arguments. Returns an exit code.
+ *
+ *   plan   NULL: none
+ */
+int inl_put_run(struct inl_cli *cli, const struct inl_plan *plan, int n_sources, char **sources,
+		const struct inl_target *target);
 
 /* The inode that a file of several links became; 0: none yet. */
 uint64_t inl_put_link_find(const struct inl_put_links *links, const struct stat *st);

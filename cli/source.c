@@ -6,6 +6,7 @@
  * Only the deepest directories are open. Those above are opened again through "..", compared with what was left there
  * on the way down.
  */
+#include "cli/plan.h"
 #include "cli/put.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +34,13 @@ static void close_frame(struct inl_put_frame *frame)
 	frame->dir = NULL;
 }
 
+static void drop_frame(struct inl_put *put)
+{
+	close_frame(top(put));
+	inl_put_names_free(top(put)->names);
+	put->n_frames--;
+}
+
 static struct inl_put_frame *add_frame(struct inl_put *put)
 {
 	put->frames = inl_cli_grow(put->frames, put->n_frames, put->n_frames + 1, &put->frames_room,
@@ -50,10 +58,14 @@ static int push(struct inl_put *put, DIR *stream, const struct stat *st, struct 
 
 	*frame = (struct inl_put_frame){ .stream = stream, .dir = dir, .ino = copy.ino, .st = *st,
 					 .path_len = put->path_len };
+	if (err)
+		inl_put_failed(put, INL_DESTINATION, err);
+	else
+		err = inl_plan_enter(put, dir);
 	if (!err)
 		err = inl_put_xattrs(put, dirfd(stream), NULL, dir);
-	else
-		inl_put_failed(put, INL_DESTINATION, err);
+	if (!err && put->plan)
+		err = inl_put_failed(put, INL_SOURCE, inl_put_names_read(stream, &frame->names));
 	if (put->n_frames > OPEN_MAX_DIRS)
 		close_frame(&put->frames[put->n_frames - 1 - OPEN_MAX_DIRS]);
 	return err;
@@ -103,7 +115,7 @@ static int finish_dir(struct inl_put *put)
 	int err;
 
 	put->diag = (struct inl_diag){ 0 };
-	inl_put_attr(&frame->st, &attr);
+	inl_put_attr(put, &frame->st, &attr);
 	err = inl_setattr(frame->dir, &attr,
 			  INL_ATTR_MODE | INL_ATTR_UID | INL_ATTR_GID | INL_ATTR_ATIME | INL_ATTR_MTIME, &put->diag);
 	return err ? inl_put_trouble(put, inl_put_failed(put, INL_DESTINATION, err)) : 0;
@@ -122,8 +134,7 @@ static int pop(struct inl_put *put)
 		return inl_put_trouble(put, err);
 	}
 	code = finish_dir(put);
-	close_frame(top(put));
-	put->n_frames--;
+	drop_frame(put);
 	if (put->n_frames)
 		inl_put_path_cut(put, top(put)->path_len);
 	return code;
@@ -165,54 +176,67 @@ static int descend(struct inl_put *put, const char *name)
 	return push(put, stream, &st, dir);
 }
 
-static bool is_directory(struct inl_put *put, const struct dirent *entry)
+static bool is_directory(struct inl_put *put, const char *name, uint8_t type)
 {
 	struct stat st;
 
-	if (entry->d_type != DT_UNKNOWN)
-		return entry->d_type == DT_DIR;
-	return !fstatat(dirfd(top(put)->stream), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) && S_ISDIR(st.st_mode);
+	if (type != DT_UNKNOWN)
+		return type == DT_DIR;
+	return !fstatat(dirfd(top(put)->stream), name, &st, AT_SYMLINK_NOFOLLOW) && S_ISDIR(st.st_mode);
 }
 
-static int take(struct inl_put *put, const struct dirent *entry)
+static int take(struct inl_put *put, const char *name, uint8_t type)
 {
-	const struct inl_put_item item = { dirfd(top(put)->stream), entry->d_name, false, entry->d_type };
+	const struct inl_put_item item = { dirfd(top(put)->stream), name, false, type };
 	size_t path_len = put->path_len, n_frames = put->n_frames;
 	int err, code;
 
-	inl_put_path_add(put, entry->d_name, strlen(entry->d_name));
-	if (!strcmp(entry->d_name, INL_PUT_TEMP)) {
+	inl_put_path_add(put, name, strlen(name));
+	if (!strcmp(name, INL_PUT_TEMP)) {
 		err = inl_diag_set(&put->diag, -EINVAL, "the name is reserved for this command");
 		code = inl_put_trouble(put, inl_put_failed(put, INL_SOURCE, err));
-	} else if (is_directory(put, entry)) {
-		err = descend(put, entry->d_name);
+	} else if (is_directory(put, name, type)) {
+		err = descend(put, name);
 		code = err ? inl_put_trouble(put, err) : 0;
 	} else {
-		code = inl_put_place(put, &item, top(put)->dir, entry->d_name, strlen(entry->d_name));
+		code = inl_put_place(put, &item, top(put)->dir, name, strlen(name));
 	}
 	if (put->n_frames == n_frames)
 		inl_put_path_cut(put, path_len);
 	return code;
 }
 
-static int step(struct inl_put *put)
+/* The next name, NULL behind the last; errno says whether that is an error. */
+static const char *next_name(struct inl_put *put, uint8_t *type)
 {
 	const struct dirent *entry;
 
+	errno = 0;
+	if (put->plan)
+		return inl_put_names_next(top(put)->names, type);
+	entry = readdir(top(put)->stream);
+	*type = entry ? entry->d_type : DT_UNKNOWN;
+	return entry ? entry->d_name : NULL;
+}
+
+static int step(struct inl_put *put)
+{
+	const char *name;
+	uint8_t type;
+
 	put->diag.err = 0;
 	put->diag.text[0] = '\0';
-	errno = 0;
-	entry = readdir(top(put)->stream);
-	if (!entry && errno) {
+	name = next_name(put, &type);
+	if (!name && errno) {
 		int code = inl_put_trouble(put, inl_put_failed(put, INL_SOURCE, -errno));
 
 		return code ? code : pop(put);
 	}
-	if (!entry)
+	if (!name)
 		return pop(put);
-	if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+	if (!strcmp(name, ".") || !strcmp(name, ".."))
 		return 0;
-	return take(put, entry);
+	return take(put, name, type);
 }
 
 int inl_put_walk(struct inl_put *put, const struct inl_put_item *item, struct inl_inode *dir)
@@ -233,6 +257,6 @@ int inl_put_walk(struct inl_put *put, const struct inl_put_item *item, struct in
 		inl_report_progress(&put->report);
 	}
 	while (put->n_frames)
-		close_frame(&put->frames[--put->n_frames]);
+		drop_frame(put);
 	return code;
 }
