@@ -1,6 +1,6 @@
 /*
  * cli/change.h: what the commands that change a volume share: names in directories, walks over what lies below one, new
- * inodes, the check of what is encrypted, modes and dates as text, other programs.
+ * inodes, the check of what is encrypted, hard links, modes and dates as text, other programs.
  * Not here: the parts of `put` (cli/put.h).
  * Read more: doc/inlay.1.
  */
@@ -102,6 +102,18 @@ int inl_below_walk(struct inl_cli *cli, struct inl_inode *dir, const char *path,
  *          lines of it.
  */
 int inl_check_encryption(struct inl_cli *cli);
+
+/* ---- hard links -------------------------------------------------------------------------------------------------- */
+
+/* What files of several links became: open addressing, from a source's device and inode to an inode of the volume. */
+struct inl_twins {
+	struct inl_twins_slot *slots;
+	uint32_t n_slots, n;
+};
+
+uint64_t inl_twins_find(const struct inl_twins *twins, uint64_t dev, uint64_t source); /* 0: none yet */
+bool inl_twins_add(struct inl_twins *twins, uint64_t dev, uint64_t source, uint64_t ino); /* false: there is no room */
+void inl_twins_done(struct inl_twins *twins);
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
 

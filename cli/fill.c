@@ -391,7 +391,7 @@ static int place_new(struct inl_put *put, const struct inl_put_item *item, int f
 		     struct place *place)
 {
 	bool links = st->st_nlink > 1;
-	uint64_t ino = links ? inl_put_link_find(&put->links, st) : 0;
+	uint64_t ino = links ? inl_twins_find(&put->links, st->st_dev, st->st_ino) : 0;
 	int done;
 
 	if (ino) {
@@ -407,7 +407,7 @@ static int place_new(struct inl_put *put, const struct inl_put_item *item, int f
 		done = place_symlink(put, item, st, place, &ino);
 	else
 		done = place_special(put, item, st, NULL, place, &ino);
-	if (done >= 0 && links && !inl_put_link_add(&put->links, st, ino))
+	if (done >= 0 && links && !inl_twins_add(&put->links, st->st_dev, st->st_ino, ino))
 		put->report.n_unlinked++;
 	return done;
 }

@@ -282,7 +282,7 @@ static void done(struct inl_put *put)
 		munmap(put->buf, BUF_ALL);
 	}
 	inl_report_done(&put->report);
-	free(put->links.slots);
+	inl_twins_done(&put->links);
 	free(put->frames);
 	free(put->path);
 	free(put->dest);

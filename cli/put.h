@@ -1,5 +1,5 @@
 /*
- * cli/put.h: the parts of `inlay put`: source.c, fill.c, pour.c, twins.c.
+ * cli/put.h: the parts of `inlay put`: source.c, fill.c, pour.c.
  * Not here: `get` (cli/get.h).
  * Read more: doc/inlay.1, "IMPORT".
  *
@@ -31,12 +31,6 @@ struct inl_put_frame {
 	size_t path_len;
 };
 
-/* Where files of several links are: open addressing, the source's device and inode to the volume's inode. */
-struct inl_put_links {
-	struct inl_put_slot *slots;
-	uint32_t n_slots, n;
-};
-
 struct inl_put {
 	struct inl_cli *cli;
 	const struct inl_plan *plan; /* of `build`, else NULL */
@@ -52,7 +46,7 @@ struct inl_put {
 
 	struct inl_put_frame *frames;
 	size_t n_frames, frames_room;
-	struct inl_put_links links;
+	struct inl_twins links;
 	struct inl_images images;
 	struct inl_report report;
 	bool entered;	 /* the copy has SRC's name in a directory that was there: it is found again without a mark */
@@ -111,9 +105,5 @@ void inl_put_attr(const struct inl_put *put, const struct stat *st, struct inl_a
  */
 int inl_put_run(struct inl_cli *cli, const struct inl_plan *plan, int n_sources, char **sources,
 		const struct inl_target *target);
-
-/* The inode that a file of several links became; 0: none yet. */
-uint64_t inl_put_link_find(const struct inl_put_links *links, const struct stat *st);
-bool inl_put_link_add(struct inl_put_links *links, const struct stat *st, uint64_t ino); /* false: there is no room */
 
 #endif
