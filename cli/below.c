@@ -43,6 +43,11 @@ static struct frame *top(struct inl_below *below)
 	return &below->frames[below->n_frames - 1];
 }
 
+static bool interrupted(const struct inl_below *below)
+{
+	return !(below->flags & INL_BELOW_TO_END) && inl_cli_interrupted();
+}
+
 static void close_frame(struct frame *frame)
 {
 	if (frame->cursor)
@@ -190,7 +195,7 @@ static void descend(struct inl_below *below, const struct inl_dirent *entry, siz
 		complain(below, err, &diag);
 	else if (call(below, INL_BELOW_ENTER, frame->dir, name, entry->ino, DT_DIR, false))
 		frame->failed = true;
-	if (err || inl_cli_interrupted())
+	if (err || interrupted(below))
 		inl_inode_put(err ? NULL : dir);
 	else
 		push(below, entry->ino, dir, name);
@@ -272,7 +277,7 @@ int inl_below_walk(struct inl_cli *cli, struct inl_inode *dir, const char *path,
 	push(&below, st.ino, first, 0);
 	while (below.n_frames && !below.stop) {
 		step(&below);
-		if (inl_cli_interrupted()) {
+		if (interrupted(&below)) {
 			below.stop = true;
 			below.code = INL_EXIT_INTERRUPTED;
 		}

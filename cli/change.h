@@ -57,6 +57,7 @@ enum inl_below_when {
 enum inl_below_flags {
 	INL_BELOW_AGAIN = 1, /* entries go away meanwhile: read a directory until nothing that could go is left in it */
 	INL_BELOW_TELL = 2,  /* what is wrong with the volume is not printed, but told to the function */
+	INL_BELOW_TO_END = 4, /* also when it is interrupted */
 };
 
 /*
@@ -92,6 +93,17 @@ typedef int inl_below_fn(const struct inl_below_step *step);
  */
 int inl_below_walk(struct inl_cli *cli, struct inl_inode *dir, const char *path, unsigned flags, inl_below_fn *fn,
 		   void *arg);
+
+/*
+ * Remove a name, and all that is below it. It is no failure that nothing has it.
+ *
+ *   path   of the name, for messages
+ *   flags  INL_BELOW_TO_END, or 0
+ *
+ * Returns: an exit code; the messages are printed.
+ */
+int inl_remove_name(struct inl_cli *cli, struct inl_inode *dir, const char *name, size_t len, const char *path,
+		    unsigned flags);
 
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
 

@@ -8,57 +8,66 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int refused(const struct inl_below_step *step, int err, const struct inl_diag *diag)
+static int refused(struct inl_cli *cli, const char *path, int err, const struct inl_diag *diag)
 {
-	char *where = inl_cli_where(step->cli, step->path, strlen(step->path));
-	int code = inl_cli_error(step->cli, where, err, diag);
+	char *where = inl_cli_where(cli, path, strlen(path));
+	int code = inl_cli_error(cli, where, err, diag);
 
 	free(where);
-	return err == -EROFS ? -code : code; /* nothing that follows would fare better */
+	return code;
 }
 
 static int remove_step(const struct inl_below_step *step)
 {
 	struct inl_diag diag = { 0 };
-	int err = 0;
+	int err = 0, code;
 
 	if (step->when == INL_BELOW_ENTRY)
 		err = inl_unlink(step->parent, step->name, step->len, &diag);
 	else if (step->when == INL_BELOW_LEAVE && !step->failed)
 		err = inl_rmdir(step->parent, step->name, step->len, &diag);
-	return err ? refused(step, err, &diag) : 0;
+	if (!err)
+		return 0;
+	code = refused(step->cli, step->path, err, &diag);
+	return err == -EROFS ? -code : code; /* nothing that follows would fare better */
 }
 
-static int remove_tree(struct inl_cli *cli, const struct inl_target *target, struct inl_entry *entry)
+int inl_remove_name(struct inl_cli *cli, struct inl_inode *dir, const char *name, size_t len, const char *path,
+		    unsigned flags)
 {
+	struct inl_inode *inode = NULL;
+	struct inl_stat st = { 0 };
 	struct inl_diag diag = { 0 };
-	int err, code = inl_below_walk(cli, entry->inode, target->path, INL_BELOW_AGAIN, remove_step, NULL);
+	uint64_t ino;
+	int code = 0, err = inl_lookup(dir, name, len, &ino, &diag);
 
+	if (err == -ENOENT)
+		return 0;
+	if (!err)
+		err = inl_inode_get(cli->vol, ino, &diag, &inode);
+	if (!err)
+		err = inl_inode_stat(inode, &st, &diag);
+	if (!err && S_ISDIR(st.mode))
+		code = inl_below_walk(cli, inode, path, INL_BELOW_AGAIN | flags, remove_step, NULL);
+	inl_inode_put(inode);
 	if (code)
 		return code;
-	inl_inode_put(entry->inode);
-	entry->inode = NULL;
-	err = inl_rmdir(entry->dir, entry->name, entry->len, &diag);
-	return err ? inl_cli_error(cli, entry->arg, err, &diag) : 0;
+	if (!err)
+		err = S_ISDIR(st.mode) ? inl_rmdir(dir, name, len, &diag) : inl_unlink(dir, name, len, &diag);
+	return err ? refused(cli, path, err, &diag) : 0;
 }
 
 static int remove_entry(struct inl_cli *cli, const struct inl_target *target, struct inl_entry *entry)
 {
-	struct inl_diag diag = { 0 };
-	int err;
-
 	if (!entry->dir)
 		return inl_cli_fail(cli, INL_EXIT_FAILED, entry->arg, "cannot be removed");
 	if (!entry->inode)
 		return cli->given[INL_OPT_FORCE_RM] ? 0 : inl_cli_error(cli, entry->arg, -ENOENT, NULL);
 	if (S_ISDIR(entry->st.mode) && !cli->given[INL_OPT_RM_RECURSIVE])
 		return inl_cli_fail(cli, INL_EXIT_FAILED, entry->arg, "is a directory; -r removes it and all below it");
-	if (S_ISDIR(entry->st.mode))
-		return remove_tree(cli, target, entry);
 	inl_inode_put(entry->inode);
 	entry->inode = NULL;
-	err = inl_unlink(entry->dir, entry->name, entry->len, &diag);
-	return err ? inl_cli_error(cli, entry->arg, err, &diag) : 0;
+	return inl_remove_name(cli, entry->dir, entry->name, entry->len, target->path, 0);
 }
 
 int inl_cli_rm(struct inl_cli *cli, int n_args, char **args)
