@@ -105,6 +105,9 @@ int inl_below_walk(struct inl_cli *cli, struct inl_inode *dir, const char *path,
 int inl_remove_name(struct inl_cli *cli, struct inl_inode *dir, const char *name, size_t len, const char *path,
 		    unsigned flags);
 
+/* Write all of it to a regular file. Returns 0 or -errno. */
+int inl_write_all(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, struct inl_diag *diag);
+
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
 
 /*

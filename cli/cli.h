@@ -179,6 +179,9 @@ int inl_cli_fail(const struct inl_cli *cli, int code, const char *where, const c
 /* What an errno means to somebody who reads a volume; err negative. */
 const char *inl_cli_why(int err);
 
+/* -ENOSPC: of what has the volume nothing left? diag stays as it is if it has a text. */
+void inl_cli_explain_full(const struct inl_cli *cli, struct inl_diag *diag);
+
 /* The first of two exit codes that is not 0. */
 int inl_cli_worse(int a, int b);
 

@@ -77,6 +77,15 @@ const char *inl_cli_why(int err)
 	return strerror(-err);
 }
 
+void inl_cli_explain_full(const struct inl_cli *cli, struct inl_diag *diag)
+{
+	struct inl_volume_space space = { 0 };
+
+	inl_volume_space(cli->vol, &space);
+	inl_diag_set(diag, -ENOSPC, "the volume is full: %s",
+		     space.n_free_inodes ? "no block is left for this" : "no inode is left");
+}
+
 int inl_cli_error(const struct inl_cli *cli, const char *where, int err, const struct inl_diag *diag)
 {
 	put_line(cli, where, diag && diag->text[0] ? diag->text : inl_cli_why(err));

@@ -7,21 +7,30 @@
 #include <errno.h>
 #include <unistd.h>
 
-static int write_all(struct inl_put *put, struct inl_inode *inode, uint64_t offset, size_t len)
+int inl_write_all(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, struct inl_diag *diag)
 {
-	const uint8_t *from = put->buf;
+	const uint8_t *from = buf;
 	size_t done = 0;
 
 	while (len) {
-		int err = inl_write(inode, offset, from, len, &done, &put->diag);
+		int err = inl_write(inode, offset, from, len, &done, diag);
 
 		if (err)
-			return inl_put_failed(put, INL_DESTINATION, err);
+			return err;
 		from += done;
 		offset += done;
 		len -= done;
-		put->report.n_bytes += done;
 	}
+	return 0;
+}
+
+static int write_at(struct inl_put *put, struct inl_inode *inode, uint64_t offset, size_t len)
+{
+	int err = inl_write_all(inode, offset, put->buf, len, &put->diag);
+
+	if (err)
+		return inl_put_failed(put, INL_DESTINATION, err);
+	put->report.n_bytes += len;
 	return 0;
 }
 
@@ -59,7 +68,7 @@ static int copy_run(struct inl_put *put, int fd, struct inl_inode *inode, uint64
 		int err = read_all(put, fd, offset, n);
 
 		if (!err)
-			err = write_all(put, inode, offset, n);
+			err = write_at(put, inode, offset, n);
 		if (err)
 			return err;
 		inl_report_progress(&put->report);

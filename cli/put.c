@@ -56,17 +56,6 @@ static bool is_hopeless(const struct inl_put *put, int err)
 	return put->side == INL_DESTINATION && (err == -ENOSPC || err == -EROFS || err == -EIO);
 }
 
-/* Which of the two is full? */
-static void explain_full(struct inl_put *put)
-{
-	struct inl_volume_space space = { 0 };
-
-	inl_volume_space(put->cli->vol, &space);
-	put->diag = (struct inl_diag){ 0 };
-	inl_diag_set(&put->diag, -ENOSPC, "the volume is full: %s",
-		     space.n_free_inodes ? "no block is left for this" : "no inode is left");
-}
-
 int inl_put_trouble(struct inl_put *put, int err)
 {
 	char *where;
@@ -74,8 +63,10 @@ int inl_put_trouble(struct inl_put *put, int err)
 
 	if (inl_cli_interrupted())
 		return INL_EXIT_INTERRUPTED;
-	if (err == -ENOSPC && put->side == INL_DESTINATION)
-		explain_full(put);
+	if (err == -ENOSPC && put->side == INL_DESTINATION) {
+		put->diag = (struct inl_diag){ 0 };
+		inl_cli_explain_full(put->cli, &put->diag);
+	}
 	where = inl_put_where(put, put->side);
 	if (!is_hopeless(put, err) && (put->keep_going || put->side == INL_REFUSED)) {
 		inl_report_add(&put->report, where, put->diag.text[0] ? put->diag.text : inl_cli_why(err));
