@@ -20,6 +20,7 @@ struct inl_entry {
 	struct inl_inode *inode; /* NULL: nothing has this name */
 	struct inl_stat st;	 /* of inode */
 	bool slash;		 /* the path ends in '/': it means a directory */
+	bool entered;		 /* the path is that of dir */
 	size_t len;
 	char name[INL_NAME_MAX + 1];
 };

@@ -153,6 +153,7 @@ int inl_entry_enter(struct inl_cli *cli, const struct inl_target *target, const 
 	inl_entry_done(entry);
 	entry->dir = dir;
 	entry->slash = false;
+	entry->entered = true;
 	entry->st = (struct inl_stat){ 0 };
 	last = inl_path_last(path, &len);
 	if (is_no_name(last, len))

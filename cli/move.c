@@ -71,13 +71,10 @@ static int move_one(struct inl_cli *cli, const char *from_arg, const char *to_ar
 
 	if (!code)
 		code = find_dest(cli, to_arg, &to, &dest);
-	if (!code && !cli->given[INL_OPT_EXCHANGE]) {
-		struct inl_inode *dir = dest.dir;
-
+	if (!code && !cli->given[INL_OPT_EXCHANGE])
 		code = inl_entry_enter(cli, &to, from.path, &dest);
-		if (!code && into && dest.dir == dir)
-			code = inl_cli_error(cli, to_arg, -ENOTDIR, NULL);
-	}
+	if (!code && into && !dest.entered)
+		code = inl_cli_error(cli, to_arg, -ENOTDIR, NULL);
 	if (!code)
 		code = move(cli, &source, &dest);
 	inl_entry_done(&dest);
@@ -89,12 +86,14 @@ static int move_one(struct inl_cli *cli, const char *from_arg, const char *to_ar
 
 int inl_cli_mv(struct inl_cli *cli, int n_args, char **args)
 {
-	int code = 0;
+	int i, code = 0;
 
 	if (cli->given[INL_OPT_EXCHANGE] && (n_args != 2 || cli->given[INL_OPT_NO_CLOBBER]))
 		return inl_cli_fail(cli, INL_EXIT_USAGE, "--exchange", "takes two names, and not -n");
 	inl_cli_will_write(cli);
-	for (int i = 0; i < n_args - 1 && !inl_cli_interrupted(); i++)
+	for (i = 0; i < n_args - 1 && !inl_cli_interrupted(); i++)
 		code = inl_cli_worse(code, move_one(cli, args[i], args[n_args - 1], n_args > 2));
+	if (i < n_args - 1)
+		return inl_cli_fail(cli, INL_EXIT_INTERRUPTED, NULL, "interrupted; not all of it was moved");
 	return code;
 }
