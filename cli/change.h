@@ -1,6 +1,6 @@
 /*
  * cli/change.h: what the commands that change a volume share: names in directories, walks over what lies below one, new
- * inodes, the check of what is encrypted, hard links, modes and dates as text, other programs.
+ * inodes, the check of what is encrypted, hard links, moving, modes and dates as text, other programs.
  * Not here: the parts of `put` (cli/put.h).
  * Read more: doc/inlay.1.
  */
@@ -130,6 +130,23 @@ struct inl_twins {
 uint64_t inl_twins_find(const struct inl_twins *twins, uint64_t dev, uint64_t source); /* 0: none yet */
 bool inl_twins_add(struct inl_twins *twins, uint64_t dev, uint64_t source, uint64_t ino); /* false: there is no room */
 void inl_twins_done(struct inl_twins *twins);
+
+/* ---- moving ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * Move between directories of which rename says -EXDEV, since they are encrypted differently: copy what from names,
+ * replace to with it in one step, remove the source. What stands in the way, or cannot be read, is found before
+ * anything is written; after a failure or an interruption the source is as it was.
+ *
+ *   from   its inode is put
+ *
+ * Returns: an exit code; the messages are printed.
+ */
+int inl_transfer(struct inl_cli *cli, const struct inl_target *from_target, struct inl_entry *from,
+		 const struct inl_target *to_target, struct inl_entry *to);
+
+/* Remove what one that was killed left in the directory of an entry. Returns an exit code; the messages are printed. */
+int inl_transfer_tidy(struct inl_cli *cli, const struct inl_target *target, const struct inl_entry *entry);
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
 

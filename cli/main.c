@@ -162,7 +162,8 @@ static const struct inl_cli_command commands[] = {
 	},
 	{
 		"mv", "IMAGE:PATH... IMAGE:NEW", "rename, and move within an image",
-		"If NEW is a directory, into it. What is there is replaced, in one step.\n",
+		"If NEW is a directory, into it. What is there is replaced, in one step. Where things are encrypted differently, they\n"
+		"are copied, and then removed.\n",
 		{ INL_OPT_NO_CLOBBER, INL_OPT_EXCHANGE, KEYS }, 2, -1, inl_cli_mv,
 	},
 	{

@@ -1,6 +1,6 @@
 /*
  * cli/move.c: `inlay mv`, within one image.
- * Not here: copies between images (cli/get.c, cli/put.c).
+ * Not here: to where things are encrypted differently (cli/transfer.c); copies between images (cli/get.c, cli/put.c).
  * Read more: doc/inlay.1.
  */
 #include "cli/change.h"
@@ -38,7 +38,8 @@ static int check(struct inl_cli *cli, const struct inl_entry *from, const struct
 	return 0;
 }
 
-static int move(struct inl_cli *cli, const struct inl_entry *from, const struct inl_entry *to)
+static int move(struct inl_cli *cli, const struct inl_target *from_target, struct inl_entry *from,
+		const struct inl_target *to_target, struct inl_entry *to)
 {
 	struct inl_diag diag = { 0 };
 	int code = check(cli, from, to);
@@ -47,6 +48,11 @@ static int move(struct inl_cli *cli, const struct inl_entry *from, const struct 
 
 	if (code || !err)
 		return code;
+	if (err == -EXDEV && cli->given[INL_OPT_EXCHANGE])
+		return inl_cli_fail(cli, INL_EXIT_FAILED, to->arg,
+				    "is encrypted differently from %s: they cannot change places", from->arg);
+	if (err == -EXDEV)
+		return inl_transfer(cli, from_target, from, to_target, to);
 	if (err == -EINVAL)
 		return inl_cli_fail(cli, INL_EXIT_FAILED, from->arg, "a directory cannot be moved into itself");
 	return inl_cli_error(cli, to->arg, err, &diag);
@@ -58,6 +64,9 @@ static int find_source(struct inl_cli *cli, const char *arg, struct inl_target *
 
 	if (!code && !entry->dir)
 		code = inl_cli_fail(cli, INL_EXIT_FAILED, arg, "cannot be moved");
+	/* Was it moved by a run that was killed when only the rest was to be removed? */
+	if (!code && !entry->inode)
+		code = inl_transfer_tidy(cli, target, entry);
 	if (!code && !entry->inode)
 		code = inl_cli_error(cli, arg, -ENOENT, NULL);
 	return code;
@@ -76,7 +85,7 @@ static int move_one(struct inl_cli *cli, const char *from_arg, const char *to_ar
 	if (!code && into && !dest.entered)
 		code = inl_cli_error(cli, to_arg, -ENOTDIR, NULL);
 	if (!code)
-		code = move(cli, &source, &dest);
+		code = move(cli, &from, &source, &to, &dest);
 	inl_entry_done(&dest);
 	inl_entry_done(&source);
 	inl_target_done(&to);
