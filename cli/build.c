@@ -231,6 +231,7 @@ int inl_cli_build(struct inl_cli *cli, int n_args, char **args)
 	int code = parse(&build);
 
 	inl_cli_catch_signals(false);
+	cli->building = true;
 	if (!code)
 		code = check_source(&build);
 	if (!code)

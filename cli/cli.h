@@ -111,6 +111,8 @@ struct inl_cli {
 	unsigned flags; /* volumes are opened with: of enum inl_volume_flags */
 	const char *ciphers; /* the implementation; NULL: the best of each */
 
+	bool building; /* a volume that nobody has yet: a crash would cost nothing */
+
 	struct inl_keyring *keys; /* from the first inl_cli_open on */
 	char *image;              /* what is open */
 	int open_err;             /* of the last inl_cli_open: why not */

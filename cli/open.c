@@ -169,7 +169,7 @@ static void warn(const struct inl_cli *cli)
 	struct inl_volume_info info = { 0 };
 
 	inl_volume_info(cli->vol, &info);
-	if (!info.has_journal)
+	if (!info.has_journal && !cli->building)
 		inl_cli_fail(cli, 0, cli->image, "warning: no journal: a crash now may damage the volume");
 }
 
