@@ -46,13 +46,13 @@ static int read_epoch(struct build *build)
 
 static void to_uuid(const uint8_t sum[32], char uuid[37])
 {
-	char *to = uuid;
+	size_t at = 0;
 
 	for (unsigned i = 0; i < 16; i++) {
 		/* Version 8 of RFC 9562: made by a rule of one's own. */
 		uint8_t byte = i == 6 ? (uint8_t)(0x80 | (sum[i] & 0x0f)) : i == 8 ? (uint8_t)(0x80 | (sum[i] & 0x3f)) : sum[i];
 
-		to += sprintf(to, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", byte);
+		at += (size_t)snprintf(uuid + at, 37 - at, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", byte);
 	}
 }
 
