@@ -16,6 +16,7 @@
 #define CR_MIN(a, b)  ((a) < (b) ? (a) : (b))
 #define CR_MAX(a, b)  ((a) > (b) ? (a) : (b))
 #define CR_NONE	      UINT32_MAX
+#define CR_TEXT	      1024
 
 /* ---- dice -------------------------------------------------------------------------------------------------------- */
 
@@ -90,6 +91,7 @@ enum cr_plant {
 	CR_NO_REVOKES,
 	CR_LATE_DATA,  /* file data comes after the next commit */
 	CR_EARLY_REUSE, /* of freed blocks: planted while the workload runs */
+	CR_PLAIN_WRITES, /* of encrypted files, now and then: likewise */
 	CR_N_PLANTS,
 };
 /* Returns how many places there were for the fault. */
@@ -125,6 +127,10 @@ void cr_medium_image(struct cr_medium *medium, uint64_t moment, enum cr_variant 
 /* ---- crash_model.c: what the volume must contain, at any time ---------------------------------------------------- */
 
 #define CR_N_XATTRS 4
+
+/* Ids of nodes, in their contents, with this bit and not the one above: those of an encrypted directory. */
+#define CR_SECRET   0x4000u
+#define CR_ID_OTHER 0x8000u
 
 /* File content from here on: zeros, or the pattern of a generation. */
 struct cr_seg {
@@ -178,6 +184,8 @@ struct cr_ack {
 /* Operations are numbered from 1; state 0 is how it began. Node 0 is the directory that all is in. */
 struct cr_model {
 	char root[16];
+	bool secret; /* all of it is encrypted with this policy */
+	struct inl_policy policy;
 	uint32_t id_base;
 	struct cr_node *nodes;
 	uint32_t n_nodes, nodes_room;
@@ -210,9 +218,55 @@ bool cr_pattern_find(const uint8_t *sector, uint32_t *id, uint32_t *gen, uint64_
 void cr_xattr_name(unsigned i, char name[32]);
 void cr_xattr_value(uint32_t id, uint32_t gen, uint8_t *out, size_t len);
 
-/* ---- crash_walk.c: what a volume does contain, and whether it may ------------------------------------------------ */
+/* ---- crash_crypt.c: encryption: keys, marks, and what there is to see without keys ------------------------------- */
 
-#define CR_TEXT 1024
+/* How a directory is encrypted. NULL: it is not. */
+struct cr_crypt {
+	uint8_t flags;	    /* of the policy */
+	uint8_t unit_bits;  /* log2 of the data unit size; 0: the block */
+	uint8_t key_len;
+};
+void cr_policy(const struct cr_crypt *crypt, struct inl_policy *policy);
+struct inl_keyring *cr_keys_new(const struct cr_crypt *crypt); /* NULL for NULL */
+
+/*
+ * A process that was forked has no secret memory (MADV_DONTFORK), and here it shall have keys of its own: note before the
+ * fork, with no key in use, where the memory is; renew in the child, before
+ * anything else is put there.
+ */
+void cr_secrets_note(void);
+void cr_secrets_renew(void);
+
+/*
+ * Bytes that are in every 64 bytes of encrypted contents, in names of 16 bytes or more and in most targets; and others
+ * that are in a plain file of the same volume, to see that the search finds what there is. Other ones in every run.
+ */
+#define CR_MARK 8
+extern uint8_t cr_mark[CR_MARK], cr_control[CR_MARK];
+void cr_marks_draw(uint64_t seed);
+bool cr_mark_find(const uint8_t *bytes, size_t len, const uint8_t mark[CR_MARK], size_t *at);
+void cr_mark_put(uint8_t *bytes, size_t len, size_t from, size_t step);
+
+/* The plain file. Returns 0 or a negative errno. */
+int cr_control_make(struct inl_volume *vol, struct inl_diag *diag);
+
+/* No plaintext of anything encrypted is there, and the plain file is. Or false, and where. */
+bool cr_marks_judge(const uint8_t *bytes, size_t len, char text[CR_TEXT]);
+
+/*
+ * What is below an encrypted directory, without its key: all can be listed and looked up, no file read, no data written.
+ *
+ *   before, now  the medium before the volume was opened, and as it is; before may be NULL
+ */
+bool cr_locked_judge(struct inl_volume *vol, const char *root, const uint8_t *before, const uint8_t *now, char text[CR_TEXT]);
+
+/* Remove all of it, and the directory. */
+bool cr_locked_remove(struct inl_volume *vol, const char *root, char text[CR_TEXT]);
+
+/* With the key: make every file longer, in one of three ways. What is between is zeros. */
+bool cr_tails_judge(struct inl_volume *vol, const char *root, struct cr_dice *dice, char text[CR_TEXT]);
+
+/* ---- crash_walk.c: what a volume does contain, and whether it may ------------------------------------------------ */
 
 /*
  * Is what is below the model's directory of this volume a state that it may be in after a crash at this moment?

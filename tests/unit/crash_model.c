@@ -31,8 +31,20 @@ static uint32_t cell_sum(uint32_t id, uint32_t gen, uint32_t cell)
 	return x ^ x >> 15;
 }
 
+/* In an encrypted file every fourth cell has the mark. */
+static bool is_marked(uint32_t id, uint32_t cell)
+{
+	return (id & CR_SECRET) && !(id & CR_ID_OTHER) && cell % 4 == 3;
+}
+
 static void make_cell(uint32_t id, uint32_t gen, uint32_t cell, uint8_t out[CELL])
 {
+	if (is_marked(id, cell)) {
+		memcpy(out, cr_mark, CR_MARK);
+		inl_store_le32(out + 8, cell_sum(id, gen, cell));
+		inl_store_le32(out + 12, cell);
+		return;
+	}
 	inl_store_le32(out, CELL_MAGIC | id);
 	inl_store_le32(out + 4, gen);
 	inl_store_le32(out + 8, cell);

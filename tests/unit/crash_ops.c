@@ -109,6 +109,8 @@ static size_t make_name(struct cr_actor *actor, bool is_long, char name[INL_NAME
 		name[i] = (char)('a' + cr_below(&actor->dice, 26));
 	if (cr_chance(&actor->dice, 10))
 		name[0] = (char)0xe4;
+	if (actor->model.secret && len >= 2 * CR_MARK)
+		cr_mark_put((uint8_t *)name, len, cr_below(&actor->dice, (uint32_t)len - CR_MARK + 1), len);
 	return len;
 }
 
@@ -191,6 +193,8 @@ static size_t make_target(struct cr_actor *actor, char target[1024])
 		target[i] = (char)('A' + cr_below(&actor->dice, 26));
 	if (len > 60 && cr_chance(&actor->dice, 50))
 		memcpy(target, "\xc0\x3b\x39\x98\0\0\0", 4);
+	if (actor->model.secret)
+		cr_mark_put((uint8_t *)target, len, 4, 64);
 	return len;
 }
 
@@ -757,6 +761,8 @@ static void make_root(struct cr_actor *actor)
 		refused(actor, "make the first directory", err, &diag);
 	else
 		learn_ino(actor, 0, inode);
+	if (!err && actor->model.secret && (err = inl_set_policy(inode, &actor->model.policy, NULL, &diag)))
+		refused(actor, "encrypt the first directory", err, &diag);
 	inl_inode_put(inode);
 	inl_inode_put(top);
 }

@@ -20,7 +20,9 @@
 #include <unistd.h>
 
 extern char **environ;
-extern atomic_bool cr_early_reuse; /* test_crash.c: blocks become free at once */
+/* test_crash.c: faults in the code while it works, and what only seldom happens. */
+extern atomic_bool cr_early_reuse, cr_plain_writes;
+extern atomic_uint cr_eager;
 
 /* ---- files and programs ------------------------------------------------------------------------------------------ */
 
@@ -142,25 +144,45 @@ static bool note(char text[CR_TEXT], const char *what, int err, const struct inl
 	return false;
 }
 
-void cr_prepare(const struct cr_config *config, uint64_t seed, uint8_t *bytes, struct cr_actor *actors, char text[CR_TEXT])
+static const char *root_of(const struct cr_config *config, unsigned i)
+{
+	return i ? "other" : config->root ? config->root : "one";
+}
+
+static void prepare_actor(const struct cr_config *config, unsigned i, struct cr_rec *rec, struct inl_volume *vol,
+			  uint64_t seed, struct cr_actor *actor)
+{
+	bool secret = config->crypt && i == 0;
+
+	cr_actor_init(actor, rec, root_of(config, i), secret ? CR_SECRET : i ? CR_ID_OTHER : 0x1000, seed * 2 + i);
+	if (secret)
+		cr_policy(config->crypt, &actor->model.policy);
+	actor->model.secret = secret;
+	actor->unwritten = config->unwritten;
+	actor->max_bytes = (uint64_t)config->max_kib << 10;
+	cr_actor_setup(actor, vol, config->n_names);
+}
+
+void cr_prepare(const struct cr_config *config, struct inl_keyring *keys, uint64_t seed, uint8_t *bytes,
+		struct cr_actor *actors, char text[CR_TEXT])
 {
 	struct inl_diag diag = { 0 };
 	struct inl_volume *vol;
 	struct inl_dev *dev;
 	struct cr_rec *rec = cr_rec_new(bytes, config->size, false, seed, &dev);
-	int err = inl_volume_open(dev, NULL, INL_VOLUME_WRITE, &diag, &vol);
+	int err = inl_volume_open(dev, keys, INL_VOLUME_WRITE, &diag, &vol), made;
 
 	text[0] = 0;
 	if (err)
 		note(text, "open for writing", err, &diag);
 	for (unsigned i = 0; !err && i < config->n_actors; i++) {
-		cr_actor_init(&actors[i], rec, i ? "other" : config->root ? config->root : "one", i ? 0x8000 : 0x1000, seed * 2 + i);
-		actors[i].unwritten = config->unwritten;
-		actors[i].max_bytes = (uint64_t)config->max_kib << 10;
-		cr_actor_setup(&actors[i], vol, config->n_names);
+		prepare_actor(config, i, rec, vol, seed, &actors[i]);
 		if (actors[i].error[0])
 			snprintf(text, CR_TEXT, "%.1000s", actors[i].error);
 	}
+	made = !err && config->crypt ? cr_control_make(vol, &diag) : 0;
+	if (made && made != -EEXIST)
+		note(text, "make a plain file", made, &diag);
 	if (!err) {
 		for (unsigned i = 0; i < config->n_actors; i++)
 			cr_actor_release(&actors[i]);
@@ -208,7 +230,7 @@ static bool session(struct cr_run *run, struct inl_dev *dev, unsigned n, char te
 {
 	struct inl_diag diag = { 0 };
 	struct inl_volume *vol;
-	int err = inl_volume_open(dev, NULL, INL_VOLUME_WRITE, &diag, &vol);
+	int err = inl_volume_open(dev, run->keys, INL_VOLUME_WRITE, &diag, &vol);
 
 	if (err)
 		return note(text, "open for writing", err, &diag);
@@ -236,6 +258,30 @@ static bool session(struct cr_run *run, struct inl_dev *dev, unsigned n, char te
 	return !text[0];
 }
 
+static void plant_in_code(enum cr_plant plant, bool eager)
+{
+	atomic_store(&cr_eager, eager);
+	atomic_store(&cr_early_reuse, plant == CR_EARLY_REUSE);
+	atomic_store(&cr_plain_writes, plant == CR_PLAIN_WRITES);
+}
+
+/* Nothing that was ever on its way to the medium is plaintext of what is encrypted. */
+static bool judge_record(const struct cr_run *run, char text[CR_TEXT])
+{
+	size_t at;
+
+	for (size_t i = 0; i < run->rec->n_events; i++) {
+		const struct cr_event *event = &run->rec->events[i];
+
+		if (event->kind != CR_WRITE || !cr_mark_find(event->bytes, event->len, cr_mark, &at))
+			continue;
+		snprintf(text, CR_TEXT, "plaintext was written at moment %llu, to byte %llu", (unsigned long long)event->start,
+			 (unsigned long long)(event->pos + at));
+		return false;
+	}
+	return cr_marks_judge(run->base, run->config->size, text) && cr_marks_judge(run->live, run->config->size, text);
+}
+
 bool cr_run_record(struct cr_run *run, unsigned n, char text[CR_TEXT])
 {
 	uint64_t size = run->config->size;
@@ -243,24 +289,28 @@ bool cr_run_record(struct cr_run *run, unsigned n, char text[CR_TEXT])
 	char path[128];
 	bool good;
 
+	run->keys = cr_keys_new(run->config->crypt);
+	cr_marks_draw(run->seed);
 	run->base = cr_image_map(run->place, "base", size, path);
 	cr_mkfs(run->config, path);
 	run->live = cr_image_map(run->place, "live", size, path);
 	text[0] = 0;
-	cr_prepare(run->config, run->seed, run->base, run->actors, text);
+	cr_prepare(run->config, run->keys, run->seed, run->base, run->actors, text);
 	if (text[0])
 		return false;
 	memcpy(run->live, run->base, size);
 	run->rec = cr_rec_new(run->live, size, run->config->late, run->seed, &dev);
 	run->rec->recording = true;
-	atomic_store(&cr_early_reuse, run->plant == CR_EARLY_REUSE);
+	plant_in_code(run->plant, run->config->eager);
 	good = session(run, dev, n - n / 4, text) && session(run, dev, n / 4, text);
-	atomic_store(&cr_early_reuse, false);
+	plant_in_code(CR_SOUND, false);
 	inl_dev_close(dev);
 	if (good && run->rec->unstable) {
 		snprintf(text, CR_TEXT, "%llu writes whose bytes were changed under way", (unsigned long long)run->rec->unstable);
 		good = false;
 	}
+	if (good && run->config->crypt && run->plant == CR_SOUND)
+		good = judge_record(run, text);
 	run->n_planted = cr_plant(run->rec, run->plant);
 	if (good && run->plant == CR_SOUND && cr_fsck("-fn", path, text)) /* the live one, closed */
 		good = false;
@@ -277,6 +327,7 @@ void cr_run_done(struct cr_run *run)
 		cr_rec_free(run->rec);
 	for (unsigned i = 0; i < run->config->n_actors; i++)
 		cr_actor_done(&run->actors[i]);
+	inl_keyring_free(run->keys);
 }
 
 /* ---- one crash --------------------------------------------------------------------------------------------------- */
@@ -294,7 +345,9 @@ struct worker {
 	const struct cr_run *run;
 	struct cr_medium medium;
 	struct cr_tally *tally; /* shared */
+	struct inl_keyring *keys; /* of its own */
 	uint8_t *image;
+	uint8_t *before; /* what it was before a replay without the key */
 	char path[128], mnt[128];
 	char text[CR_TEXT];
 };
@@ -317,20 +370,30 @@ static bool judge_all(struct worker *worker, struct inl_volume *vol, uint64_t mo
 	return true;
 }
 
+static bool is_locked(const struct worker *worker, const struct inl_keyring *keys)
+{
+	return worker->run->config->crypt && !keys;
+}
+
+static bool judge_locked(struct worker *worker, struct inl_volume *vol, const uint8_t *before)
+{
+	return cr_locked_judge(vol, root_of(worker->run->config, 0), before, worker->image, worker->text);
+}
+
 /* Open for reading, and judge. The medium must stay as it is. */
-static bool look(struct worker *worker, uint64_t moment, const char *step)
+static bool look(struct worker *worker, struct inl_keyring *keys, uint64_t moment, const char *step)
 {
 	struct inl_diag diag = { 0 };
 	struct inl_volume *vol;
 	struct inl_dev *dev;
 	struct cr_rec *rec = cr_rec_new(worker->image, worker->run->config->size, false, 1, &dev);
-	int err = inl_volume_open(dev, NULL, 0, &diag, &vol);
+	int err = inl_volume_open(dev, keys, 0, &diag, &vol);
 	bool good;
 
 	if (err) {
 		good = note(worker->text, "open", err, &diag);
 	} else {
-		good = judge_all(worker, vol, moment);
+		good = is_locked(worker, keys) ? judge_locked(worker, vol, NULL) : judge_all(worker, vol, moment);
 		inl_volume_close(vol);
 	}
 	if (good && rec->bytes_written)
@@ -340,8 +403,8 @@ static bool look(struct worker *worker, uint64_t moment, const char *step)
 	return good || failed(worker, step);
 }
 
-/* Open for writing and close: what replays. Recorded or not. */
-static bool replay(struct worker *worker, struct cr_rec **keep)
+/* Open for writing and close: what replays. Recorded or not. Without the key no data is touched. */
+static bool replay(struct worker *worker, struct inl_keyring *keys, struct cr_rec **keep)
 {
 	struct inl_diag diag = { 0 };
 	struct inl_volume *vol;
@@ -350,8 +413,12 @@ static bool replay(struct worker *worker, struct cr_rec **keep)
 	bool good = true;
 	int err;
 
+	if (is_locked(worker, keys))
+		memcpy(worker->before, worker->image, worker->run->config->size);
 	rec->recording = keep;
-	err = inl_volume_open(dev, NULL, INL_VOLUME_WRITE, &diag, &vol);
+	err = inl_volume_open(dev, keys, INL_VOLUME_WRITE, &diag, &vol);
+	if (!err && is_locked(worker, keys))
+		good = judge_locked(worker, vol, worker->before);
 	if (err)
 		good = note(worker->text, "open for writing", err, &diag);
 	else if ((err = inl_volume_close(vol)) != 0)
@@ -364,6 +431,11 @@ static bool replay(struct worker *worker, struct cr_rec **keep)
 	return good || failed(worker, "replay");
 }
 
+static struct inl_keyring *draw_keys(const struct worker *worker, struct cr_dice *dice)
+{
+	return worker->keys && cr_chance(dice, 50) ? worker->keys : NULL;
+}
+
 /* A second crash, in the middle of the replay of the first one; then as if nothing had happened. */
 static bool replay_twice(struct worker *worker, struct cr_dice *dice)
 {
@@ -373,7 +445,7 @@ static bool replay_twice(struct worker *worker, struct cr_dice *dice)
 	struct cr_rec *rec;
 
 	memcpy(base, worker->image, size);
-	if (!replay(worker, &rec)) {
+	if (!replay(worker, draw_keys(worker, dice), &rec)) {
 		cr_rec_free(rec);
 		free(base);
 		return false;
@@ -384,7 +456,7 @@ static bool replay_twice(struct worker *worker, struct cr_dice *dice)
 	cr_medium_done(&medium);
 	cr_rec_free(rec);
 	free(base);
-	return replay(worker, NULL) || failed(worker, "after a second crash");
+	return replay(worker, draw_keys(worker, dice), NULL) || failed(worker, "after a second crash");
 }
 
 static bool kernel_replay(struct worker *worker)
@@ -413,7 +485,7 @@ static bool go_on(struct worker *worker, struct cr_dice *dice)
 	config.n_actors = 1;
 	config.n_names = 10;
 	config.root = "after";
-	cr_prepare(&config, cr_throw(dice), worker->image, &actor, worker->text);
+	cr_prepare(&config, worker->keys, cr_throw(dice), worker->image, &actor, worker->text);
 	if (!worker->text[0] && !cr_fsck("-fn", worker->path, worker->text)) {
 		cr_actor_done(&actor);
 		return true;
@@ -430,8 +502,10 @@ static bool bring_back(struct worker *worker, struct point *point)
 		return fsck_replay(worker);
 	case CR_PATH_KERNEL:
 		return kernel_replay(worker);
+	case CR_PATH_LOCKED:
+		return replay(worker, NULL, NULL);
 	default:
-		return replay(worker, NULL);
+		return replay(worker, worker->keys, NULL);
 	}
 }
 
@@ -447,22 +521,107 @@ static bool is_super_torn(const uint8_t *image)
 	       inl_crc32c(~0u, sb, 0x3fc) != inl_load_le32(sb + 0x3fc);
 }
 
+/*
+ * e2fsck 1.47, where it shortens a file on the list of orphans, takes the block of its attributes too, and then removes
+ * a file that has its context there.
+ */
+static bool is_context_in_danger(const struct worker *worker)
+{
+	struct inl_volume *vol;
+	struct inl_dev *dev;
+	struct cr_rec *rec;
+	bool danger = false;
+
+	if (!worker->run->config->crypt || !strstr(worker->run->config->mkfs, "-I 128"))
+		return false;
+	rec = cr_rec_new(worker->image, worker->run->config->size, false, 1, &dev);
+	if (!inl_volume_open(dev, NULL, 0, NULL, &vol)) {
+		danger = vol->fs->super->s_last_orphan;
+		inl_volume_close(vol);
+	}
+	inl_dev_close(dev);
+	cr_rec_free(rec);
+	return danger;
+}
+
+/* Open for writing, have something done, close. */
+static bool with_volume(struct worker *worker, struct inl_keyring *keys, struct cr_dice *dice)
+{
+	const char *root = root_of(worker->run->config, 0);
+	struct inl_diag diag = { 0 };
+	struct inl_volume *vol;
+	struct inl_dev *dev;
+	struct cr_rec *rec = cr_rec_new(worker->image, worker->run->config->size, false, 1, &dev);
+	int err = inl_volume_open(dev, keys, INL_VOLUME_WRITE, &diag, &vol);
+	bool good = true;
+
+	if (err) {
+		good = note(worker->text, "open for writing", err, &diag);
+	} else {
+		good = keys ? cr_tails_judge(vol, root, dice, worker->text) : cr_locked_remove(vol, root, worker->text);
+		err = inl_volume_close(vol);
+		if (err && good)
+			good = note(worker->text, "close", err, NULL);
+	}
+	inl_dev_close(dev);
+	cr_rec_free(rec);
+	return good && !cr_fsck("-fn", worker->path, worker->text);
+}
+
+/* What there is to do with encrypted files, on a volume that has been brought back: with the key, and without. */
+static bool try_crypt(struct worker *worker, struct point *point)
+{
+	struct cr_dice *dice = &point->dice;
+	bool tails = cr_chance(dice, point->path == CR_PATH_LOCKED ? 40 : 15), removes = cr_chance(dice, 15);
+
+	if (tails && !with_volume(worker, worker->keys, dice))
+		return failed(worker, "behind the ends of files");
+	if (removes && !with_volume(worker, NULL, dice))
+		return failed(worker, "removing without the key");
+	__atomic_fetch_add(&worker->tally->n_tails, tails, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&worker->tally->n_removed, removes, __ATOMIC_RELAXED);
+	return true;
+}
+
+/* Points of encrypted volumes: some are only seen without the key, and then again with it. */
+static bool look_early(struct worker *worker, struct point *point)
+{
+	static const char step[] = "read with the journal in memory";
+
+	if (worker->keys && cr_chance(&point->dice, 50) && !look(worker, NULL, point->moment, step))
+		return failed(worker, "without the key");
+	return look(worker, worker->keys, point->moment, step);
+}
+
+/* Whatever brought it back: nothing encrypted is in plain anywhere on the medium. */
+static bool search(struct worker *worker)
+{
+	if (!worker->keys)
+		return true;
+	__atomic_fetch_add(&worker->tally->n_searched, 1, __ATOMIC_RELAXED);
+	return cr_marks_judge(worker->image, worker->run->config->size, worker->text) || failed(worker, "search");
+}
+
 static bool try_point(struct worker *worker, struct point *point)
 {
 	bool may_look = cr_chance(&point->dice, 30), goes_on = cr_chance(&point->dice, 4);
 
 	cr_medium_image(&worker->medium, point->moment, point->variant, &point->dice, worker->image);
 	cr_after_e2fsck = false;
-	if (may_look && !look(worker, point->moment, "read with the journal in memory"))
+	if (may_look && !look_early(worker, point))
 		return false;
 	if ((point->path == CR_PATH_FSCK || point->path == CR_PATH_KERNEL) && is_super_torn(worker->image))
 		point->path = CR_PATH_INLAY;
-	if (!bring_back(worker, point))
+	if (point->path == CR_PATH_FSCK && is_context_in_danger(worker))
+		point->path = CR_PATH_INLAY;
+	if (!bring_back(worker, point) || !search(worker))
 		return false;
 	cr_after_e2fsck = point->path == CR_PATH_FSCK;
 	if (cr_fsck("-fn", worker->path, worker->text))
 		return failed(worker, "e2fsck -fn");
-	if (!look(worker, point->moment, "read"))
+	if (!look(worker, worker->keys, point->moment, "read"))
+		return false;
+	if (worker->keys && !try_crypt(worker, point))
 		return false;
 	__atomic_fetch_add(&worker->tally->n_looked, may_look, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&worker->tally->n_went_on, goes_on, __ATOMIC_RELAXED);
@@ -471,7 +630,7 @@ static bool try_point(struct worker *worker, struct point *point)
 
 /* ---- many -------------------------------------------------------------------------------------------------------- */
 
-static const char *const path_names[] = { "Inlay", "Inlay, crashing again", "e2fsck", "the kernel" };
+static const char *const path_names[] = { "Inlay", "Inlay, crashing again", "e2fsck", "the kernel", "Inlay without the key" };
 
 static void report(struct worker *worker, const struct point *point)
 {
@@ -516,12 +675,14 @@ static uint64_t choose_moment(const struct cr_rec *rec, struct cr_dice *dice)
 	return moment < 3 ? 0 : CR_MIN(moment - 3, rec->now);
 }
 
-static enum cr_path choose_path(const struct cr_place *place, struct cr_dice *dice)
+static enum cr_path choose_path(const struct cr_run *run, struct cr_dice *dice)
 {
 	uint32_t draw = cr_below(dice, 100);
 
 	if (draw < 2)
-		return place->kernel ? CR_PATH_KERNEL : CR_PATH_FSCK;
+		return run->place->kernel ? CR_PATH_KERNEL : CR_PATH_FSCK;
+	if (run->config->crypt && draw >= 75)
+		return CR_PATH_LOCKED;
 	return draw < 15 ? CR_PATH_FSCK : draw < 30 ? CR_PATH_TWICE : CR_PATH_INLAY;
 }
 
@@ -543,7 +704,7 @@ static struct point *choose_points(const struct cr_run *run, unsigned n)
 		dice->state = run->seed * 1000003 + i;
 		points[i].moment = choose_moment(run->rec, dice);
 		points[i].variant = (enum cr_variant)cr_below(dice, CR_N_VARIANTS);
-		points[i].path = choose_path(run->place, dice);
+		points[i].path = choose_path(run, dice);
 	}
 	qsort(points, n, sizeof(points[0]), compare_points);
 	return points;
@@ -578,13 +739,21 @@ static void worker_process(const struct cr_run *run, struct cr_tally *tally, str
 	struct worker worker = { .run = run, .tally = tally };
 	char name[32];
 
+	if (run->config->crypt)
+		cr_secrets_renew();
 	snprintf(name, sizeof(name), "image%u", from);
 	worker.image = cr_image_map(run->place, name, run->config->size, worker.path);
 	snprintf(worker.mnt, sizeof(worker.mnt), "%s/mnt%u", run->place->dir, from);
 	mkdir(worker.mnt, 0700);
 	cr_medium_init(&worker.medium, run->rec, run->base);
+	if (run->config->crypt) {
+		worker.keys = cr_keys_new(run->config->crypt);
+		worker.before = malloc(run->config->size);
+	}
 	work(&worker, points, n, from, step, only, first);
 	cr_medium_done(&worker.medium);
+	inl_keyring_free(worker.keys);
+	free(worker.before);
 }
 
 /* A process that dies has failed at the point that it was at. */
@@ -607,6 +776,8 @@ void cr_run_points(struct cr_run *run, unsigned n, unsigned only, unsigned n_job
 	pid_t children[64];
 
 	*shared = *tally;
+	if (run->config->crypt)
+		cr_secrets_note();
 	fflush(NULL);
 	for (unsigned i = 0; i < n_jobs; i++) {
 		children[i] = fork();

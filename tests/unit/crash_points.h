@@ -14,10 +14,12 @@
 struct cr_config {
 	const char *name, *mkfs; /* options of mke2fs */
 	const char *root; /* the first actor's directory; NULL: "one" */
+	const struct cr_crypt *crypt; /* how it is encrypted; the second actor's never is */
 	uint64_t size;
 	bool late;	    /* the device ends bios later, in any order */
 	unsigned n_actors;  /* threads */
 	bool unwritten;	    /* it has extents */
+	bool eager;	    /* commits come in the middle of a truncation */
 	unsigned n_names;   /* in the directory of long names */
 	uint32_t max_kib;   /* of file contents, per actor */
 };
@@ -39,13 +41,15 @@ int cr_fsck(const char *mode, const char *path, char text[CR_TEXT]); /* mode "-f
 void cr_mkfs(const struct cr_config *config, const char *path);
 
 /* A volume of this kind with the actors' directories in it, closed. Returns "" or what went wrong in text. */
-void cr_prepare(const struct cr_config *config, uint64_t seed, uint8_t *bytes, struct cr_actor *actors, char text[CR_TEXT]);
+void cr_prepare(const struct cr_config *config, struct inl_keyring *keys, uint64_t seed, uint8_t *bytes,
+		struct cr_actor *actors, char text[CR_TEXT]);
 
 struct cr_run {
 	const struct cr_config *config;
 	const struct cr_place *place;
 	uint64_t seed;
 	enum cr_plant plant;
+	struct inl_keyring *keys;
 	uint8_t *base, *live;
 	struct cr_rec *rec;
 	struct cr_actor actors[CR_MAX_ACTORS];
@@ -58,11 +62,12 @@ struct cr_run {
 bool cr_run_record(struct cr_run *run, unsigned n, char text[CR_TEXT]);
 void cr_run_done(struct cr_run *run);
 
-enum cr_path { CR_PATH_INLAY, CR_PATH_TWICE, CR_PATH_FSCK, CR_PATH_KERNEL, CR_N_PATHS };
+enum cr_path { CR_PATH_INLAY, CR_PATH_TWICE, CR_PATH_FSCK, CR_PATH_KERNEL, CR_PATH_LOCKED, CR_N_PATHS };
 
 #define CR_N_REPORTS 3
 struct cr_tally {
 	unsigned n_points, n_failed, n_paths[CR_N_PATHS], n_looked, n_went_on;
+	unsigned n_searched, n_removed, n_tails; /* of encrypted ones */
 	char reports[CR_N_REPORTS][CR_TEXT + 256];
 };
 

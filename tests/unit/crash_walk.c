@@ -27,6 +27,7 @@ struct found_name {
 struct found {
 	uint64_t ino;
 	struct inl_stat st;
+	struct inl_inode_crypt crypt;
 	uint8_t *bytes; /* of a file; the target of a symbolic link */
 	size_t len;
 	struct found_name *names; /* of a directory, sorted */
@@ -168,6 +169,7 @@ static bool walk_inode(struct walk *walk, struct inl_inode *inode, uint32_t self
 
 	if (err)
 		return cannot(walk, err, "stat", found->ino, &diag);
+	inl_inode_crypt(inode, &found->crypt);
 	err = inl_xattrs(inode, see_xattr, found, &diag);
 	if (err)
 		return cannot(walk, err, "read the attributes of", found->ino, &diag);
@@ -368,6 +370,20 @@ static bool judge_xattrs(struct judge *judge, const struct cr_node *node, const 
 		     found->n_xattrs, n);
 }
 
+static bool judge_crypt(struct judge *judge, const struct cr_node *node, const struct found *found)
+{
+	const struct inl_inode_crypt *crypt = &found->crypt;
+	bool secret = judge->model->secret && (node->type == DT_REG || node->type == DT_DIR || node->type == DT_LNK);
+
+	if (crypt->encrypted != secret)
+		return wrong(judge, "node %u (inode %llu) is %sencrypted", node->id, (unsigned long long)found->ino,
+			     secret ? "not " : "");
+	if (!secret || (!crypt->status && inl_policy_equal(&crypt->policy, &judge->model->policy)))
+		return true;
+	return wrong(judge, "node %u (inode %llu) has another policy, or a wrong context: %d", node->id,
+		     (unsigned long long)found->ino, crypt->status);
+}
+
 static bool judge_inode(struct judge *judge, uint32_t number, const struct found *found)
 {
 	const struct cr_node *node = &judge->model->nodes[number];
@@ -376,6 +392,8 @@ static bool judge_inode(struct judge *judge, uint32_t number, const struct found
 	if (type_of(found->st.mode) != node->type)
 		return wrong(judge, "node %u (inode %llu): type %u, not %u", node->id, (unsigned long long)found->ino,
 			     type_of(found->st.mode), node->type);
+	if (!judge_crypt(judge, node, found))
+		return false;
 	if (found->st.nlink != state->nlink)
 		return wrong(judge, "node %u (inode %llu): %u links, not %u", node->id, (unsigned long long)found->ino,
 			     found->st.nlink, state->nlink);
