@@ -29,7 +29,7 @@ stress: ## A million I/Os of eight threads, thousands of faults, the kernel's tw
 	@tools/deps.sh test
 	@tools/run-tests --stress $(T)
 
-crash: ## Ten thousand crashes of volumes that are being written (POINTS for each of five kinds, SEED)
+crash: ## Tens of thousands of crashes of volumes that are being written (POINTS for each of twelve kinds, SEED)
 	@tools/deps.sh test
 	@tools/run-tests --build gcc
 	@build/tests/test_crash --points=$(POINTS) --seed=$(SEED)

@@ -231,8 +231,8 @@ struct inl_keyring *cr_keys_new(const struct cr_crypt *crypt); /* NULL for NULL 
 
 /*
  * A process that was forked has no secret memory (MADV_DONTFORK), and here it shall have keys of its own: note before the
- * fork, with no key in use, where the memory is; renew in the child, before
- * anything else is put there.
+ * fork where that memory is; renew it in the child, before anything else is put there. The parent's keys stay the
+ * parent's.
  */
 void cr_secrets_note(void);
 void cr_secrets_renew(void);
@@ -258,7 +258,8 @@ bool cr_marks_judge(const uint8_t *bytes, size_t len, char text[CR_TEXT]);
  *
  *   before, now  the medium before the volume was opened, and as it is; before may be NULL
  */
-bool cr_locked_judge(struct inl_volume *vol, const char *root, const uint8_t *before, const uint8_t *now, char text[CR_TEXT]);
+bool cr_locked_judge(struct inl_volume *vol, const char *root, const uint8_t *before, const uint8_t *now,
+		     char text[CR_TEXT]);
 
 /* Remove all of it, and the directory. */
 bool cr_locked_remove(struct inl_volume *vol, const char *root, char text[CR_TEXT]);

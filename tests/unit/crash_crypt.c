@@ -159,7 +159,8 @@ struct tour {
 
 static bool failed(const struct tour *tour, const char *what, uint64_t ino, int err, const struct inl_diag *diag)
 {
-	snprintf(tour->text, CR_TEXT, "%s, inode %llu: %d (%.400s)", what, (unsigned long long)ino, err, diag ? diag->text : "");
+	snprintf(tour->text, CR_TEXT, "%s, inode %llu: %d (%.400s)", what, (unsigned long long)ino, err,
+		 diag ? diag->text : "");
 	return false;
 }
 
@@ -281,7 +282,8 @@ static bool see_locked(struct tour *tour, struct inl_inode *dir, const struct in
 	return is_sealed(tour, inode, &st) && (!S_ISREG(st.mode) || same_data(tour, inode, &st));
 }
 
-bool cr_locked_judge(struct inl_volume *vol, const char *root, const uint8_t *before, const uint8_t *now, char text[CR_TEXT])
+bool cr_locked_judge(struct inl_volume *vol, const char *root, const uint8_t *before, const uint8_t *now,
+		     char text[CR_TEXT])
 {
 	struct tour tour = { .vol = vol, .text = text, .visit = see_locked, .before = before, .now = now };
 

@@ -275,8 +275,8 @@ static bool judge_record(const struct cr_run *run, char text[CR_TEXT])
 
 		if (event->kind != CR_WRITE || !cr_mark_find(event->bytes, event->len, cr_mark, &at))
 			continue;
-		snprintf(text, CR_TEXT, "plaintext was written at moment %llu, to byte %llu", (unsigned long long)event->start,
-			 (unsigned long long)(event->pos + at));
+		snprintf(text, CR_TEXT, "plaintext was written at moment %llu, to byte %llu",
+			 (unsigned long long)event->start, (unsigned long long)(event->pos + at));
 		return false;
 	}
 	return cr_marks_judge(run->base, run->config->size, text) && cr_marks_judge(run->live, run->config->size, text);
@@ -476,6 +476,15 @@ static bool fsck_replay(struct worker *worker)
 	return status == 0 || status == 1 || failed(worker, "e2fsck -fy");
 }
 
+/* Nothing encrypted is in plain anywhere on the medium. */
+static bool search(struct worker *worker)
+{
+	if (!worker->keys)
+		return true;
+	__atomic_fetch_add(&worker->tally->n_searched, 1, __ATOMIC_RELAXED);
+	return cr_marks_judge(worker->image, worker->run->config->size, worker->text) || failed(worker, "search");
+}
+
 /* What is left can be worked with. */
 static bool go_on(struct worker *worker, struct cr_dice *dice)
 {
@@ -486,7 +495,7 @@ static bool go_on(struct worker *worker, struct cr_dice *dice)
 	config.n_names = 10;
 	config.root = "after";
 	cr_prepare(&config, worker->keys, cr_throw(dice), worker->image, &actor, worker->text);
-	if (!worker->text[0] && !cr_fsck("-fn", worker->path, worker->text)) {
+	if (!worker->text[0] && !cr_fsck("-fn", worker->path, worker->text) && search(worker)) {
 		cr_actor_done(&actor);
 		return true;
 	}
@@ -593,15 +602,6 @@ static bool look_early(struct worker *worker, struct point *point)
 	return look(worker, worker->keys, point->moment, step);
 }
 
-/* Whatever brought it back: nothing encrypted is in plain anywhere on the medium. */
-static bool search(struct worker *worker)
-{
-	if (!worker->keys)
-		return true;
-	__atomic_fetch_add(&worker->tally->n_searched, 1, __ATOMIC_RELAXED);
-	return cr_marks_judge(worker->image, worker->run->config->size, worker->text) || failed(worker, "search");
-}
-
 static bool try_point(struct worker *worker, struct point *point)
 {
 	bool may_look = cr_chance(&point->dice, 30), goes_on = cr_chance(&point->dice, 4);
@@ -630,7 +630,8 @@ static bool try_point(struct worker *worker, struct point *point)
 
 /* ---- many -------------------------------------------------------------------------------------------------------- */
 
-static const char *const path_names[] = { "Inlay", "Inlay, crashing again", "e2fsck", "the kernel", "Inlay without the key" };
+static const char *const path_names[] = { "Inlay", "Inlay, crashing again", "e2fsck", "the kernel",
+					  "Inlay without the key" };
 
 static void report(struct worker *worker, const struct point *point)
 {

@@ -19,7 +19,7 @@ struct cr_config {
 	bool late;	    /* the device ends bios later, in any order */
 	unsigned n_actors;  /* threads */
 	bool unwritten;	    /* it has extents */
-	bool eager;	    /* commits come in the middle of a truncation */
+	bool eager;	    /* commits come between any two operations, and in the middle of a truncation often */
 	unsigned n_names;   /* in the directory of long names */
 	uint32_t max_kib;   /* of file contents, per actor */
 };

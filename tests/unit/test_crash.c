@@ -25,7 +25,7 @@
 #include <cmocka.h>
 
 #define OPERATIONS 240u
-#define POINTS	   100u /* per kind of volume */
+#define POINTS	   40u /* per kind of volume */
 #define PLANT_RUNS 30u
 #define N_PLANTED  7u
 
@@ -44,15 +44,15 @@ static const struct cr_config configs[] = {
 	  .unwritten = true, .n_names = 40, .max_kib = 2048 },
 	{ .name = "ext3", .mkfs = "-b 1024 -J size=1 -N 1024 -O ^extents,^64bit,^metadata_csum -I 128", .size = 12 << 20,
 	  .n_actors = 1, .n_names = 20, .max_kib = 2048 },
-	{ .name = "perfile", .mkfs = "-b 4096 -J size=4 -N 1024 -O encrypt", .size = 20 << 20, .n_actors = 1,
+	{ .name = "perfile", .mkfs = "-b 4096 -J size=4 -N 1024 -O encrypt", .size = 12 << 20, .n_actors = 1,
 	  .unwritten = true, .n_names = 40, .max_kib = 2048, .crypt = &per_file, .eager = true },
 	{ .name = "pad4", .mkfs = "-b 1024 -J size=1 -N 1024 -O encrypt", .size = 12 << 20, .n_actors = 1,
 	  .unwritten = true, .n_names = 40, .max_kib = 2048, .crypt = &pad_4, .eager = true },
-	{ .name = "lblk64", .mkfs = "-b 4096 -J size=4 -N 1024 -O encrypt,stable_inodes", .size = 20 << 20, .n_actors = 1,
+	{ .name = "lblk64", .mkfs = "-b 4096 -J size=4 -N 1024 -O encrypt,stable_inodes", .size = 12 << 20, .n_actors = 1,
 	  .unwritten = true, .n_names = 40, .max_kib = 2048, .crypt = &lblk_64, .eager = true },
 	{ .name = "lblk32", .mkfs = "-b 1024 -J size=1 -N 1024 -O encrypt,stable_inodes", .size = 12 << 20, .n_actors = 1,
 	  .unwritten = true, .n_names = 40, .max_kib = 2048, .crypt = &lblk_32, .eager = true },
-	{ .name = "units", .mkfs = "-b 4096 -J size=4 -N 1024 -O encrypt", .size = 20 << 20, .n_actors = 1,
+	{ .name = "units", .mkfs = "-b 4096 -J size=4 -N 1024 -O encrypt", .size = 12 << 20, .n_actors = 1,
 	  .unwritten = true, .n_names = 40, .max_kib = 2048, .crypt = &units_512, .eager = true },
 	{ .name = "context", .mkfs = "-b 1024 -J size=1 -N 1024 -I 128 -O encrypt", .size = 12 << 20, .n_actors = 1,
 	  .unwritten = true, .n_names = 40, .max_kib = 2048, .crypt = &per_file, .eager = true },
@@ -86,11 +86,18 @@ static bool is_shortening(struct inl_volume *vol)
 	return found;
 }
 
+static bool commits_now(struct inl_volume *vol)
+{
+	struct cr_dice dice = { atomic_fetch_add(&cr_eager, 1) };
+
+	return cr_chance(&dice, is_shortening(vol) ? 50 : 8);
+}
+
 int __wrap_inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *arg, struct inl_diag *diag)
 {
 	int err = __real_inl_op_run(vol, credits, fn, arg, diag);
 
-	if (atomic_load(&cr_eager) && is_shortening(vol) && atomic_fetch_add(&cr_eager, 1) % 2)
+	if (atomic_load(&cr_eager) && commits_now(vol))
 		inl_txn_commit(vol);
 	if (!atomic_load(&cr_early_reuse))
 		return err;
@@ -136,8 +143,8 @@ static void run_config(const struct cr_config *config, uint64_t seed, enum cr_pl
 
 static void print_tally(const struct cr_config *config, const struct cr_tally *tally)
 {
-	print_message("# %s: %u points: replayed by Inlay %u, by Inlay with another crash %u, by e2fsck %u, by the kernel %u, without "
-		      "the key %u; read with the journal in memory %u; gone on with %u\n", config->name, tally->n_points,
+	print_message("# %s: %u points: replayed by Inlay %u, by Inlay with another crash %u, by e2fsck %u, by the kernel %u, "
+		      "without the key %u; read with the journal in memory %u; gone on with %u\n", config->name, tally->n_points,
 		      tally->n_paths[CR_PATH_INLAY], tally->n_paths[CR_PATH_TWICE], tally->n_paths[CR_PATH_FSCK],
 		      tally->n_paths[CR_PATH_KERNEL], tally->n_paths[CR_PATH_LOCKED], tally->n_looked, tally->n_went_on);
 	if (config->crypt)
