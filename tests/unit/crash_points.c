@@ -716,14 +716,16 @@ static void work(struct worker *worker, struct point *points, unsigned n, unsign
 {
 	for (unsigned i = from; i < n; i += step) {
 		struct cr_dice dice = points[i].dice;
+		bool good;
 
 		if (only != CR_NONE && points[i].number != only)
 			continue;
 		if (first && __atomic_load_n(&worker->tally->n_failed, __ATOMIC_RELAXED))
 			break;
 		__atomic_fetch_add(&worker->tally->n_points, 1, __ATOMIC_RELAXED);
+		good = try_point(worker, &points[i]);
 		__atomic_fetch_add(&worker->tally->n_paths[points[i].path], 1, __ATOMIC_RELAXED);
-		if (try_point(worker, &points[i]))
+		if (good)
 			continue;
 		report(worker, &points[i]);
 		points[i].dice = dice;
