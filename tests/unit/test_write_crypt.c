@@ -4,6 +4,7 @@
  * Not here: what the kernel makes of it (tests/kernel/test_twin.py, test_encrypt.py); crashes (test_crash.c).
  * Read more: inlay/volume.h, inl_set_policy.
  */
+#include "ext4/own.h"
 #include "work_dir.h"
 #include <errno.h>
 #include <inlay/volume.h>
@@ -307,6 +308,75 @@ static void test_routes(void **state)
 	routes("-b 1024 -I 128", 9);
 }
 
+/* ---- IV_INO_LBLK_32: where the data unit number wraps ---------------------------------------------------------- */
+
+#define WRAP_BLOCKS 6u
+
+/* The block of this inode whose IV is 0. */
+static uint64_t wrap_of(struct inl_inode *inode)
+{
+	uint64_t dun[4];
+
+	assert_int_equal(inl_inode_unlock(inode, NULL), 0);
+	inl_crypt_info_dun(inode->crypt, 0, dun);
+	return (1ull << 32) - dun[0];
+}
+
+/* Written at once, across; read block by block, each with a number of its own. */
+static void across(struct inl_volume *vol, struct inl_inode *inode, uint64_t wrap, uint32_t skip)
+{
+	static uint8_t bytes[WRAP_BLOCKS * 4096], block[4096];
+	uint64_t from = ((wrap - WRAP_BLOCKS / 2) << 12) + skip;
+	size_t len = sizeof(bytes) - 2 * skip, done = 0, got;
+
+	for (size_t i = 0; i < len; i++)
+		bytes[i] = (uint8_t)(i * 7 + i / 4096 + skip);
+	while (done < len) {
+		assert_int_equal(inl_write(inode, from + done, bytes + done, len - done, &got, NULL), 0);
+		done += got;
+	}
+	for (size_t at = 0; at < len; at += got) {
+		size_t want = 4096 - ((from + at) & 4095);
+
+		want = want < len - at ? want : len - at;
+		assert_int_equal(inl_read(inode, from + at, block, want, &got, NULL), 0);
+		assert_int_equal(got, want);
+		assert_memory_equal(block, bytes + at, want);
+	}
+	assert_int_equal(inl_sync(vol, NULL), 0);
+}
+
+static void test_wrap(void **state)
+{
+	struct inl_inode *dir, *inode;
+	struct inl_policy policy;
+	struct scene s;
+	unsigned n = 0;
+
+	needs_tools();
+	mkfs("a", "-b 4096");
+	scene_open(&s, in_dir("a"), INL_VOLUME_WRITE);
+	policy = policy_of(&s, INL_POLICY_FLAG_IV_INO_LBLK_32, 0);
+	dir = make(s.root, "d", S_IFDIR | 0755, NULL);
+	assert_int_equal(inl_set_policy(dir, &policy, NULL, NULL), 0);
+	for (unsigned i = 0; i < 8; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "%u", i);
+		inode = make(dir, name, S_IFREG | 0644, NULL);
+		if (wrap_of(inode) > WRAP_BLOCKS && wrap_of(inode) + WRAP_BLOCKS < UINT32_MAX) {
+			across(s.vol, inode, wrap_of(inode), 0);
+			across(s.vol, inode, wrap_of(inode), 1000);
+			n++;
+		}
+		inl_inode_put(inode);
+	}
+	assert_true(n > 0);
+	inl_inode_put(dir);
+	scene_close(&s);
+	run("e2fsck -fn a");
+}
+
 /* ---- nonces ------------------------------------------------------------------------------------------------------ */
 
 static int by_bytes(const void *a, const void *b)
@@ -570,8 +640,8 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_routes),	    cmocka_unit_test(test_nonces), cmocka_unit_test(test_key_removed),
-		cmocka_unit_test(test_no_cipher), cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_routes),	    cmocka_unit_test(test_wrap),      cmocka_unit_test(test_nonces),
+		cmocka_unit_test(test_key_removed), cmocka_unit_test(test_no_cipher), cmocka_unit_test(test_threads),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
