@@ -88,14 +88,6 @@ static int check_dir(const struct inl_inode *dir, struct inl_diag *diag)
 	return check_features(dir, diag);
 }
 
-/* One that is to get an entry: its key is needed. */
-static int check_dir_into(struct inl_inode *dir, struct inl_diag *diag)
-{
-	int err = check_dir(dir, diag);
-
-	return err ? err : inl_inode_unlock(dir, diag);
-}
-
 static int forbidden(const struct inl_inode *inode, uint32_t flags, struct inl_diag *diag)
 {
 	if (!(inode->raw.i_flags & flags))
@@ -193,6 +185,7 @@ struct entry {
 	uint8_t stored[INL_NAME_MAX]; /* the name as it lies in the directory */
 	size_t stored_len;
 	bool encrypted;		 /* the directory, when that was looked up */
+	int locked;		 /* why it had no key then: its names could only be taken away; 0: it had one */
 	struct inl_inode *inode; /* who has the name; NULL: nobody */
 };
 
@@ -220,6 +213,7 @@ static int find(struct entry *entry, uint32_t *ino, struct inl_diag *diag)
 	entry->encrypted = entry->dir->encrypted;
 	/* Of a locked directory no-key names can be looked up. */
 	err = inl_dir_stored_name(entry->dir, entry->name, entry->len, entry->stored, &entry->stored_len, NULL);
+	entry->locked = err;
 	if (err) {
 		err = inl_dir_resolve(entry->dir, entry->name, entry->len, entry->stored, &entry->stored_len, &found, diag);
 		*ino = (uint32_t)found;
@@ -454,12 +448,12 @@ static int create_once(void *arg, struct inl_diag *diag)
 	return err;
 }
 
-/* A locked directory: all that can be said is that there is such a no-key name. */
-static int create_locked(struct creation *creation, int why)
+/* A locked directory: all that can be said of a name is that it is a no-key name that is there. */
+static int name_locked(struct inl_inode *dir, const char *name, size_t len, int why)
 {
 	uint64_t ino;
 
-	return inl_dir_resolve(creation->dir, creation->name, creation->len, NULL, NULL, &ino, NULL) ? why : -EEXIST;
+	return inl_dir_resolve(dir, name, len, NULL, NULL, &ino, NULL) ? why : -EEXIST;
 }
 
 static int create(struct creation *creation, struct inl_inode **out)
@@ -472,8 +466,10 @@ static int create(struct creation *creation, struct inl_inode **out)
 	if (!err) {
 		err = inl_inode_unlock(dir, creation->diag);
 		if (err)
-			return create_locked(creation, err);
+			return name_locked(dir, creation->name, creation->len, err);
 	}
+	if (!err && creation->target_len >= dir->vol->block_size) /* of an encrypted one also: fscrypt/ */
+		err = inl_diag_set(creation->diag, -ENAMETOOLONG, "the target of a symbolic link has no room in a block");
 	if (!err && !inl_attr_good(creation->attr, creation->which))
 		err = -EINVAL;
 	if (!err)
@@ -514,8 +510,6 @@ int inl_symlink(struct inl_inode *dir, const char *name, size_t len, const char 
 		return inl_diag_set(diag, -ENOENT, "a symbolic link needs a target");
 	if (memchr(target, 0, target_len))
 		return inl_diag_set(diag, -EINVAL, "the target of a symbolic link holds a NUL");
-	if (target_len >= dir->vol->block_size) /* of an encrypted one: fscrypt/ */
-		return inl_diag_set(diag, -ENAMETOOLONG, "the target of a symbolic link has no room in a block");
 	return create(&creation, out);
 }
 
@@ -531,9 +525,26 @@ struct linking {
 	struct inl_diag *diag;
 };
 
+/* Can it have another name? */
+static int link_check_inode(const struct linking *linking)
+{
+	struct inl_inode *inode = linking->inode;
+	int err = forbidden(linking->dir, EXT4_FL_IMMUTABLE, linking->diag);
+
+	if (!err)
+		err = forbidden(inode, EXT4_FL_IMMUTABLE | EXT4_FL_APPEND, linking->diag);
+	if (err)
+		return err;
+	if (S_ISDIR(inode->raw.i_mode))
+		return inl_diag_set(linking->diag, -EPERM, "a directory has one name only");
+	if (!inode->raw.i_links_count)
+		return -ENOENT;
+	return inode->raw.i_links_count >= LINKS_MAX ? too_many(linking->diag) : 0;
+}
+
 static int link_check(struct inl_handle *op, const struct linking *linking)
 {
-	struct inl_inode *inode = linking->inode, *dir = linking->dir;
+	struct inl_inode *dir = linking->dir;
 	uint32_t ino;
 	int err;
 
@@ -544,18 +555,8 @@ static int link_check(struct inl_handle *op, const struct linking *linking)
 	err = inl_dir_find(op, dir, linking->stored, linking->stored_len, &ino, NULL);
 	if (err != -ENOENT)
 		return err ? err : -EEXIST;
-	err = forbidden(dir, EXT4_FL_IMMUTABLE, linking->diag);
-	if (!err)
-		err = forbidden(inode, EXT4_FL_IMMUTABLE | EXT4_FL_APPEND, linking->diag);
-	if (err)
-		return err;
-	if (S_ISDIR(inode->raw.i_mode))
-		return inl_diag_set(linking->diag, -EPERM, "a directory has one name only");
-	if (!inode->raw.i_links_count)
-		return -ENOENT;
-	if (inode->raw.i_links_count >= LINKS_MAX)
-		return too_many(linking->diag);
-	return inl_crypt_check_move(dir, inode, linking->diag);
+	err = link_check_inode(linking);
+	return err ? err : inl_crypt_check_move(dir, linking->inode, linking->diag);
 }
 
 static int link_op(struct inl_handle *op, void *arg)
@@ -588,15 +589,36 @@ static int link_once(void *arg, struct inl_diag *diag)
 	return err ? err : run(dir->vol, inl_dir_credits(dir) + 2, link_op, linking, diag);
 }
 
+static int link_check_op(struct inl_handle *op, void *arg)
+{
+	(void)op;
+	return link_check_inode(arg);
+}
+
+/* Into a locked directory: what Linux says before it says that. */
+static int link_locked(struct linking *linking, int why)
+{
+	int err = name_locked(linking->dir, linking->name, linking->len, 0);
+
+	if (!err)
+		err = inl_op_look(linking->dir->vol, link_check_op, linking);
+	return err ? err : inl_diag_set(linking->diag, why, "the directory is locked");
+}
+
 int inl_link(struct inl_inode *inode, struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag)
 {
 	struct linking linking = { .inode = inode, .dir = dir, .name = name, .len = len, .diag = diag };
-	int err = inode->vol == dir->vol ? check_dir_into(dir, diag) : -EXDEV;
+	int err = inode->vol == dir->vol ? check_dir(dir, diag) : -EXDEV;
 
 	if (!err)
 		err = check_new_name(name, len);
 	if (!err)
 		err = check_features(inode, diag);
+	if (!err) {
+		err = inl_inode_unlock(dir, diag);
+		if (err)
+			return link_locked(&linking, err);
+	}
 	return err ? err : settle(link_once, &linking, diag);
 }
 
@@ -709,6 +731,14 @@ static int check_above(struct renaming *renaming, struct inl_diag *diag)
 		       -ENOTEMPTY;
 }
 
+/* Without their key, names are neither written nor moved. */
+static int check_locked(const struct entry *entry, struct inl_diag *diag)
+{
+	if (entry->locked)
+		inl_inode_unlock(entry->dir, diag); /* says why */
+	return entry->locked;
+}
+
 /* Into an encrypted directory comes only what is encrypted alike. */
 static int check_policies(const struct renaming *renaming, struct inl_diag *diag)
 {
@@ -734,7 +764,10 @@ static int rename_check(const struct renaming *renaming, struct inl_diag *diag)
 		return err;
 	if (to->inode && !(renaming->flags & INL_RENAME_EXCHANGE) && is_dir(from->inode) != is_dir(to->inode))
 		return is_dir(from->inode) ? -ENOTDIR : -EISDIR;
-	return check_policies(renaming, diag);
+	err = check_locked(from, diag);
+	if (!err)
+		err = check_locked(to, diag);
+	return err ? err : check_policies(renaming, diag);
 }
 
 static int entry_replace(struct inl_handle *op, struct entry *entry, const struct inl_inode *inode)
@@ -879,13 +912,21 @@ static int rename_loaded(struct renaming *renaming, struct inl_diag *diag)
 	return err ? err : run(from->dir->vol, rename_credits(renaming), rename_op, renaming, diag);
 }
 
+/* Where there is no key, a name that is no no-key name is one to be made: why not is said later. */
+static int target_get(struct entry *to, struct inl_diag *diag)
+{
+	int err = entry_get(to, diag);
+
+	return err && err == to->locked ? 0 : err;
+}
+
 static int rename_once(void *arg, struct inl_diag *diag)
 {
 	struct renaming *renaming = arg;
 	int err = entry_get(&renaming->from, diag);
 
 	if (!err)
-		err = entry_get(&renaming->to, diag);
+		err = target_get(&renaming->to, diag);
 	if (!err)
 		err = rename_loaded(renaming, diag);
 	inl_chain_done(&renaming->above_from);
@@ -908,7 +949,6 @@ static int check_names(const struct renaming *renaming)
 	return err ? err : check_new_name(to->name, to->len);
 }
 
-/* Where names are encrypted they can be taken away only as what they are. */
 static int check_dirs(struct inl_inode *dir, struct inl_inode *new_dir, struct inl_diag *diag)
 {
 	int err;
@@ -916,9 +956,7 @@ static int check_dirs(struct inl_inode *dir, struct inl_inode *new_dir, struct i
 	if (dir->vol != new_dir->vol)
 		return -EXDEV;
 	err = check_dir(dir, diag);
-	if (!err)
-		err = check_dir_into(new_dir, diag);
-	return err ? err : inl_inode_unlock(dir, diag);
+	return err ? err : check_dir(new_dir, diag);
 }
 
 int inl_rename(struct inl_inode *dir, const char *name, size_t len, struct inl_inode *new_dir, const char *new_name,
@@ -935,8 +973,5 @@ int inl_rename(struct inl_inode *dir, const char *name, size_t len, struct inl_i
 	err = check_dirs(dir, new_dir, diag);
 	if (!err)
 		err = check_names(&renaming);
-	/* What goes into the encrypted directory when names are exchanged is written there. */
-	if (!err && (flags & INL_RENAME_EXCHANGE))
-		err = check_dir_into(dir, diag);
 	return err ? err : settle(rename_once, &renaming, diag);
 }
