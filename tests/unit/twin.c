@@ -4,13 +4,17 @@
  * (tests/kernel/test_twin.py).
  * Read more: HACKING.md, "Tests".
  *
- *   twin run  kernel|inlay TARGET SEED N [old] [crash]    N operations, a line with its result for each
- *   twin mend kernel|inlay TARGET                         open for writing, close
- *   twin dump kernel|inlay TARGET                         a line for each name: all that is to be seen of it
+ *   twin run  kernel|inlay TARGET SEED N [old] [crash] [CRYPT]    N operations, a line with its result for each
+ *   twin mend kernel|inlay TARGET                                 open for writing, close
+ *   twin dump kernel|inlay TARGET [blocks] [CRYPT]                a line for each name: all that is to be seen of it
+ *
+ * CRYPT is [locked] policy=VERSION:FLAGS:LOG2_UNIT:KEY:KEY_LEN..., the policies that directories can have and, unless it is
+ * locked, keys: KEY is a number.
  *
  * TARGET is a directory, the root of a mount, or an image. What an operation is depends on the seed, on what is there, and on the
  * results of those before: two sides differ at the first result that differs. `old`: inodes of 128 bytes. `crash`: end
- * after a last sync, with what is held still held, without closing anything.
+ * after a last sync, with what is held still held, without closing anything. `blocks`: how many a file has, which depends on
+ * history where there are extents.
  */
 #include "tests/unit/twin.h"
 #include <errno.h>
@@ -69,6 +73,7 @@ static int run(uint64_t seed, unsigned long n, bool crash)
 	int err;
 
 	tw_dice = seed;
+	tw_make_vaults();
 	tw_walk("", age);
 	tw_walk("", note);
 	note_start();
@@ -110,6 +115,13 @@ static struct {
 } links[2 * N_ENTRIES];
 static unsigned n_links;
 
+static void hash_target(void *obj, const struct twin_stat *st, int64_t *err)
+{
+	*err = tw_side->readlink(obj, (char *)tw_buf, TW_BUF_LEN);
+	printf(" %" PRIu64 " %016" PRIx64 " in %" PRIu64, st->size,
+	       *err > 0 ? tw_hash_bytes(0, tw_buf, (size_t)*err) : 0, st->blocks);
+}
+
 static const char *first_link(const char *path, const struct twin_stat *st)
 {
 	for (unsigned i = 0; i < n_links; i++) {
@@ -122,6 +134,8 @@ static const char *first_link(const char *path, const struct twin_stat *st)
 	}
 	return path;
 }
+
+static bool show_blocks;
 
 static void hash_blocks(uint64_t *hash, uint64_t offset, size_t len)
 {
@@ -188,12 +202,17 @@ static void dump_one(const char *path, void *obj, const struct twin_stat *st)
 	printf(" %o %u %u:%u", st->mode, st->nlink, st->uid, st->gid);
 	show_time("mtime", st->mtime);
 	show_time("atime", st->atime);
-	if (!err && S_ISREG(st->mode)) {
+	if (!err)
+		err = tw_show_policy(obj, st);
+	if (!err && S_ISREG(st->mode) && tw_locked && st->encrypted) {
+		printf(" %" PRIu64, st->size);
+	} else if (!err && S_ISREG(st->mode)) {
 		err = hash_data(obj, &hash);
 		printf(" %" PRIu64 " %016" PRIx64, st->size, hash);
+		if (show_blocks)
+			printf(" in %" PRIu64, st->blocks);
 	} else if (!err && S_ISLNK(st->mode)) {
-		err = tw_side->readlink(obj, (char *)tw_buf, TW_BUF_LEN);
-		printf(" %" PRIu64 " %016" PRIx64, st->size, err > 0 ? tw_hash_bytes(0, tw_buf, (size_t)err) : 0);
+		hash_target(obj, st, &err);
 	} else if (S_ISCHR(st->mode) || S_ISBLK(st->mode)) {
 		printf(" %u:%u", st->rdev_major, st->rdev_minor);
 	}
@@ -221,9 +240,27 @@ static int dump(void)
 
 static int usage(void)
 {
-	fputs("usage: twin run kernel|inlay TARGET SEED N [old] [crash]\n"
-	      "       twin mend|dump kernel|inlay TARGET\n", stderr);
+	fputs("usage: twin run kernel|inlay TARGET SEED N [old] [crash] [locked] [policy=...]...\n"
+	      "       twin mend kernel|inlay TARGET\n"
+	      "       twin dump kernel|inlay TARGET [blocks] [locked] [policy=...]...\n", stderr);
 	return 2;
+}
+
+static bool parse_options(char **options, bool *crash)
+{
+	for (; *options; options++) {
+		if (!strcmp(*options, "old"))
+			tw_old_inodes = true;
+		else if (!strcmp(*options, "crash"))
+			*crash = true;
+		else if (!strcmp(*options, "blocks"))
+			show_blocks = true;
+		else if (!strcmp(*options, "locked"))
+			tw_locked = true;
+		else if (strncmp(*options, "policy=", 7) || !tw_parse_policy(*options + 7))
+			return false;
+	}
+	return true;
 }
 
 int main(int argc, char **argv)
@@ -231,13 +268,11 @@ int main(int argc, char **argv)
 	bool runs = argc >= 6 && !strcmp(argv[1], "run"), mends = argc == 4 && !strcmp(argv[1], "mend"), crash = false;
 	int err;
 
-	if (!runs && !mends && (argc != 4 || strcmp(argv[1], "dump")))
+	if (!runs && !mends && (argc < 4 || strcmp(argv[1], "dump")))
+		return usage();
+	if (!parse_options(argv + (runs ? 6 : 4), &crash))
 		return usage();
 	tw_side = !strcmp(argv[2], "kernel") ? &tw_kernel : &tw_inlay;
-	for (int i = 6; i < argc; i++) {
-		tw_old_inodes |= !strcmp(argv[i], "old");
-		crash |= !strcmp(argv[i], "crash");
-	}
 	umask(0);
 	err = tw_side->open(argv[3], !runs && !mends);
 	if (err) {
@@ -246,5 +281,8 @@ int main(int argc, char **argv)
 	}
 	if (mends)
 		return tw_side->close() != 0;
+	err = tw_add_keys();
+	if (err)
+		tw_die("cannot add keys to", argv[3], err);
 	return runs ? run(strtoull(argv[4], NULL, 0), strtoul(argv[5], NULL, 0), crash) : dump();
 }

@@ -19,13 +19,21 @@ struct twin_time {
 };
 
 struct twin_stat {
-	uint64_t ino, size;
+	uint64_t ino, size, blocks;
+	bool encrypted;
 	uint32_t mode, nlink, uid, gid, rdev_major, rdev_minor;
 	struct twin_time atime, mtime, ctime;
 };
 
 enum twin_fallocate { TWIN_ALLOCATE, TWIN_ALLOCATE_KEEP, TWIN_PUNCH, TWIN_ZERO, TWIN_ZERO_KEEP, TWIN_N_FALLOCATE };
 enum twin_rename { TWIN_RENAME, TWIN_NOREPLACE, TWIN_EXCHANGE };
+
+/* An encryption policy, as FS_IOC_SET_ENCRYPTION_POLICY has it. */
+struct twin_policy {
+	uint8_t version; /* 1 or 2, or none that there is */
+	uint8_t contents_mode, filenames_mode, flags, log2_unit, reserved[3];
+	uint8_t key[16]; /* the name of the key: 8 or 16 bytes, the rest zero */
+};
 
 /*
  * Everything returns 0, a count, or -errno as Linux has them. An object is what a path led to, and stays that when its
@@ -66,6 +74,12 @@ struct twin_side {
 	int64_t (*readlink)(void *obj, char *buf, size_t size);
 	/* Without "." and ".." */
 	int (*list)(void *obj, void (*each)(const char *name, unsigned type, void *arg), void *arg);
+
+	/* version: of the policies that are to use it, which will call it `name` */
+	int (*add_key)(const uint8_t *key, size_t len, unsigned version, uint8_t name[16]);
+	int (*set_policy)(void *obj, const struct twin_policy *policy);
+	/* Of a directory, or a regular file that could be opened; -ENODATA: not encrypted */
+	int (*get_policy)(void *obj, struct twin_policy *policy);
 
 	int (*fsync)(void *obj);
 	int (*sync)(void);
@@ -117,6 +131,7 @@ struct place {
 /* Something to work on: a name's, or what is held. */
 struct target {
 	void *obj;
+	const char *path; /* "": of what is held none is known */
 	bool is_held;
 	uint32_t type;
 };
@@ -141,6 +156,8 @@ void tw_walk(const char *path, void (*each)(const char *path, void *obj, const s
 const char *tw_some_path(unsigned kinds);
 void tw_some_name(char *name);
 const char *tw_some_dir(void);
+/* A directory below the same one of the root's as this path: where encrypted, mostly with the same policy. */
+const char *tw_near_dir(const char *path);
 /* place->name is given. */
 int tw_open_place(struct place *place, const char *dir);
 
@@ -163,8 +180,25 @@ struct op {
 	const char *name;
 	int64_t (*fn)(void);
 	unsigned weight, weight_crowded; /* while there are few names, and many */
+	bool crypt;			 /* only where there are policies */
 };
 
 const struct op *tw_some_op(void);
+
+/* ---- twin_crypt.c: policies and keys ----------------------------------------------------------------------------- */
+
+extern unsigned tw_n_policies;
+extern bool tw_locked; /* no key is given */
+
+/* "VERSION:FLAGS:LOG2_UNIT:KEY:KEY_LEN": one more policy that directories can have. False: it is none. */
+bool tw_parse_policy(const char *text);
+/* Give the keys, unless it is locked. */
+int tw_add_keys(void);
+/* A directory of the root for each policy, where it is not there. */
+void tw_make_vaults(void);
+int64_t tw_op_vault(void);
+int64_t tw_op_set_policy(void);
+/* How an object is encrypted, on standard output. */
+int tw_show_policy(void *obj, const struct twin_stat *st);
 
 #endif

@@ -12,8 +12,11 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#define FL_ENCRYPT 0x800u
+
 static struct inl_dev *dev;
 static struct inl_volume *vol;
+static struct inl_keyring *keys;
 
 /* What a result of the volume's was about, for whoever looks for it. */
 static int told(int err, const struct inl_diag *diag)
@@ -26,10 +29,12 @@ static int told(int err, const struct inl_diag *diag)
 static int inlay_open(const char *target, bool read_only)
 {
 	struct inl_diag diag = { 0 };
-	int err = inl_dev_open(target, read_only ? 0 : INL_OPEN_WRITE, &diag, &dev);
+	int err = inl_keyring_new(&keys);
 
+	if (!err)
+		err = inl_dev_open(target, read_only ? 0 : INL_OPEN_WRITE, &diag, &dev);
 	if (!err) {
-		err = inl_volume_open(dev, NULL, read_only ? 0 : INL_VOLUME_WRITE, &diag, &vol);
+		err = inl_volume_open(dev, keys, read_only ? 0 : INL_VOLUME_WRITE, &diag, &vol);
 		if (err)
 			inl_dev_close(dev);
 	}
@@ -43,6 +48,7 @@ static int inlay_close(void)
 	int err = inl_volume_close(vol);
 
 	inl_dev_close(dev);
+	inl_keyring_free(keys);
 	return err;
 }
 
@@ -164,6 +170,8 @@ static int inlay_stat(void *obj, struct twin_stat *out)
 	*out = (struct twin_stat){
 		.ino = st.ino,
 		.size = st.size,
+		.blocks = st.blocks,
+		.encrypted = st.flags & FL_ENCRYPT,
 		.mode = st.mode,
 		.nlink = st.nlink,
 		.uid = st.uid,
@@ -263,6 +271,56 @@ static int inlay_list(void *obj, void (*each)(const char *name, unsigned type, v
 	return told(err, &diag);
 }
 
+static int inlay_add_key(const uint8_t *key, size_t len, unsigned version, uint8_t name[16])
+{
+	struct inl_diag diag = { 0 };
+	struct inl_key_spec spec;
+	int err = inl_keyring_add(keys, key, len, &diag);
+
+	if (!err)
+		err = inl_key_spec_derive(key, len, (int)version, &spec);
+	if (!err)
+		memcpy(name, spec.bytes, sizeof(spec.bytes));
+	return err;
+}
+
+static int inlay_set_policy(void *obj, const struct twin_policy *policy)
+{
+	struct inl_policy ours = {
+		.version = policy->version,
+		.contents_mode = policy->contents_mode,
+		.filenames_mode = policy->filenames_mode,
+		.flags = policy->flags,
+		.log2_data_unit_size = policy->log2_unit,
+		.key = { .version = policy->version },
+	};
+	struct inl_diag diag = { 0 };
+
+	memcpy(ours.reserved, policy->reserved, sizeof(ours.reserved));
+	memcpy(ours.key.bytes, policy->key, policy->version == 1 ? 8 : 16);
+	return told(inl_set_policy(obj, &ours, NULL, &diag), &diag);
+}
+
+static int inlay_get_policy(void *obj, struct twin_policy *policy)
+{
+	struct inl_inode_crypt crypt;
+
+	inl_inode_crypt(obj, &crypt);
+	if (!crypt.encrypted)
+		return -ENODATA;
+	if (crypt.status == -EUCLEAN)
+		return -EINVAL;
+	*policy = (struct twin_policy){
+		.version = crypt.policy.version,
+		.contents_mode = crypt.policy.contents_mode,
+		.filenames_mode = crypt.policy.filenames_mode,
+		.flags = crypt.policy.flags,
+		.log2_unit = crypt.policy.log2_data_unit_size,
+	};
+	memcpy(policy->key, crypt.policy.key.bytes, sizeof(policy->key));
+	return 0;
+}
+
 static int inlay_fsync(void *obj)
 {
 	struct inl_diag diag = { 0 };
@@ -301,6 +359,9 @@ const struct twin_side tw_inlay = {
 	.xattrs = inlay_xattrs,
 	.readlink = inlay_readlink,
 	.list = inlay_list,
+	.add_key = inlay_add_key,
+	.set_policy = inlay_set_policy,
+	.get_policy = inlay_get_policy,
 	.fsync = inlay_fsync,
 	.sync = inlay_sync,
 };

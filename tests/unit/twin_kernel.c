@@ -7,9 +7,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inlay/fscrypt.h>
+#include <linux/fscrypt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -64,6 +67,8 @@ static int kernel_get(const char *path, void **obj)
 	else if (S_ISREG(st.st_mode))
 		flags = faccessat(root, path, W_OK, 0) ? O_RDONLY : O_RDWR;
 	fd = openat(root, path, flags | O_NOFOLLOW);
+	if (fd < 0 && errno == ENOKEY)
+		fd = openat(root, path, O_PATH | O_NOFOLLOW);
 	if (fd < 0)
 		return -errno;
 	*obj = (void *)(intptr_t)fd;
@@ -111,20 +116,37 @@ static int kernel_rename(void *dir, const char *name, void *new_dir, const char 
 	return result(renameat2(fd_of(dir), name, fd_of(new_dir), new_name, flags[how]));
 }
 
+/* Whatever wants to be at the contents of a file that could not be opened is told why. */
+static bool is_closed(void *obj)
+{
+	int fd;
+
+	if (!(fcntl(fd_of(obj), F_GETFL) & O_PATH))
+		return false;
+	fd = open(path_of(obj), O_RDWR);
+	if (fd < 0)
+		return true;
+	close(fd);
+	return false;
+}
+
 static int64_t kernel_write(void *obj, uint64_t offset, const void *buf, size_t len)
 {
-	return result(pwrite(fd_of(obj), buf, len, (off_t)offset));
+	return is_closed(obj) ? -errno : result(pwrite(fd_of(obj), buf, len, (off_t)offset));
 }
 
 static int64_t kernel_read(void *obj, uint64_t offset, void *buf, size_t len)
 {
-	return result(pread(fd_of(obj), buf, len, (off_t)offset));
+	return is_closed(obj) ? -errno : result(pread(fd_of(obj), buf, len, (off_t)offset));
 }
 
 static int kernel_next_data(void *obj, uint64_t offset, uint64_t *start, uint64_t *end)
 {
-	off_t data = lseek(fd_of(obj), (off_t)offset, SEEK_DATA), hole;
+	off_t data, hole;
 
+	if (is_closed(obj))
+		return -errno;
+	data = lseek(fd_of(obj), (off_t)offset, SEEK_DATA);
 	if (data < 0)
 		return -errno;
 	hole = lseek(fd_of(obj), data, SEEK_HOLE);
@@ -145,18 +167,22 @@ static int kernel_fallocate(void *obj, enum twin_fallocate how, uint64_t offset,
 	static const int modes[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 				     FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
 
-	return result(fallocate(fd_of(obj), modes[how], (off_t)offset, (off_t)len));
+	return is_closed(obj) ? -errno : result(fallocate(fd_of(obj), modes[how], (off_t)offset, (off_t)len));
 }
 
 static int kernel_stat(void *obj, struct twin_stat *out)
 {
+	struct statx stx;
 	struct stat st;
 
-	if (fstatat(fd_of(obj), "", &st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW))
+	if (fstatat(fd_of(obj), "", &st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) ||
+	    statx(fd_of(obj), "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_TYPE, &stx))
 		return -errno;
 	*out = (struct twin_stat){
 		.ino = st.st_ino,
 		.size = (uint64_t)st.st_size,
+		.blocks = (uint64_t)st.st_blocks,
+		.encrypted = stx.stx_attributes & STATX_ATTR_ENCRYPTED,
 		.mode = st.st_mode,
 		.nlink = (uint32_t)st.st_nlink,
 		.uid = st.st_uid,
@@ -237,9 +263,62 @@ static int kernel_list(void *obj, void (*each)(const char *name, unsigned type, 
 	return 0;
 }
 
+/* Keys of v1 policies are called what those who add them like: here as Inlay calls them. */
+static int kernel_add_key(const uint8_t *key, size_t len, unsigned version, uint8_t name[16])
+{
+	static union {
+		struct fscrypt_add_key_arg arg;
+		uint8_t bytes[sizeof(struct fscrypt_add_key_arg) + INL_MASTER_KEY_MAX];
+	} add;
+	struct inl_key_spec spec = { 0 };
+
+	if (version == 1 && inl_key_spec_derive(key, len, 1, &spec))
+		return -EINVAL;
+	memset(&add, 0, sizeof(add));
+	add.arg.key_spec.type = version == 1 ? FSCRYPT_KEY_SPEC_TYPE_DESCRIPTOR : FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER;
+	add.arg.raw_size = (uint32_t)len;
+	memcpy(add.arg.key_spec.u.descriptor, spec.bytes, 8);
+	memcpy(add.bytes + sizeof(add.arg), key, len);
+	if (ioctl(root, FS_IOC_ADD_ENCRYPTION_KEY, &add.arg))
+		return -errno;
+	memset(name, 0, 16);
+	memcpy(name, add.arg.key_spec.u.identifier, version == 1 ? 8 : 16);
+	return 0;
+}
+
+/* struct fscrypt_policy_v1 and _v2, byte by byte, as older headers do not name all of them. */
+static int kernel_set_policy(void *obj, const struct twin_policy *policy)
+{
+	uint8_t bytes[24] = { policy->version == 1 ? 0 : policy->version, policy->contents_mode, policy->filenames_mode,
+			      policy->flags, policy->log2_unit };
+
+	if (policy->version == 1) {
+		memcpy(bytes + 4, policy->key, 8);
+	} else {
+		memcpy(bytes + 5, policy->reserved, 3);
+		memcpy(bytes + 8, policy->key, 16);
+	}
+	return is_closed(obj) ? -errno : result(ioctl(fd_of(obj), FS_IOC_SET_ENCRYPTION_POLICY, bytes));
+}
+
+static int kernel_get_policy(void *obj, struct twin_policy *policy)
+{
+	struct fscrypt_get_policy_ex_arg arg = { .policy_size = sizeof(arg.policy) };
+	uint8_t bytes[24] = { 0 };
+
+	if (is_closed(obj) || ioctl(fd_of(obj), FS_IOC_GET_ENCRYPTION_POLICY_EX, &arg))
+		return -errno;
+	memcpy(bytes, &arg.policy, arg.policy_size);
+	*policy = (struct twin_policy){ bytes[0] ? bytes[0] : 1, bytes[1], bytes[2], bytes[3] };
+	if (bytes[0])
+		policy->log2_unit = bytes[4];
+	memcpy(policy->key, bytes + (bytes[0] ? 8 : 4), bytes[0] ? 16 : 8);
+	return 0;
+}
+
 static int kernel_fsync(void *obj)
 {
-	return result(fsync(fd_of(obj)));
+	return is_closed(obj) ? 0 : result(fsync(fd_of(obj)));
 }
 
 static int kernel_sync(void)
@@ -271,6 +350,9 @@ const struct twin_side tw_kernel = {
 	.xattrs = kernel_xattrs,
 	.readlink = kernel_readlink,
 	.list = kernel_list,
+	.add_key = kernel_add_key,
+	.set_policy = kernel_set_policy,
+	.get_policy = kernel_get_policy,
 	.fsync = kernel_fsync,
 	.sync = kernel_sync,
 };

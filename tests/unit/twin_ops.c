@@ -77,6 +77,17 @@ static int64_t op_symlink(void)
 	return err;
 }
 
+/* Where there are policies, mostly a place that what is at this path may come to. */
+static void new_near(struct place *place, const char *path)
+{
+	if (!tw_n_policies || !path[0] || !tw_rng(3)) {
+		tw_new_place(place);
+		return;
+	}
+	tw_some_name(place->name);
+	tw_open_place(place, tw_near_dir(path));
+}
+
 static int64_t op_link(void)
 {
 	struct target target;
@@ -85,7 +96,7 @@ static int64_t op_link(void)
 
 	if (!tw_open_target(&target, tw_rng(12) ? TW_REG | TW_LNK | TW_OTHER : TW_ANY))
 		return 0;
-	tw_new_place(&place);
+	new_near(&place, target.path);
 	printf(" -> ");
 	tw_show(place.path);
 	err = tw_side->link(target.obj, place.dir, place.name);
@@ -144,7 +155,7 @@ static int64_t rename_one(enum twin_rename how)
 	if (how == TWIN_EXCHANGE ? tw_rng(10) != 0 : tw_rng(3) == 0)
 		tw_old_place(&to, TW_ANY);
 	else
-		tw_new_place(&to);
+		new_near(&to, from.path);
 	if (strlen(to.name) > 255 && !tw_is_there(from.path)) /* one error at a time */
 		to.name[255] = 0;
 	putchar(' ');
@@ -612,18 +623,26 @@ static const struct op ops[] = {
 	{ "hold", op_hold, 4, 4 },
 	{ "fsync", op_fsync, 3, 3 },
 	{ "sync", op_sync, 1, 1 },
+	{ "vault", tw_op_vault, 4, 1, true },
+	{ "set policy", tw_op_set_policy, 5, 5, true },
 };
+
+static unsigned weight_of(const struct op *op)
+{
+	if (op->crypt && (!tw_n_policies || tw_locked))
+		return 0;
+	return tw_n_entries > CROWD ? op->weight_crowded : op->weight;
+}
 
 const struct op *tw_some_op(void)
 {
-	bool crowded = tw_n_entries > CROWD;
 	unsigned sum = 0, pick;
 
 	for (size_t i = 0; i < COUNT(ops); i++)
-		sum += crowded ? ops[i].weight_crowded : ops[i].weight;
+		sum += weight_of(&ops[i]);
 	pick = tw_rng(sum);
 	for (const struct op *op = ops;; op++) {
-		unsigned weight = crowded ? op->weight_crowded : op->weight;
+		unsigned weight = weight_of(op);
 
 		if (pick < weight)
 			return op;

@@ -261,6 +261,19 @@ const char *tw_some_dir(void)
 	return "";
 }
 
+const char *tw_near_dir(const char *path)
+{
+	size_t len = strcspn(path, "/");
+
+	for (unsigned i = 0; i < 12; i++) {
+		const char *dir = tw_some_dir();
+
+		if (strcspn(dir, "/") == len && !strncmp(dir, path, len))
+			return dir;
+	}
+	return tw_some_dir();
+}
+
 int tw_open_place(struct place *place, const char *dir)
 {
 	int err = tw_side->get(dir, &place->dir);
@@ -289,6 +302,21 @@ static void place_of(struct place *place, const char *path)
 	tw_open_place(place, dir);
 }
 
+/* Where there is no key Inlay has two ways to say that a name is not there: here it is always a no-key name. */
+static void some_missing(struct place *place)
+{
+	unsigned len = 4 * (3 + tw_rng(50));
+
+	if (!tw_locked) {
+		tw_new_place(place);
+		return;
+	}
+	for (unsigned i = 0; i < len; i++)
+		place->name[i] = (char)('a' + tw_rng(26));
+	place->name[len] = 0;
+	tw_open_place(place, tw_some_dir());
+}
+
 /* Mostly one that is there. */
 void tw_old_place(struct place *place, unsigned kinds)
 {
@@ -296,7 +324,7 @@ void tw_old_place(struct place *place, unsigned kinds)
 	char copy[TWIN_PATH];
 
 	if (!path || !path[0]) {
-		tw_new_place(place);
+		some_missing(place);
 		return;
 	}
 	snprintf(copy, sizeof(copy), "%s", path);
@@ -325,7 +353,7 @@ bool tw_open_target(struct target *target, unsigned kinds)
 	int err;
 
 	if (tw_held[slot].obj && (kind_of(tw_held[slot].type) & kinds) && !tw_rng(3)) {
-		*target = (struct target){ tw_held[slot].obj, true, tw_held[slot].type };
+		*target = (struct target){ tw_held[slot].obj, "", true, tw_held[slot].type };
 		printf(" held%u", slot);
 		return true;
 	}
@@ -335,6 +363,7 @@ bool tw_open_target(struct target *target, unsigned kinds)
 	err = tw_side->get(path, &target->obj);
 	if (err)
 		tw_die("lost", path, err);
+	target->path = path;
 	target->is_held = false;
 	target->type = path[0] ? tw_find_entry(path)->type : S_IFDIR;
 	putchar(' ');
