@@ -294,6 +294,17 @@ struct creation {
 	struct inl_inode *inode;
 };
 
+/* Can the directory have it? */
+static int create_check_dir(const struct creation *creation)
+{
+	struct inl_inode *dir = creation->dir;
+	int err = forbidden(dir, EXT4_FL_IMMUTABLE, creation->diag);
+
+	if (err)
+		return err;
+	return S_ISDIR(creation->mode) && links_full(dir) ? too_many(creation->diag) : 0;
+}
+
 /* May it be made? */
 static int create_check(struct inl_handle *op, const struct creation *creation)
 {
@@ -308,10 +319,7 @@ static int create_check(struct inl_handle *op, const struct creation *creation)
 	err = inl_dir_find(op, dir, creation->stored, creation->stored_len, &ino, NULL);
 	if (err != -ENOENT)
 		return err ? err : -EEXIST;
-	err = forbidden(dir, EXT4_FL_IMMUTABLE, creation->diag);
-	if (err)
-		return err;
-	return S_ISDIR(creation->mode) && links_full(dir) ? too_many(creation->diag) : 0;
+	return create_check_dir(creation);
 }
 
 /* The target stands in place of the map where it fits with a NUL, else in a block. */
@@ -448,12 +456,31 @@ static int create_once(void *arg, struct inl_diag *diag)
 	return err;
 }
 
-/* A locked directory: all that can be said of a name is that it is a no-key name that is there. */
-static int name_locked(struct inl_inode *dir, const char *name, size_t len, int why)
+/* A name to be made in a locked directory: all that can be said of it is that it is a no-key name that is there. */
+static int check_locked_name(struct inl_inode *dir, const char *name, size_t len)
 {
 	uint64_t ino;
 
-	return inl_dir_resolve(dir, name, len, NULL, NULL, &ino, NULL) ? why : -EEXIST;
+	return inl_dir_resolve(dir, name, len, NULL, NULL, &ino, NULL) ? 0 : -EEXIST;
+}
+
+static int create_locked_op(struct inl_handle *op, void *arg)
+{
+	const struct creation *creation = arg;
+
+	(void)op;
+	return creation->dir->raw.i_links_count ? create_check_dir(creation) : -ENOENT;
+}
+
+/* In a locked directory: what Linux says before it says that. */
+static int create_locked(struct creation *creation, int why)
+{
+	struct inl_inode *dir = creation->dir;
+	int err = check_locked_name(dir, creation->name, creation->len);
+
+	if (!err)
+		err = inl_op_look(dir->vol, create_locked_op, creation);
+	return err ? err : why;
 }
 
 static int create(struct creation *creation, struct inl_inode **out)
@@ -466,7 +493,7 @@ static int create(struct creation *creation, struct inl_inode **out)
 	if (!err) {
 		err = inl_inode_unlock(dir, creation->diag);
 		if (err)
-			return name_locked(dir, creation->name, creation->len, err);
+			return create_locked(creation, err);
 	}
 	if (!err && creation->target_len >= dir->vol->block_size) /* of an encrypted one also: fscrypt/ */
 		err = inl_diag_set(creation->diag, -ENAMETOOLONG, "the target of a symbolic link has no room in a block");
@@ -589,20 +616,23 @@ static int link_once(void *arg, struct inl_diag *diag)
 	return err ? err : run(dir->vol, inl_dir_credits(dir) + 2, link_op, linking, diag);
 }
 
-static int link_check_op(struct inl_handle *op, void *arg)
+static int link_locked_op(struct inl_handle *op, void *arg)
 {
+	const struct linking *linking = arg;
+
 	(void)op;
-	return link_check_inode(arg);
+	return linking->dir->raw.i_links_count ? link_check_inode(linking) : -ENOENT;
 }
 
-/* Into a locked directory: what Linux says before it says that. */
+/* Into a locked directory, as create_locked. */
 static int link_locked(struct linking *linking, int why)
 {
-	int err = name_locked(linking->dir, linking->name, linking->len, 0);
+	struct inl_inode *dir = linking->dir;
+	int err = check_locked_name(dir, linking->name, linking->len);
 
 	if (!err)
-		err = inl_op_look(linking->dir->vol, link_check_op, linking);
-	return err ? err : inl_diag_set(linking->diag, why, "the directory is locked");
+		err = inl_op_look(dir->vol, link_locked_op, linking);
+	return err ? err : why;
 }
 
 int inl_link(struct inl_inode *inode, struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag)
@@ -731,12 +761,22 @@ static int check_above(struct renaming *renaming, struct inl_diag *diag)
 		       -ENOTEMPTY;
 }
 
+static int is_alive_op(struct inl_handle *op, void *arg)
+{
+	const struct inl_inode *dir = arg;
+
+	(void)op;
+	return dir->raw.i_links_count ? 0 : -ENOENT;
+}
+
 /* Without their key, names are neither written nor moved. */
 static int check_locked(const struct entry *entry, struct inl_diag *diag)
 {
-	if (entry->locked)
+	int err = entry->locked ? inl_op_look(entry->dir->vol, is_alive_op, entry->dir) : 0;
+
+	if (!err && entry->locked)
 		inl_inode_unlock(entry->dir, diag); /* says why */
-	return entry->locked;
+	return err ? err : entry->locked;
 }
 
 /* Into an encrypted directory comes only what is encrypted alike. */
