@@ -1,20 +1,21 @@
 /*
  * tests/unit/twin.c: random operations on a file system, the same ones for the same seed, and what it then holds.
- * Not here: the operations (twin_ops.c); who carries them out (twin_kernel.c, twin_inlay.c); images, mounts, comparing
- * (tests/kernel/test_twin.py).
+ * Not here: the operations (twin_ops.c, twin_crypt.c, twin_script.c); who carries them out (twin_kernel.c, twin_inlay.c);
+ * images, mounts, comparing (tests/kernel/test_twin.py).
  * Read more: HACKING.md, "Tests".
  *
  *   twin run  kernel|inlay TARGET SEED N [old] [crash] [CRYPT]    N operations, a line with its result for each
+ *   twin script kernel|inlay TARGET [ro] [CRYPT]                  what standard input says: twin_script.c
  *   twin mend kernel|inlay TARGET                                 open for writing, close
  *   twin dump kernel|inlay TARGET [blocks] [CRYPT]                a line for each name: all that is to be seen of it
  *
  * CRYPT is [locked] policy=VERSION:FLAGS:LOG2_UNIT:KEY:KEY_LEN..., the policies that directories can have and, unless it is
  * locked, keys: KEY is a number.
  *
- * TARGET is a directory, the root of a mount, or an image. What an operation is depends on the seed, on what is there, and on the
- * results of those before: two sides differ at the first result that differs. `old`: inodes of 128 bytes. `crash`: end
- * after a last sync, with what is held still held, without closing anything. `blocks`: how many a file has, which depends on
- * history where there are extents.
+ * TARGET is a directory, the root of a mount, or an image. What an operation is depends on the seed, on what is there, and
+ * on the results of those before: two sides differ at the first result that differs. `old`: inodes of 128 bytes. `crash`:
+ * end after a last sync, with what is held still held, without closing anything. `blocks`: how many a file has, which
+ * depends on history where there are extents.
  */
 #include "tests/unit/twin.h"
 #include <errno.h>
@@ -241,18 +242,23 @@ static int dump(void)
 static int usage(void)
 {
 	fputs("usage: twin run kernel|inlay TARGET SEED N [old] [crash] [locked] [policy=...]...\n"
+	      "       twin script kernel|inlay TARGET [ro] [locked] [policy=...]...\n"
 	      "       twin mend kernel|inlay TARGET\n"
 	      "       twin dump kernel|inlay TARGET [blocks] [locked] [policy=...]...\n", stderr);
 	return 2;
 }
 
-static bool parse_options(char **options, bool *crash)
+static bool crash, read_only;
+
+static bool parse_options(char **options)
 {
 	for (; *options; options++) {
 		if (!strcmp(*options, "old"))
 			tw_old_inodes = true;
 		else if (!strcmp(*options, "crash"))
-			*crash = true;
+			crash = true;
+		else if (!strcmp(*options, "ro"))
+			read_only = true;
 		else if (!strcmp(*options, "blocks"))
 			show_blocks = true;
 		else if (!strcmp(*options, "locked"))
@@ -265,16 +271,17 @@ static bool parse_options(char **options, bool *crash)
 
 int main(int argc, char **argv)
 {
-	bool runs = argc >= 6 && !strcmp(argv[1], "run"), mends = argc == 4 && !strcmp(argv[1], "mend"), crash = false;
+	const char *verb = argc > 3 ? argv[1] : "";
+	bool runs = argc > 5 && !strcmp(verb, "run"), dumps = !strcmp(verb, "dump"), mends = !strcmp(verb, "mend");
 	int err;
 
-	if (!runs && !mends && (argc < 4 || strcmp(argv[1], "dump")))
+	if (!runs && !dumps && !mends && strcmp(verb, "script"))
 		return usage();
-	if (!parse_options(argv + (runs ? 6 : 4), &crash))
+	if (!parse_options(argv + (runs ? 6 : 4)))
 		return usage();
 	tw_side = !strcmp(argv[2], "kernel") ? &tw_kernel : &tw_inlay;
 	umask(0);
-	err = tw_side->open(argv[3], !runs && !mends);
+	err = tw_side->open(argv[3], dumps || read_only);
 	if (err) {
 		printf("cannot open %s: %s\n", argv[3], strerror(-err));
 		return 1;
@@ -284,5 +291,7 @@ int main(int argc, char **argv)
 	err = tw_add_keys();
 	if (err)
 		tw_die("cannot add keys to", argv[3], err);
-	return runs ? run(strtoull(argv[4], NULL, 0), strtoul(argv[5], NULL, 0), crash) : dump();
+	if (dumps)
+		return dump();
+	return runs ? run(strtoull(argv[4], NULL, 0), strtoul(argv[5], NULL, 0), crash) : tw_script();
 }

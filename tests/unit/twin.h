@@ -81,6 +81,9 @@ struct twin_side {
 	/* Of a directory, or a regular file that could be opened; -ENODATA: not encrypted */
 	int (*get_policy)(void *obj, struct twin_policy *policy);
 
+	/* Whose rights count, where there are any */
+	int (*set_user)(uint32_t uid);
+
 	int (*fsync)(void *obj);
 	int (*sync)(void);
 };
@@ -192,6 +195,8 @@ extern bool tw_locked; /* no key is given */
 
 /* "VERSION:FLAGS:LOG2_UNIT:KEY:KEY_LEN": one more policy that directories can have. False: it is none. */
 bool tw_parse_policy(const char *text);
+/* As twin_script.c says. */
+bool tw_script_policy(const char *text, struct twin_policy *policy);
 /* Give the keys, unless it is locked. */
 int tw_add_keys(void);
 /* A directory of the root for each policy, where it is not there. */
@@ -200,5 +205,10 @@ int64_t tw_op_vault(void);
 int64_t tw_op_set_policy(void);
 /* How an object is encrypted, on standard output. */
 int tw_show_policy(void *obj, const struct twin_stat *st);
+
+/* ---- twin_script.c ----------------------------------------------------------------------------------------------- */
+
+/* What standard input says, a result for each line. Closes the side; returns an exit status. */
+int tw_script(void);
 
 #endif

@@ -37,6 +37,29 @@ bool tw_parse_policy(const char *text)
 	return true;
 }
 
+bool tw_script_policy(const char *text, struct twin_policy *policy)
+{
+	unsigned version, contents, names, flags, unit, reserved, key;
+	int end = 0;
+
+	*policy = (struct twin_policy){ 0 };
+	if (sscanf(text, "%u:%u:%u:%u:%u:%u:%n", &version, &contents, &names, &flags, &unit, &reserved, &end) != 6 || !end)
+		return false;
+	policy->version = (uint8_t)version;
+	policy->contents_mode = (uint8_t)contents;
+	policy->filenames_mode = (uint8_t)names;
+	policy->flags = (uint8_t)flags;
+	policy->log2_unit = (uint8_t)unit;
+	policy->reserved[1] = (uint8_t)reserved;
+	if (!strcmp(text + end, "-"))
+		memset(policy->key, 0xee, version == 1 ? 8 : 16);
+	else if (sscanf(text + end, "%u", &key) == 1 && key < tw_n_policies)
+		memcpy(policy->key, palette[key].policy.key, sizeof(policy->key));
+	else
+		return false;
+	return true;
+}
+
 /* Keys that protect nothing: what they are depends on their numbers alone. */
 static void make_key(unsigned number, unsigned len, uint8_t *key)
 {

@@ -321,6 +321,11 @@ static int inlay_get_policy(void *obj, struct twin_policy *policy)
 	return 0;
 }
 
+static int inlay_set_user(uint32_t uid)
+{
+	return 0;
+}
+
 static int inlay_fsync(void *obj)
 {
 	struct inl_diag diag = { 0 };
@@ -362,6 +367,7 @@ const struct twin_side tw_inlay = {
 	.add_key = inlay_add_key,
 	.set_policy = inlay_set_policy,
 	.get_policy = inlay_get_policy,
+	.set_user = inlay_set_user,
 	.fsync = inlay_fsync,
 	.sync = inlay_sync,
 };

@@ -316,6 +316,11 @@ static int kernel_get_policy(void *obj, struct twin_policy *policy)
 	return 0;
 }
 
+static int kernel_set_user(uint32_t uid)
+{
+	return result(seteuid(uid));
+}
+
 static int kernel_fsync(void *obj)
 {
 	return is_closed(obj) ? 0 : result(fsync(fd_of(obj)));
@@ -353,6 +358,7 @@ const struct twin_side tw_kernel = {
 	.add_key = kernel_add_key,
 	.set_policy = kernel_set_policy,
 	.get_policy = kernel_get_policy,
+	.set_user = kernel_set_user,
 	.fsync = kernel_fsync,
 	.sync = kernel_sync,
 };
