@@ -459,7 +459,8 @@ static int64_t op_default_acl(void)
 		if (strstr(tw_entries[i].path, "q-") && tw_rng(2))
 			path = tw_entries[i].path;
 	}
-	if (!path || !path[0] || (S_ISDIR(tw_find_entry(path)->type) && !strstr(path, "q-")))
+	/* "q-" in a no-key name means nothing. */
+	if (!path || !path[0] || (S_ISDIR(tw_find_entry(path)->type) && (tw_locked || !strstr(path, "q-"))))
 		return 0;
 	putchar(' ');
 	tw_show(path);
