@@ -354,9 +354,12 @@ static int write_data(const struct piece *piece, uint8_t *edges)
 	return inl_submit_wait(vol->dev, &bio);
 }
 
-static bool has_edges(const struct piece *piece)
+/* How many blocks of memory write_data needs for blocks of which the piece has only a part. */
+static unsigned n_edges(const struct piece *piece)
 {
-	return (piece->offset | piece->len) & (piece->inode->vol->block_size - 1);
+	if (!((piece->offset | piece->len) & (piece->inode->vol->block_size - 1)))
+		return 0;
+	return piece->n == 1 ? 1 : 2;
 }
 
 /* A size, and what the superblock must say of it: as Linux, the first file of 2 GiB sets large_file. */
@@ -400,18 +403,20 @@ static int write_keyed(struct piece *piece)
 {
 	struct inl_volume *vol = piece->inode->vol;
 	uint8_t *edges = NULL;
+	unsigned n;
 	int err;
 
 	err = inl_op_run(vol, 0, find_place, piece, piece->diag);
 	if (err)
 		return err;
-	if (has_edges(piece)) {
-		edges = inl_new_blocks(vol->block_size, 2);
+	n = n_edges(piece);
+	if (n) {
+		edges = inl_new_blocks(vol->block_size, n);
 		err = edges ? 0 : -ENOMEM;
 	}
 	if (!err)
 		err = write_data(piece, edges);
-	free_blocks(piece->inode, edges, 2);
+	free_blocks(piece->inode, edges, n);
 	if (err)
 		write_failed(piece->inode, err, piece->diag);
 	else
