@@ -3,8 +3,10 @@
  * Not here: where that stands and what belongs to it (cli/fill.c).
  * Read more: doc/inlay.1, "IMPORT".
  */
+#include "cli/plan.h"
 #include "cli/put.h"
 #include <errno.h>
+#include <pthread.h>
 #include <unistd.h>
 
 int inl_write_all(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, struct inl_diag *diag)
@@ -24,58 +26,156 @@ int inl_write_all(struct inl_inode *inode, uint64_t offset, const void *buf, siz
 	return 0;
 }
 
-static int write_at(struct inl_put *put, struct inl_inode *inode, uint64_t offset, size_t len)
-{
-	int err = inl_write_all(inode, offset, put->buf, len, &put->diag);
-
-	if (err)
-		return inl_put_failed(put, INL_DESTINATION, err);
-	put->report.n_bytes += len;
-	return 0;
-}
-
 int inl_put_changed(struct inl_put *put)
 {
 	put->diag = (struct inl_diag){ 0 };
 	return inl_put_failed(put, INL_SOURCE, inl_diag_set(&put->diag, -EIO, "changed while it was read"));
 }
 
+/* ---- one run of data, by one thread or two ----------------------------------------------------------------------- */
+
+/*
+ * Two threads read and write pieces in turns: while one waits for the device, the other reads, or encrypts. What they
+ * share is changed with the lock held.
+ */
+struct run {
+	struct inl_put *put;
+	int fd;
+	struct inl_inode *inode;
+	uint64_t end;
+	pthread_mutex_t lock;
+	uint64_t next;	  /* the first that nobody has taken */
+	uint64_t n_bytes; /* done */
+	int err;	  /* the first failure, and what there is to say of it */
+	enum inl_side side;
+	struct inl_diag diag;
+};
+
+/* The first piece ends at a multiple of the buffer's length: the others are aligned. 0: there is none left. */
+static size_t take(struct run *run, uint64_t *offset)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&run->lock);
+	*offset = run->next;
+	if (!run->err && run->next < run->end) {
+		n = INL_PUT_BUF_LEN - run->next % INL_PUT_BUF_LEN;
+		if (n > run->end - run->next)
+			n = (size_t)(run->end - run->next);
+		run->next += n;
+	}
+	pthread_mutex_unlock(&run->lock);
+	return n;
+}
+
+static void done(struct run *run, size_t n, int err, enum inl_side side, const struct inl_diag *diag)
+{
+	pthread_mutex_lock(&run->lock);
+	if (!err) {
+		run->n_bytes += n;
+	} else if (!run->err) {
+		run->err = err;
+		run->side = side;
+		run->diag = *diag;
+	}
+	pthread_mutex_unlock(&run->lock);
+}
+
 /* Read exactly len bytes. */
-static int read_all(struct inl_put *put, int fd, uint64_t offset, size_t len)
+static int read_all(int fd, uint64_t offset, uint8_t *buf, size_t len, struct inl_diag *diag)
 {
 	for (size_t got = 0; got < len;) {
-		ssize_t n = pread(fd, put->buf + got, len - got, (off_t)(offset + got));
+		ssize_t n = pread(fd, buf + got, len - got, (off_t)(offset + got));
 
 		if (inl_cli_interrupted())
 			return -EINTR;
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return inl_put_failed(put, INL_SOURCE, -errno);
+			return -errno;
 		if (!n)
-			return inl_put_changed(put);
+			return inl_diag_set(diag, -EIO, "changed while it was read");
 		got += (size_t)n;
 	}
 	return 0;
 }
 
-static int copy_run(struct inl_put *put, int fd, struct inl_inode *inode, uint64_t offset, uint64_t end)
+static void copy_pieces(struct run *run, uint8_t *buf, bool report)
 {
-	while (offset < end) {
-		/* The first piece ends at a multiple of the buffer's length: the others are aligned. */
-		uint64_t room = INL_PUT_BUF_LEN - offset % INL_PUT_BUF_LEN;
-		size_t n = (size_t)(end - offset < room ? end - offset : room);
-		int err = read_all(put, fd, offset, n);
+	uint64_t offset;
+	size_t n;
 
-		if (!err)
-			err = write_at(put, inode, offset, n);
-		if (err)
-			return err;
-		inl_report_progress(&put->report);
-		offset += n;
+	while ((n = take(run, &offset))) {
+		struct inl_diag diag = { 0 };
+		enum inl_side side = INL_SOURCE;
+		int err = read_all(run->fd, offset, buf, n, &diag);
+
+		if (!err) {
+			side = INL_DESTINATION;
+			err = inl_write_all(run->inode, offset, buf, n, &diag);
+		}
+		done(run, n, err, side, &diag);
+		if (report)
+			inl_report_progress(&run->put->report);
 	}
+}
+
+static void *help(void *arg)
+{
+	struct run *run = arg;
+
+	copy_pieces(run, run->put->second, false);
+	return NULL;
+}
+
+/* A plan is for volumes that come out the same: there the order must. */
+static bool is_for_two(const struct inl_put *put, uint64_t len)
+{
+	return len >= INL_PUT_FOR_TWO && !(put->plan && put->plan->seed) && sysconf(_SC_NPROCESSORS_ONLN) > 1;
+}
+
+/*
+ * With all of its blocks from the beginning they lie in order, whoever writes them, and neither thread has to make the
+ * file longer, for which it must be alone.
+ */
+static int copy_by_two(struct run *run)
+{
+	struct inl_put *put = run->put;
+	pthread_t helper;
+	bool helped;
+	int err = inl_fallocate(run->inode, 0, run->next, run->end - run->next, &put->diag);
+
+	if (err && err != -EOPNOTSUPP)
+		return inl_put_failed(put, INL_DESTINATION, err);
+	if (!put->second)
+		put->second = inl_put_new_buf();
+	helped = !err && put->second && !pthread_create(&helper, NULL, help, run);
+	put->diag = (struct inl_diag){ 0 };
+	copy_pieces(run, put->buf, true);
+	if (helped)
+		pthread_join(helper, NULL);
 	return 0;
 }
+
+static int copy_run(struct inl_put *put, int fd, struct inl_inode *inode, uint64_t offset, uint64_t end)
+{
+	struct run run = { .put = put, .fd = fd, .inode = inode, .next = offset, .end = end,
+			   .lock = PTHREAD_MUTEX_INITIALIZER };
+	int err = 0;
+
+	if (is_for_two(put, end - offset))
+		err = copy_by_two(&run);
+	else
+		copy_pieces(&run, put->buf, true);
+	pthread_mutex_destroy(&run.lock);
+	put->report.n_bytes += run.n_bytes;
+	if (err || !run.err)
+		return err;
+	put->diag = run.diag;
+	return inl_put_failed(put, run.side, run.err);
+}
+
+/* ---- all of it --------------------------------------------------------------------------------------------------- */
 
 /* With its holes. */
 static int copy_sparse(struct inl_put *put, int fd, uint64_t size, struct inl_inode *inode)

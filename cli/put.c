@@ -224,6 +224,18 @@ static int put_one(struct inl_put *put, const char *source, const struct inl_tar
 
 /* ---- the command ------------------------------------------------------------------------------------------------- */
 
+static uint8_t *new_memory(size_t len)
+{
+	void *memory = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+uint8_t *inl_put_new_buf(void)
+{
+	return new_memory(INL_PUT_BUF_LEN);
+}
+
 static int prepare(struct inl_put *put, const char *image)
 {
 	struct inl_volume_info info = { 0 };
@@ -233,11 +245,9 @@ static int prepare(struct inl_put *put, const char *image)
 		return code;
 	inl_volume_info(put->cli->vol, &info);
 	put->seconds_only = info.inode_size < 256;
-	put->buf = mmap(NULL, BUF_ALL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (put->buf == MAP_FAILED) {
-		put->buf = NULL;
+	put->buf = new_memory(BUF_ALL);
+	if (!put->buf)
 		return inl_cli_error(put->cli, NULL, -ENOMEM, NULL);
-	}
 	put->names = (char *)put->buf + INL_PUT_BUF_LEN;
 	put->value = put->names + INL_PUT_XATTR_LEN;
 	inl_images_note(&put->images, put->cli->dev);
@@ -271,6 +281,10 @@ static void done(struct inl_put *put)
 	if (put->buf) {
 		inl_wipe(put->buf, BUF_ALL);
 		munmap(put->buf, BUF_ALL);
+	}
+	if (put->second) {
+		inl_wipe(put->second, INL_PUT_BUF_LEN);
+		munmap(put->second, INL_PUT_BUF_LEN);
 	}
 	inl_report_done(&put->report);
 	inl_twins_done(&put->links);

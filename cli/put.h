@@ -14,6 +14,7 @@
 #include <dirent.h>
 
 #define INL_PUT_BUF_LEN ((size_t)1 << 20)
+#define INL_PUT_FOR_TWO ((uint64_t)8 << 20)	/* bytes in a row that are worth a second thread */
 #define INL_PUT_XATTR_LEN ((size_t)64 << 10)	/* no list and no value is longer */
 #define INL_PUT_TEMP ".inlay-replacing"		/* what replaces something, until it is complete */
 #define INL_PUT_MARK "user.inlay.unfinished" /* of a copy that was made for a SRC: which one */
@@ -38,6 +39,7 @@ struct inl_put {
 	bool seconds_only; /* inodes have no room for nanoseconds */
 	uint8_t *buf; /* INL_PUT_BUF_LEN, and two times INL_PUT_XATTR_LEN behind */
 	char *names, *value;
+	uint8_t *second; /* INL_PUT_BUF_LEN, of a second thread; NULL: there was none yet */
 
 	const char *source; /* SRC */
 	char *dest;	    /* its copy, IMAGE:PATH */
@@ -94,6 +96,7 @@ int inl_put_xattrs(struct inl_put *put, int fd, const char *path, struct inl_ino
 /* Copy the contents. Returns 0 or -errno (inl_put_failed): also where they change meanwhile. */
 int inl_put_contents(struct inl_put *put, int fd, const struct stat *st, struct inl_inode *inode);
 int inl_put_changed(struct inl_put *put);
+uint8_t *inl_put_new_buf(void); /* INL_PUT_BUF_LEN; NULL: there is no memory */
 
 /* Mode, owner, device and times of a file of the host, as they are to be in the volume. */
 void inl_put_attr(const struct inl_put *put, const struct stat *st, struct inl_attr *attr);

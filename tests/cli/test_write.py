@@ -684,6 +684,44 @@ def encrypted():
 
 
 @tap.test
+def put_large():
+    """put: large files, which two threads copy, with holes and without, encrypted too; full, failing and changing ones"""
+    source = tap.fresh_dir("source")
+    data = os.urandom(MIB)
+    with open(os.path.join(source, "large"), "wb") as f:
+        for i in range(21):
+            f.write(data[i:] + bytes([i]) * i)
+        f.write(b"tail")
+    with open(os.path.join(source, "holes"), "wb") as f:
+        for at in (0, 40):
+            for i in range(9):
+                f.seek((at + i) * MIB + 5)
+                f.write(data[i:])
+        f.truncate(60 * MIB + 7)
+    image, key = mkfs("160M"), tap.fresh("key")
+    trees.write(key, os.urandom(64))
+    cli.good("mkdir", image + ":/plain", image + ":/enc")
+    cli.good("encrypt", image + ":/enc", keys=[key])
+    for name in ("plain", "enc"):
+        cli.good("put", source + "/.", f"{image}:/{name}", keys=[key])
+        dest = tap.fresh("dest")
+        cli.good("get", f"{image}:/{name}", dest, keys=[key])
+        trees.check(trees.snapshot(source), trees.snapshot(dest), grain=4096)
+    clean(image)
+    # In order on the medium, whoever wrote it: a few extents.
+    assert cli.good("stat", image + ":/enc/large", keys=[key]).out.count(b"Extent") <= 4
+    image = mkfs("32M")
+    cli.bad(cli.FAILED, "put", source, image + ":/", says="the volume is full")
+    clean(image)
+    for rule in ("write@12=EIO", "write@24=ENOSPC"):
+        image = mkfs("64M")
+        done = cli.run("put", os.path.join(source, "large"), f"fault({image}, {rule}):/")
+        assert done.code == cli.FAILED and 1 <= done.err.count(b"\n") <= 2, f"{rule}: {done!r}"
+        done = subprocess.run(["e2fsck", "-fy", image], capture_output=True, check=False)
+        assert done.returncode in (0, 1), f"{rule}: {done.stdout!r}"
+
+
+@tap.test
 def devices_fail():
     """An error of the device ends put with one message or two, the volume is whole, and only fsck makes it writable again"""
     source = tap.fresh_dir("source")
