@@ -92,6 +92,37 @@ def bench_put_tree(bench):
                 sorted(b / a for a, b in pairs)[len(pairs) // 2], 1.0)
 
 
+def encrypted(bench, name, size, *options):
+    """The same with an encrypted directory /d, and with a plain one for the reference."""
+    image, key = fresh(bench, name, size, *options), bench.path("key")
+    if not os.path.exists(key):
+        with open(key, "wb") as f:
+            f.write(os.urandom(64))
+    subprocess.run([bench.inlay, "mkdir", image + ":/d"], check=True)
+    if name == "ours":
+        subprocess.run([bench.inlay, "encrypt", image + ":/d", "--key", key], check=True, stdout=subprocess.DEVNULL)
+    return bench.measure(bench.inlay, "put", "--quiet", bench.path("what"), image + ":/d", "--key", key)[0]
+
+
+def bench_put_encrypted(bench):
+    """put into an encrypted directory beside put into a plain one: 1 GiB in one file; 20,000 files of 1 KiB."""
+    what = bench.path("what")
+    for text, unit, n, size, options in (("1 GiB", "GB/s", GIB / 1e9, 1280 * MIB, ()),
+                                         ("20,000 files of 1 KiB", "/s", 20000, 256 * MIB, ("-N", "30000"))):
+        if n == 20000:
+            os.rename(tree(bench), what)
+        else:
+            bench.noise(what, GIB)
+        mine, theirs, ratio = bench.duel(lambda: encrypted(bench, "ours", size, *options), lambda: encrypted(bench, "theirs", size, *options))
+        check(bench.path("ours.img"))
+        shown = [f"{n / seconds:.2f} {unit}" if n < 100 else f"{n / seconds:,.0f} {unit}" for seconds in (mine, theirs)]
+        bench.ratio(f"put: {text}, encrypted / plain", *shown, ratio, 0.9)
+        if n == 20000:
+            os.rename(what, bench.path("source"))
+        else:
+            os.unlink(what)
+
+
 def bench_creates(bench):
     """creates: a million empty files in one directory, the last 10,000 beside the 10,000 that follow the first 10,000."""
     image = fresh(bench, "many", 2 * GIB, "-N", "1100000")
@@ -112,4 +143,4 @@ def bench_commit(bench):
     bench.limit("commit: written for one changed inode, 1 TiB", float(out) / 1024, "KiB", 64)
 
 
-ROWS = {"put-big": bench_put_big, "put-tree": bench_put_tree, "creates": bench_creates, "commit": bench_commit}
+ROWS = {"put-big": bench_put_big, "put-tree": bench_put_tree, "put-encrypted": bench_put_encrypted, "creates": bench_creates, "commit": bench_commit}
