@@ -1,7 +1,7 @@
 /*
  * tests/unit/test_namei.c: names: what Linux does, Inlay does.
  * Not here: attributes (test_attr.c); orphans (test_orphan.c); crashes at every write (tests/crash).
- * Read more: ext4/namei.c.
+ * Read more: ext4/namei.h.
  *
  * Most operations are done twice: by Inlay on an image, and by the running kernel on a twin of it (without root and loop
  * devices: in a directory of whatever file system that is). The errors must be the same, and so must all that is there
