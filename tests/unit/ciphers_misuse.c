@@ -3,6 +3,7 @@
  * Not here: a CPU that computes wrongly (ciphers_known.c).
  * Read more: inlay/cipher.h. The first test reads it, and fails if a call has no row in the table at the end.
  */
+#include "crypto/hash.h"
 #include "tests/unit/misuse.h"
 #include "tests/unit/ciphers_rig.h"
 
@@ -263,6 +264,33 @@ static void test_stealing(void **state)
 	inl_tc_each(stolen_lengths_of);
 }
 
+/* Pieces of every length, none too: the sum is that of the whole. "abc": FIPS 180-4, by NIST's examples. */
+static void test_digest(void **state)
+{
+	static const uint8_t abc[32] = { 0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea, 0x41, 0x41, 0x40,
+					 0xde, 0x5d, 0xae, 0x22, 0x23, 0xb0, 0x03, 0x61, 0xa3, 0x96, 0x17,
+					 0x7a, 0x9c, 0xb4, 0x10, 0xff, 0x61, 0xf2, 0x00, 0x15, 0xad };
+	struct inl_digest *digest;
+	uint8_t sum[32], whole[32];
+
+	assert_int_equal(inl_digest_new(&digest), 0);
+	assert_int_equal(inl_digest_add(digest, "a", 1), 0);
+	assert_int_equal(inl_digest_add(digest, "", 0), 0);
+	assert_int_equal(inl_digest_add(digest, "bc", 2), 0);
+	assert_int_equal(inl_digest_end(digest, sum), 0);
+	assert_memory_equal(sum, abc, sizeof(sum));
+	for (size_t i = 0; i < sizeof(buf); i++)
+		buf[i] = (uint8_t)(i * 31);
+	assert_int_equal(inl_sha256(buf, sizeof(buf), whole), 0);
+	for (size_t step = 1; step < 200; step += 13) {
+		assert_int_equal(inl_digest_new(&digest), 0);
+		for (size_t at = 0; at < sizeof(buf); at += step)
+			assert_int_equal(inl_digest_add(digest, buf + at, step < sizeof(buf) - at ? step : sizeof(buf) - at), 0);
+		assert_int_equal(inl_digest_end(digest, sum), 0);
+		assert_memory_equal(sum, whole, sizeof(sum));
+	}
+}
+
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
 static const struct row rows[] = {
@@ -275,12 +303,13 @@ static const struct row rows[] = {
 	{ test_units, "inl_cipher_encrypt inl_cipher_decrypt inl_cipher_encrypt_spans inl_cipher_decrypt_spans" },
 	{ test_spans, "inl_cipher_encrypt_spans inl_cipher_decrypt_spans" },
 	{ test_stealing, "inl_cipher_encrypt_stealing inl_cipher_decrypt_stealing" },
+	{ test_digest, "inl_digest_new inl_digest_add inl_digest_end" },
 	{ NULL },
 };
 
 static void test_every_call_has_a_row(void **state)
 {
-	assert_int_equal(check_header("include/inlay/cipher.h", rows), 12);
+	assert_int_equal(check_header("include/inlay/cipher.h", rows), 15);
 }
 
 int inl_tc_misuse(void)
