@@ -19,8 +19,9 @@ import tap  # noqa: E402
 
 TOP = os.path.dirname(os.path.dirname(HERE))
 GOLDEN = os.path.join(TOP, "tests", "golden")
-READ_FILE, QUEUE_DEPTH, DRIVER, ENGINE_RESET, VOLUME = (os.path.join(os.environ["INLAY_BUILD"], "examples", name) for name in (
-    "read-file", "queue-depth", "driver", "engine-reset", "volume"))
+READ_FILE, QUEUE_DEPTH, DRIVER, ENGINE_RESET, VOLUME, ENCRYPT = (
+    os.path.join(os.environ["INLAY_BUILD"], "examples", name) for name in (
+        "read-file", "queue-depth", "driver", "engine-reset", "volume", "encrypt"))
 BLOCK = 4096
 ALICE, BOB = (os.path.join(GOLDEN, f"demo-{who}.key") for who in ("alice", "bob"))
 
@@ -190,6 +191,23 @@ def volume():
 
 
 @tap.test
+def encrypt():
+    """encrypt: what it puts into an encrypted directory read-file gets out again, and the image does not have as it was"""
+    path, text = new_volume(), b"a text that is nowhere else, " * 4000
+    subprocess.run(["tune2fs", "-O", "encrypt", path], check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run([ENCRYPT, path, ALICE, "vault", "secret"], input=text, capture_output=True, check=False)
+    tap.equal((done.returncode, done.stdout, done.stderr), (0, b"", b""))
+    tap.equal(run("e2fsck", "-fn", path).returncode, 0)
+    tap.equal(run(READ_FILE, path, ALICE, "/vault/secret").stdout, text)
+    assert run(READ_FILE, path, BOB, "/vault/secret").returncode
+    with open(path, "rb") as f:
+        assert text[:20] not in f.read(), "plaintext in the image"
+    for argv, code in (((path, ALICE, "vault", "again"), 1), ((path, ALICE + ".none", "x", "y"), 1), ((path, ALICE, "x"), 2)):
+        done = run(ENCRYPT, *argv)
+        tap.equal((done.returncode, done.stdout, done.stderr.count(b"\n")), (code, b"", 1), repr(argv))
+
+
+@tap.test
 def built_outside():
     """Every example builds against an installed library with pkg-config alone"""
     root = tap.fresh_dir("root")
@@ -209,6 +227,7 @@ def built_outside():
     for name, argv in (("queue-depth.c", ("ram(1M)", "100")), ("driver.c", ()), ("engine-reset.c", ())):
         subprocess.run([programs[name], *argv], env=env, check=True, stdout=subprocess.DEVNULL)
     subprocess.run([programs["volume.c"], new_volume(), "a", "b", "c"], env=env, check=True, stdout=subprocess.DEVNULL)
+    tap.equal(subprocess.run([programs["encrypt.c"]], env=env, check=False, stderr=subprocess.DEVNULL).returncode, 2)
     done = subprocess.run([programs["read-file.c"], image(), ALICE, "/alice/poem.txt"], env=env, capture_output=True,
                           check=False)
     tap.equal(done.returncode, 0, repr(done.stderr))
