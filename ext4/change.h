@@ -164,6 +164,9 @@ int inl_draw(struct inl_volume *vol, void *out, size_t len);
 /* May it come to be there? 0, or -EXDEV in words. */
 int inl_crypt_check_move(const struct inl_inode *dir, const struct inl_inode *inode, struct inl_diag *diag);
 
+/* Would an inode of this mode be encrypted there? */
+bool inl_crypt_inherits(const struct inl_inode *dir, uint32_t mode);
+
 /* The encryption of an inode to come. */
 struct inl_new_crypt {
 	struct inl_crypt_info *info; /* NULL: it will not be encrypted */

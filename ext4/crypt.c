@@ -70,6 +70,11 @@ int inl_crypt_check_move(const struct inl_inode *dir, const struct inl_inode *in
 	return inl_diag_set(diag, -EXDEV, "the directory is encrypted, and what would come into it is not encrypted alike");
 }
 
+bool inl_crypt_inherits(const struct inl_inode *dir, uint32_t mode)
+{
+	return dir->encrypted && can_be_encrypted(mode);
+}
+
 /* ---- new inodes -------------------------------------------------------------------------------------------------- */
 
 static int draw_nonce(struct inl_volume *vol, const uint8_t *given, uint8_t nonce[INL_FILE_NONCE_SIZE],
@@ -120,10 +125,10 @@ void inl_new_crypt_done(struct inl_new_crypt *new)
 	new->info = NULL;
 }
 
-static int put_context(struct inl_handle *op, struct inl_inode *inode, const struct inl_new_crypt *new)
+/* flags: INL_XATTR_CREATE, or 0: a damaged volume may have a context on what is not encrypted. */
+static int put_context(struct inl_handle *op, struct inl_inode *inode, const struct inl_new_crypt *new, int flags)
 {
-	return inl_raw_xattr_set(op, inode, XATTR_INDEX_ENCRYPTION, XATTR_NAME_CONTEXT, new->context, new->len,
-				 INL_XATTR_CREATE);
+	return inl_raw_xattr_set(op, inode, XATTR_INDEX_ENCRYPTION, XATTR_NAME_CONTEXT, new->context, new->len, flags);
 }
 
 int inl_new_crypt_give(struct inl_handle *op, struct inl_inode *inode, struct inl_new_crypt *new)
@@ -132,7 +137,7 @@ int inl_new_crypt_give(struct inl_handle *op, struct inl_inode *inode, struct in
 
 	if (!new->info)
 		return 0;
-	err = put_context(op, inode, new);
+	err = put_context(op, inode, new, INL_XATTR_CREATE);
 	if (err)
 		return err;
 	inl_crypt_info_set_ino(new->info, inode->ino);
@@ -170,17 +175,27 @@ static void undo_policy(struct inl_volume *vol, void *what)
 	dir->crypt = NULL;
 }
 
-/* Others see that the directory is encrypted only when everything else has been done. */
+/*
+ * Others look without the lock: they see that the directory is encrypted only when nothing can fail any more. The end of
+ * the operation changes the inode's block, for which there would have to be memory: so that is changed here already.
+ */
 static int set_policy_op(struct inl_handle *op, void *arg)
 {
 	struct setting *setting = arg;
 	struct inl_inode *dir = setting->dir;
+	uint64_t pblk;
+	uint32_t at;
+	uint8_t *bytes;
 	int err = see_empty(op, setting);
 
 	if (!err)
 		err = inl_inode_modify(op, dir);
 	if (!err)
-		err = put_context(op, dir, &setting->new);
+		err = put_context(op, dir, &setting->new, 0);
+	if (!err)
+		err = inl_inode_place(dir->vol, dir->ino, &pblk, &at);
+	if (!err)
+		err = inl_block_change(op, pblk, &bytes);
 	if (!err)
 		err = inl_op_undo(op, undo_policy, &dir, sizeof(dir));
 	if (err)

@@ -417,7 +417,7 @@ void inl_inode_forget_run(struct inl_inode *inode)
 	pthread_mutex_unlock(&inode->lock);
 }
 
-/* Only what is different: type and flags are looked at without the lock, and these do not change. */
+/* Only what is different: type and flags are looked at without the lock, and hardly ever change. */
 static void put_back(uint8_t *to, const uint8_t *from, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {
@@ -610,7 +610,7 @@ int inl_inode_unlock(struct inl_inode *inode, struct inl_diag *diag)
 	if (!inode->encrypted)
 		return 0;
 	if (!inode->crypt)
-		return inl_diag_set(diag, inode->crypt_status,
+		return inl_diag_set(diag, inode->crypt_status ? inode->crypt_status : -EUCLEAN,
 				    "inode %u is encrypted, but its encryption context is missing or damaged", inode->ino);
 	return inl_crypt_info_unlock(inode->crypt, diag);
 }

@@ -52,7 +52,8 @@ static int create_check(struct inl_handle *op, const struct creation *creation)
 	uint32_t ino;
 	int err;
 
-	if (creation->encrypted != dir->encrypted)
+	/* The second for safety: nothing becomes plain where others are encrypted. */
+	if (creation->encrypted != dir->encrypted || !creation->crypt.info == inl_crypt_inherits(dir, creation->mode))
 		return -ESTALE;
 	if (!dir->raw.i_links_count)
 		return -ENOENT;
