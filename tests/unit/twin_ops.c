@@ -251,6 +251,9 @@ static int64_t op_truncate(void)
 	if (!tw_open_target(&target, tw_rng(30) ? TW_REG : TW_REG | TW_DIR))
 		return 0;
 	err = tw_side->stat(target.obj, &st);
+	/* The size of a directory is nobody's business: the two may divide blocks differently. */
+	if (S_ISDIR(st.mode))
+		st.size = 1024;
 	size = !tw_rng(10) ? 0 : !tw_rng(10) ? st.size : st.size && tw_rng(2) ? tw_rng64() % st.size : tw_some_offset();
 	printf(" %" PRIu64, size);
 	if (!err)
