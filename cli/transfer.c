@@ -22,6 +22,7 @@
 /* Of inl_stat.flags. */
 #define IMMUTABLE_FL 0x10u
 #define APPEND_FL    0x20u
+#define VERITY_FL    0x00100000u
 
 struct transfer {
 	struct inl_cli *cli;
@@ -111,6 +112,8 @@ int inl_transfer_tidy(struct inl_cli *cli, const struct inl_target *target, cons
 /* Nothing can be taken from such a directory, nor such a file from any. */
 static int check_flags(uint32_t flags, struct inl_diag *diag)
 {
+	if (flags & VERITY_FL)
+		return inl_diag_set(diag, -EOPNOTSUPP, "is protected by fs-verity, which a copy would not be");
 	if (!(flags & (IMMUTABLE_FL | APPEND_FL)))
 		return 0;
 	return inl_diag_set(diag, -EPERM, "is marked as %s", flags & IMMUTABLE_FL ? "immutable" : "append-only");
