@@ -7,6 +7,7 @@
 #include "cli/text.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <inlay/cipher.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,7 @@
 #include <unistd.h>
 
 #define BUF_ALL (INL_PUT_BUF_LEN + 2 * INL_PUT_XATTR_LEN)
-#define MARK_MAX 200 /* bytes: has room in an inode or a small block */
+#define MARK_LEN INL_FILE_NONCE_SIZE /* bytes */
 
 /* ---- paths, messages --------------------------------------------------------------------------------------------- */
 
@@ -85,34 +86,54 @@ int inl_put_trouble(struct inl_put *put, int err)
  * `put SRC IMAGE:/new` makes /new, or /new/SRC where /new is there. When it is run a second time, to go on, /new is
  * there: this attribute says that it is the copy of SRC, not yet finished.
  */
-static size_t mark_of(const char *source, char mark[MARK_MAX])
+static int hash_text(const char *text, uint8_t sum[32])
 {
-	char *path = realpath(source, NULL);
-	const char *text = path ? path : source;
-	size_t len = strlen(text), kept = len < MARK_MAX ? len : MARK_MAX;
+	struct inl_digest *digest;
+	int err = inl_digest_new(&digest), ended;
 
-	memcpy(mark, text + len - kept, kept);
+	if (err)
+		return err;
+	err = inl_digest_add(digest, text, strlen(text));
+	ended = inl_digest_end(digest, sum);
+	return err ? err : ended;
+}
+
+/*
+ * Attributes are not encrypted, and paths tell something: so the mark is made of a hash, in an encrypted directory with its
+ * key.
+ */
+static bool mark_of(const struct inl_put *put, struct inl_inode *dir, uint8_t mark[MARK_LEN])
+{
+	char *path = realpath(put->source, NULL);
+	struct inl_inode_crypt crypt;
+	uint8_t sum[32], purpose[32];
+	bool good = !hash_text(path ? path : put->source, sum) && !hash_text(INL_PUT_MARK, purpose);
+
 	free(path);
-	return kept;
+	inl_inode_crypt(dir, &crypt);
+	memcpy(mark, sum, MARK_LEN);
+	if (good && crypt.encrypted)
+		good = !inl_nonce_derive(put->cli->keys, &crypt.policy.key, purpose, sum, mark);
+	return good;
 }
 
 static bool has_mark(const struct inl_put *put, struct inl_inode *dir)
 {
-	char mark[MARK_MAX], found[MARK_MAX];
-	size_t len = mark_of(put->source, mark), found_len = 0;
+	uint8_t mark[MARK_LEN], found[MARK_LEN];
+	size_t len = 0;
 
-	return !inl_xattr_get(dir, INL_PUT_MARK, found, sizeof(found), &found_len, NULL) && found_len == len &&
-	       !memcmp(found, mark, len);
+	return !inl_xattr_get(dir, INL_PUT_MARK, found, sizeof(found), &len, NULL) && len == MARK_LEN &&
+	       mark_of(put, dir, mark) && !memcmp(found, mark, MARK_LEN);
 }
 
 /* A volume that has no attributes does without. */
 static void mark_dir(struct inl_put *put, struct inl_inode *dir)
 {
-	char mark[MARK_MAX];
-	size_t len = mark_of(put->source, mark);
+	uint8_t mark[MARK_LEN];
 	struct inl_stat st = { 0 };
 
-	if (!inl_xattr_set(dir, INL_PUT_MARK, mark, len, 0, NULL) && !inl_inode_stat(dir, &st, NULL))
+	if (mark_of(put, dir, mark) && !inl_xattr_set(dir, INL_PUT_MARK, mark, MARK_LEN, 0, NULL) &&
+	    !inl_inode_stat(dir, &st, NULL))
 		put->marked = st.ino;
 }
 
@@ -293,7 +314,7 @@ static void done(struct inl_put *put)
 	free(put->dest);
 }
 
-int inl_put_run(struct inl_cli *cli, const struct inl_plan *plan, int n_sources, char **sources,
+int inl_put_run(struct inl_cli *cli, struct inl_plan *plan, int n_sources, char **sources,
 		const struct inl_target *target)
 {
 	static struct inl_put put;
