@@ -12,13 +12,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#define SMALLEST 1024 /* bytes: less is no volume, and no device that could be in use */
 #define PART ".inlay-building" /* behind the name of an image that is not complete */
 
 struct build {
 	struct inl_cli *cli;
 	const char *source, *image;
+	char *real; /* what image leads to, if that is there */
 	char *part; /* where it is built; the image itself where that is a device */
 	bool device;
+	struct stat old; /* of what is there; st_mode 0: nothing */
 	struct inl_plan plan;
 	struct inl_mkfs mkfs;
 	char uuid[37], hash_seed[37];
@@ -76,8 +79,25 @@ static int seed_mkfs(struct build *build)
 		build->mkfs.uuid = build->uuid;
 	build->mkfs.hash_seed = build->hash_seed;
 	/* e2fsprogs 1.47.1 knows SOURCE_DATE_EPOCH; older ones this. */
-	snprintf(seconds, sizeof(seconds), "%jd", (intmax_t)build->plan.now.sec);
-	return setenv("E2FSPROGS_FAKE_TIME", seconds, 1) ? inl_cli_error(build->cli, NULL, -errno, NULL) : 0;
+	/* To mke2fs 0 is no time. */
+	snprintf(seconds, sizeof(seconds), "%jd", (intmax_t)(build->plan.now.sec ? build->plan.now.sec : 1));
+	return setenv("E2FSPROGS_FAKE_TIME", seconds, 1) || setenv("SOURCE_DATE_EPOCH", seconds, 1) ? inl_cli_error(build->cli, NULL, -errno, NULL) : 0;
+}
+
+/* Their keys follow from the UUID alone, and their IVs from numbers that another image has too. */
+static int check_uuid(struct build *build)
+{
+	const char *uuid = build->cli->values[INL_OPT_UUID];
+
+	for (size_t i = 0; uuid && strcmp(uuid, "random") && i < build->plan.n; i++) {
+		const struct inl_policy *policy = &build->plan.dirs[i].policy;
+
+		if (policy->flags & (INL_POLICY_FLAG_IV_INO_LBLK_64 | INL_POLICY_FLAG_IV_INO_LBLK_32))
+			return inl_cli_fail(build->cli, INL_EXIT_USAGE, "--uuid",
+					    "with %s (line %u): another image with this UUID would be encrypted alike, with the same "
+					    "keys and IVs", inl_policy_iv_method(policy), build->plan.dirs[i].line);
+	}
+	return 0;
 }
 
 static int parse(struct build *build)
@@ -96,10 +116,38 @@ static int parse(struct build *build)
 		code = inl_cli_ciphers(cli, false);
 	if (!code)
 		code = inl_cli_load_keys(cli);
-	return code || !file ? code : inl_plan_read(cli, file, &build->plan);
+	if (!code && file)
+		code = inl_plan_read(cli, file, &build->plan);
+	return code ? code : check_uuid(build);
 }
 
 /* ---- before anything is made ------------------------------------------------------------------------------------- */
+
+/* Is it a directory, and are all above it? Links are not followed by the import either. */
+static int check_dir(struct build *build, const char *path)
+{
+	int fd = open(build->source, O_PATH | O_DIRECTORY | O_CLOEXEC), err = fd < 0 ? -errno : 0;
+	char *copy = inl_cli_strdup(path, strlen(path)), *rest = NULL;
+	int code = 0;
+
+	for (char *name = strtok_r(copy, "/", &rest); !err && name; name = strtok_r(NULL, "/", &rest)) {
+		int next = openat(fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+		err = next < 0 ? -errno : 0;
+		close(fd);
+		fd = next;
+	}
+	if (fd >= 0)
+		close(fd);
+	free(copy);
+	if (err) {
+		char *where = inl_cli_join(build->source, path, strlen(path));
+
+		code = inl_cli_error(build->cli, where, err, NULL);
+		free(where);
+	}
+	return code;
+}
 
 static int check_source(struct build *build)
 {
@@ -110,44 +158,95 @@ static int check_source(struct build *build)
 	if (!S_ISDIR(st.st_mode))
 		return inl_cli_error(build->cli, build->source, -ENOTDIR, NULL);
 	for (size_t i = 0; i < build->plan.n; i++) {
-		const struct inl_plan_dir *dir = &build->plan.dirs[i];
-		char *path = inl_cli_join(build->source, dir->path, strlen(dir->path));
-		int code = lstat(path, &st) ? inl_cli_error(build->cli, path, -errno, NULL) :
-			   !S_ISDIR(st.st_mode) ? inl_cli_error(build->cli, path, -ENOTDIR, NULL) : 0;
+		int code = check_dir(build, build->plan.dirs[i].path);
 
-		free(path);
 		if (code)
 			return code;
 	}
 	return 0;
 }
 
-static int choose_part(struct build *build)
+/* What is there and will be replaced must not be in use: by another process of ours, by the kernel. */
+static int check_unused(struct build *build, const char *path)
 {
 	struct inl_cli *cli = build->cli;
-	struct stat st;
+	int code = inl_cli_open_device(cli, path, INL_OPEN_WRITE, INL_EXIT_FAILED);
 
-	if (stat(build->image, &st)) {
-		if (errno != ENOENT)
-			return inl_cli_error(cli, build->image, -errno, NULL);
-	} else if (S_ISBLK(st.st_mode)) {
-		build->device = true;
-	} else if (!S_ISREG(st.st_mode)) {
-		return inl_cli_fail(cli, INL_EXIT_FAILED, build->image, "is neither a file nor a block device");
-	} else if (!cli->given[INL_OPT_FORCE]) {
-		return inl_cli_fail(cli, INL_EXIT_FAILED, build->image, "is there already; --force replaces it");
+	inl_dev_close(cli->dev);
+	cli->dev = NULL;
+	return code;
+}
+
+/* An image that is there: --force replaces what a link leads to, with the mode that it has. */
+static int look_at_image(struct build *build)
+{
+	struct inl_cli *cli = build->cli;
+	char *real;
+
+	if (stat(build->image, &build->old)) {
+		build->old.st_mode = 0;
+		return errno == ENOENT ? 0 : inl_cli_error(cli, build->image, -errno, NULL);
 	}
+	build->device = S_ISBLK(build->old.st_mode);
+	if (build->device)
+		return 0;
+	if (!S_ISREG(build->old.st_mode))
+		return inl_cli_fail(cli, INL_EXIT_FAILED, build->image, "is neither a file nor a block device");
+	if (!cli->given[INL_OPT_FORCE])
+		return inl_cli_fail(cli, INL_EXIT_FAILED, build->image, "is there already; --force replaces it");
+	real = realpath(build->image, NULL);
+	if (!real)
+		return inl_cli_error(cli, build->image, -errno, NULL);
+	build->real = real;
+	build->image = real;
+	return build->old.st_size >= SMALLEST ? check_unused(build, real) : 0;
+}
+
+/* What an earlier run has left behind may go, if it is that, and the run is over. */
+static int clear_part(struct build *build)
+{
+	struct stat st;
+	int code;
+
+	if (lstat(build->part, &st))
+		return errno == ENOENT ? 0 : inl_cli_error(build->cli, build->part, -errno, NULL);
+	if (!S_ISREG(st.st_mode) || st.st_nlink != 1)
+		return inl_cli_fail(build->cli, INL_EXIT_FAILED, build->part, "is in the way");
+	code = st.st_size >= SMALLEST ? check_unused(build, build->part) : 0;
+	if (!code && unlink(build->part))
+		code = inl_cli_error(build->cli, build->part, -errno, NULL);
+	return code;
+}
+
+static int choose_part(struct build *build)
+{
+	int code = look_at_image(build);
+
+	if (code)
+		return code;
 	if (asprintf(&build->part, "%s%s", build->image, build->device ? "" : PART) < 0) {
 		build->part = NULL;
-		return inl_cli_error(cli, NULL, -ENOMEM, NULL);
+		return inl_cli_error(build->cli, NULL, -ENOMEM, NULL);
 	}
-	return 0;
+	build->mkfs.fresh = !build->device;
+	return build->device ? 0 : clear_part(build);
+}
+
+/* Of a device, its own. */
+static uint64_t size_of(const struct build *build)
+{
+	int fd = build->device ? open(build->image, O_RDONLY | O_CLOEXEC) : -1;
+	off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+
+	if (fd >= 0)
+		close(fd);
+	return build->device ? (size > 0 ? (uint64_t)size : 0) : build->mkfs.size;
 }
 
 static int choose_size(struct build *build)
 {
 	struct inl_mkfs *mkfs = &build->mkfs;
-	struct inl_measure measure = { 0 };
+	struct inl_measure measure = { .whole = build->plan.seed };
 	uint64_t block = mkfs->block[0] ? strtoull(mkfs->block, NULL, 10) : 4096;
 	int err = inl_measure_tree(build->source, block, &measure);
 
@@ -157,7 +256,7 @@ static int choose_size(struct build *build)
 		mkfs->size = inl_measure_size(&measure);
 	mkfs->n_inodes = inl_measure_inodes(&measure);
 	/* One for each 16 KiB, as mke2fs does it, if that is more: there will be other files. */
-	if (mkfs->n_inodes < mkfs->size / 16384)
+	if (mkfs->n_inodes < size_of(build) / 16384)
 		mkfs->n_inodes = 0;
 	return 0;
 }
@@ -185,6 +284,8 @@ static int fill(struct build *build)
 	}
 	if (!code)
 		code = inl_put_run(cli, &build->plan, 1, &source, &target);
+	if (!code || code == INL_EXIT_INCOMPLETE)
+		code = inl_cli_worse(inl_plan_check_done(cli, &build->plan), code);
 	free(source);
 	free(arg);
 	return code;
@@ -205,6 +306,14 @@ static int sync_name(const char *path)
 	return err;
 }
 
+/* The new file is like the one that it replaces, as far as this user may decide. */
+static int keep_owner(const struct build *build)
+{
+	if (chown(build->part, build->old.st_uid, build->old.st_gid) && errno != EPERM)
+		return -errno;
+	return chmod(build->part, build->old.st_mode & 07777) ? -errno : 0;
+}
+
 /* Nothing is there, or all of it. */
 static int settle(struct build *build, int code)
 {
@@ -218,9 +327,17 @@ static int settle(struct build *build, int code)
 		unlink(build->part);
 		return code;
 	}
-	if (rename(build->part, build->image))
+	if (S_ISREG(build->old.st_mode)) {
+		code = inl_cli_worse(build->old.st_size >= SMALLEST ? check_unused(build, build->image) : 0, code);
+		if (code && code != INL_EXIT_INCOMPLETE) {
+			unlink(build->part);
+			return code;
+		}
+		err = keep_owner(build);
+	}
+	if (!err && rename(build->part, build->image))
 		err = -errno;
-	else
+	if (!err)
 		err = sync_name(build->image);
 	return err ? inl_cli_error(build->cli, build->image, err, NULL) : code;
 }
@@ -240,8 +357,6 @@ int inl_cli_build(struct inl_cli *cli, int n_args, char **args)
 		code = choose_size(&build);
 	if (!code) {
 		build.mkfs.image = build.part;
-		/* What an earlier run has left there may go, unless it is still running. */
-		cli->given[INL_OPT_FORCE] |= !build.device;
 		code = inl_mkfs_make(cli, &build.mkfs);
 		if (!code)
 			code = settle(&build, fill(&build));
@@ -251,5 +366,6 @@ int inl_cli_build(struct inl_cli *cli, int n_args, char **args)
 			     build.device ? "the device is not complete" : "nothing was made");
 	inl_plan_done(&build.plan);
 	free(build.part);
+	free(build.real);
 	return code;
 }

@@ -13,6 +13,7 @@
 struct inl_measure {
 	uint64_t n_inodes;
 	uint64_t bytes; /* in whole blocks */
+	bool whole;	/* asked for: holes count too, wherever the host has them */
 };
 
 /* Add a tree of the host. block: bytes. Returns 0 or -errno; -EINTR when interrupted. */

@@ -53,6 +53,21 @@ static int refused(struct inl_cli *cli, const char *arg, int err, const struct i
 	}
 }
 
+/* e2fsck puts plain things there. Linux would not mind. */
+static bool is_lost_found(struct inl_cli *cli, struct inl_inode *dir)
+{
+	struct inl_inode *root = NULL;
+	struct inl_stat st = { 0 };
+	uint64_t ino = 0;
+	bool is;
+
+	if (inl_inode_get(cli->vol, INL_ROOT_INO, NULL, &root))
+		return false;
+	is = !inl_lookup(root, "lost+found", 10, &ino, NULL) && !inl_inode_stat(dir, &st, NULL) && st.ino == ino;
+	inl_inode_put(root);
+	return is;
+}
+
 static int encrypt_one(struct inl_cli *cli, const char *arg, const struct inl_policy *policy)
 {
 	char hex[INL_KEY_SPEC_HEX_SIZE];
@@ -63,6 +78,8 @@ static int encrypt_one(struct inl_cli *cli, const char *arg, const struct inl_po
 
 	if (!code)
 		code = inl_cli_find(cli, &target, true, &dir);
+	if (!code && is_lost_found(cli, dir))
+		code = inl_cli_fail(cli, INL_EXIT_FAILED, arg, "is for e2fsck, which has no keys");
 	if (!code) {
 		err = inl_set_policy(dir, policy, NULL, &diag);
 		if (!err)

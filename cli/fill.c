@@ -98,6 +98,32 @@ static int put_xattr(struct inl_put *put, int fd, const char *path, const char *
 	return 0;
 }
 
+static int by_bytes(const void *a, const void *b)
+{
+	const char *const *x = a, *const *y = b;
+
+	return strcmp(*x, *y);
+}
+
+/* The host has them in the order in which they were set, and so would the volume. */
+static void sort_names(char *names, size_t len)
+{
+	char *copy = inl_cli_alloc(len), *to = names;
+	const char **all = NULL;
+	size_t n = 0, room = 0;
+
+	memcpy(copy, names, len);
+	for (const char *name = copy; name < copy + len; name += strlen(name) + 1) {
+		all = inl_cli_grow(all, n, n + 1, &room, sizeof(*all));
+		all[n++] = name;
+	}
+	qsort(all, n, sizeof(*all), by_bytes);
+	for (size_t i = 0; i < n; i++)
+		to = stpcpy(to, all[i]) + 1;
+	free(all);
+	free(copy);
+}
+
 int inl_put_xattrs(struct inl_put *put, int fd, const char *path, struct inl_inode *inode)
 {
 	ssize_t len = path ? llistxattr(path, put->names, INL_PUT_XATTR_LEN)
@@ -106,6 +132,8 @@ int inl_put_xattrs(struct inl_put *put, int fd, const char *path, struct inl_ino
 
 	if (len < 0 && errno != EOPNOTSUPP)
 		report_unread(put, NULL, -errno);
+	if (len > 0 && put->plan)
+		sort_names(put->names, (size_t)len);
 	for (const char *name = put->names; !err && len > 0 && name < put->names + len; name += strlen(name) + 1) {
 		if (strcmp(name, INL_PUT_MARK))
 			err = put_xattr(put, fd, path, name, inode);
@@ -200,7 +228,7 @@ static int settle(struct inl_put *put, const struct place *place, int err)
 static int fill(struct inl_put *put, int fd, const struct stat *st, const struct inl_attr *attr,
 		struct inl_inode *inode)
 {
-	int err = inl_put_contents(put, fd, st, inode);
+	int err = inl_put_contents(put, fd, st, inode, attr->nonce != NULL);
 
 	if (!err)
 		err = inl_put_xattrs(put, fd, NULL, inode);

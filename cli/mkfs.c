@@ -66,8 +66,8 @@ static int check_unused(struct inl_cli *cli, const struct inl_mkfs *mkfs)
 
 static int open_image(struct inl_cli *cli, struct inl_mkfs *mkfs)
 {
-	mkfs->fd = open(mkfs->image, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	if (mkfs->fd < 0 && errno == ENOENT) {
+	mkfs->fd = mkfs->fresh ? -1 : open(mkfs->image, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	if (mkfs->fd < 0 && (mkfs->fresh || errno == ENOENT)) {
 		if (!mkfs->size)
 			return inl_cli_fail(cli, INL_EXIT_USAGE, NULL, "--size is needed to make a file");
 		mkfs->fd = open(mkfs->image, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);

@@ -14,6 +14,7 @@ struct inl_mkfs {
 	uint64_t n_inodes; /* 0: as mke2fs likes */
 	char block[16];	   /* "": as mke2fs likes */
 	const char *uuid, *label, *hash_seed; /* NULL: as mke2fs likes */
+	bool fresh; /* the file must not be there */
 	int fd;
 	bool made; /* the file was not there */
 	struct stat st;

@@ -148,6 +148,8 @@ static int check_dir(const struct inl_cli *cli, const struct inl_plan *plan, con
 {
 	if (!*path)
 		return inl_cli_fail(cli, INL_EXIT_USAGE, where, "the root of a volume cannot be encrypted");
+	if (is_within(path, "lost+found"))
+		return inl_cli_fail(cli, INL_EXIT_USAGE, where, "lost+found is for e2fsck, which has no keys");
 	if (has_dots(path))
 		return inl_cli_fail(cli, INL_EXIT_USAGE, where, "'%s': no '.' and no '..'", path);
 	for (size_t i = 0; i < plan->n; i++) {
@@ -190,7 +192,7 @@ static int take_line(struct inl_cli *cli, struct inl_plan *plan, const char *whe
 		return code;
 	}
 	plan->dirs = inl_cli_grow(plan->dirs, plan->n, plan->n + 1, &plan->room, sizeof(*plan->dirs));
-	plan->dirs[plan->n++] = (struct inl_plan_dir){ path, policy, number };
+	plan->dirs[plan->n++] = (struct inl_plan_dir){ .path = path, .policy = policy, .line = number };
 	return 0;
 }
 
@@ -200,11 +202,16 @@ int inl_plan_read(struct inl_cli *cli, const char *file, struct inl_plan *plan)
 	size_t room = 0, where_len = strlen(file) + 16;
 	char *text = NULL, *where = inl_cli_alloc(where_len);
 	unsigned number = 0;
+	ssize_t n;
 	int code = f ? 0 : inl_cli_error(cli, file, -errno, NULL);
 
-	while (!code && getline(&text, &room, f) >= 0) {
+	plan->file = file;
+	while (!code && (n = getline(&text, &room, f)) >= 0) {
 		snprintf(where, where_len, "%s:%u", file, ++number);
-		code = take_line(cli, plan, where, number, text);
+		if (memchr(text, 0, (size_t)n))
+			code = inl_cli_fail(cli, INL_EXIT_USAGE, where, "a NUL is in it: this is no text");
+		else
+			code = take_line(cli, plan, where, number, text);
 	}
 	if (!code && ferror(f))
 		code = inl_cli_error(cli, file, -EIO, NULL);
@@ -318,7 +325,7 @@ static int hash_contents(struct inl_put *put, int fd, const char *target, uint8_
 	return err ? err : ended ? inl_put_failed(put, INL_DESTINATION, ended) : 0;
 }
 
-static const struct inl_plan_dir *dir_above(const struct inl_put *put)
+static struct inl_plan_dir *dir_above(const struct inl_put *put)
 {
 	for (size_t i = 0; put->plan && put->path && i < put->plan->n; i++) {
 		if (is_within(put->path, put->plan->dirs[i].path))
@@ -335,6 +342,7 @@ static int derive(struct inl_put *put, const struct inl_plan_dir *above, int fd,
 
 	if (err)
 		return err;
+	memcpy(put->sum, contents, sizeof(contents));
 	err = hash_who(put, st, who);
 	if (!err)
 		err = inl_nonce_derive(put->cli->keys, &above->policy.key, who, contents, nonce);
@@ -357,7 +365,7 @@ int inl_plan_nonce(struct inl_put *put, int fd, const struct stat *st, const cha
 
 int inl_plan_enter(struct inl_put *put, struct inl_inode *dir)
 {
-	const struct inl_plan_dir *above = dir_above(put);
+	struct inl_plan_dir *above = dir_above(put);
 	const struct stat st = { .st_mode = S_IFDIR };
 	uint8_t nonce[INL_FILE_NONCE_SIZE];
 	int err = 0;
@@ -366,8 +374,24 @@ int inl_plan_enter(struct inl_put *put, struct inl_inode *dir)
 		return 0;
 	if (put->plan->seed)
 		err = derive(put, above, -1, &st, NULL, nonce);
+	if (!err) {
+		err = inl_set_policy(dir, &above->policy, put->plan->seed ? nonce : NULL, &put->diag);
+		inl_put_failed(put, INL_DESTINATION, err);
+	}
 	if (err)
-		return err;
-	err = inl_set_policy(dir, &above->policy, put->plan->seed ? nonce : NULL, &put->diag);
-	return err ? inl_put_failed(put, INL_DESTINATION, err) : 0;
+		put->keep_going = false;
+	else
+		above->done = true;
+	return err;
+}
+
+int inl_plan_check_done(struct inl_cli *cli, const struct inl_plan *plan)
+{
+	for (size_t i = 0; i < plan->n; i++) {
+		if (!plan->dirs[i].done)
+			return inl_cli_fail(cli, INL_EXIT_FAILED, plan->file,
+					    "line %u: /%s was not made, so nothing is encrypted there: it must be a directory, "
+					    "reached by no symbolic link", plan->dirs[i].line, plan->dirs[i].path);
+	}
+	return 0;
 }

@@ -12,9 +12,11 @@ struct inl_plan_dir {
 	char *path; /* in the volume, without slashes at its ends */
 	struct inl_policy policy;
 	unsigned line; /* of the file of policies */
+	bool done;     /* the directory is there, and encrypted */
 };
 
 struct inl_plan {
+	const char *file; /* of policies; NULL: none */
 	struct inl_plan_dir *dirs;
 	size_t n, room;
 	const char *seed; /* NULL: nonces are random */
@@ -30,6 +32,9 @@ struct inl_plan {
  */
 int inl_plan_read(struct inl_cli *cli, const char *file, struct inl_plan *plan);
 void inl_plan_done(struct inl_plan *plan);
+
+/* Has all been done? Returns 0 or an exit code; the message, about the first that was not, is printed. */
+int inl_plan_check_done(struct inl_cli *cli, const struct inl_plan *plan);
 
 /* SHA-256 of a purpose and the seed. Returns 0 or -errno. */
 int inl_plan_seed(const struct inl_plan *plan, const char *purpose, uint8_t sum[32]);
@@ -49,7 +54,10 @@ void inl_plan_attr(const struct inl_plan *plan, struct inl_attr *attr);
 int inl_plan_nonce(struct inl_put *put, int fd, const struct stat *st, const char *target,
 		   uint8_t nonce[INL_FILE_NONCE_SIZE], struct inl_attr *attr);
 
-/* A directory has been made at put->path, and is empty: encrypt it if it is one of the plan. 0 or -errno (inl_put_failed). */
+/*
+ * A directory has been made at put->path, and is empty: encrypt it if it is one of the plan. 0 or -errno
+ * (inl_put_failed), and then nothing is put any more, whatever was asked for: it would become plaintext.
+ */
 int inl_plan_enter(struct inl_put *put, struct inl_inode *dir);
 
 #endif

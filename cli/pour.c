@@ -6,8 +6,12 @@
 #include "cli/plan.h"
 #include "cli/put.h"
 #include <errno.h>
+#include <inlay/cipher.h>
 #include <pthread.h>
+#include <string.h>
 #include <unistd.h>
+
+#define STRETCH ((size_t)64 << 10) /* bytes */
 
 int inl_write_all(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, struct inl_diag *diag)
 {
@@ -43,6 +47,7 @@ struct run {
 	int fd;
 	struct inl_inode *inode;
 	uint64_t end;
+	uint64_t before; /* bytes of the report */
 	pthread_mutex_t lock;
 	uint64_t next;	  /* the first that nobody has taken */
 	uint64_t n_bytes; /* done */
@@ -100,6 +105,38 @@ static int read_all(int fd, uint64_t offset, uint8_t *buf, size_t len, struct in
 	return 0;
 }
 
+static bool is_zero(const uint8_t *bytes, size_t len)
+{
+	return !bytes[0] && !memcmp(bytes, bytes + 1, len - 1);
+}
+
+/* With a seed zeros are left out, in stretches that begin and end where every block size has a boundary. */
+static int write_piece(const struct run *run, uint64_t offset, const uint8_t *buf, size_t len, struct inl_diag *diag)
+{
+	int err = 0;
+
+	if (!run->put->plan || !run->put->plan->seed)
+		return inl_write_all(run->inode, offset, buf, len, diag);
+	for (size_t at = 0; at < len && !err; at += STRETCH) {
+		size_t n = len - at < STRETCH ? len - at : STRETCH;
+
+		if (!is_zero(buf + at, n))
+			err = inl_write_all(run->inode, offset + at, buf + at, n, diag);
+	}
+	return err;
+}
+
+/* By the thread that has the report. */
+static void report_progress(struct run *run)
+{
+	struct inl_report *report = &run->put->report;
+
+	pthread_mutex_lock(&run->lock);
+	report->n_bytes = run->before + run->n_bytes;
+	pthread_mutex_unlock(&run->lock);
+	inl_report_progress(report);
+}
+
 static void copy_pieces(struct run *run, uint8_t *buf, bool report)
 {
 	uint64_t offset;
@@ -110,13 +147,15 @@ static void copy_pieces(struct run *run, uint8_t *buf, bool report)
 		enum inl_side side = INL_SOURCE;
 		int err = read_all(run->fd, offset, buf, n, &diag);
 
+		if (!err && run->put->check)
+			err = inl_digest_add(run->put->check, buf, n);
 		if (!err) {
 			side = INL_DESTINATION;
-			err = inl_write_all(run->inode, offset, buf, n, &diag);
+			err = write_piece(run, offset, buf, n, &diag);
 		}
 		done(run, n, err, side, &diag);
 		if (report)
-			inl_report_progress(&run->put->report);
+			report_progress(run);
 	}
 }
 
@@ -160,7 +199,7 @@ static int copy_by_two(struct run *run)
 static int copy_run(struct inl_put *put, int fd, struct inl_inode *inode, uint64_t offset, uint64_t end)
 {
 	struct run run = { .put = put, .fd = fd, .inode = inode, .next = offset, .end = end,
-			   .lock = PTHREAD_MUTEX_INITIALIZER };
+			   .before = put->report.n_bytes, .lock = PTHREAD_MUTEX_INITIALIZER };
 	int err = 0;
 
 	if (is_for_two(put, end - offset))
@@ -168,7 +207,7 @@ static int copy_run(struct inl_put *put, int fd, struct inl_inode *inode, uint64
 	else
 		copy_pieces(&run, put->buf, true);
 	pthread_mutex_destroy(&run.lock);
-	put->report.n_bytes += run.n_bytes;
+	put->report.n_bytes = run.before + run.n_bytes;
 	if (err || !run.err)
 		return err;
 	put->diag = run.diag;
@@ -186,21 +225,27 @@ static int copy_sparse(struct inl_put *put, int fd, uint64_t size, struct inl_in
 		off_t data = lseek(fd, (off_t)offset, SEEK_DATA), hole;
 		int err;
 
-		if (data < 0 && errno == ENXIO)
+		if ((data < 0 && errno == ENXIO) || data >= (off_t)size)
 			break;
 		hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
 		if (data < 0 || hole < 0)
 			return copy_run(put, fd, inode, offset, size);
 		if ((uint64_t)hole > size)
 			hole = (off_t)size;
-		err = (uint64_t)data < size ? copy_run(put, fd, inode, (uint64_t)data, (uint64_t)hole) : 0;
+		err = copy_run(put, fd, inode, (uint64_t)data, (uint64_t)hole);
 		if (err)
 			return err;
 		offset = (uint64_t)hole;
-		if ((uint64_t)data >= size)
-			break;
 	}
 	return inl_put_failed(put, INL_DESTINATION, inl_truncate(inode, size, &put->diag));
+}
+
+/* Where all has to come out the same, holes are where there is nothing but zeros, and not where the host has them. */
+static int copy_same(struct inl_put *put, int fd, uint64_t size, struct inl_inode *inode)
+{
+	int err = copy_run(put, fd, inode, 0, size);
+
+	return err ? err : inl_put_failed(put, INL_DESTINATION, inl_truncate(inode, size, &put->diag));
 }
 
 /* Is it still as it was when it was opened? */
@@ -216,16 +261,42 @@ static int check_unchanged(struct inl_put *put, int fd, const struct stat *st)
 	return 0;
 }
 
-int inl_put_contents(struct inl_put *put, int fd, const struct stat *st, struct inl_inode *inode)
+static int copy(struct inl_put *put, int fd, const struct stat *st, struct inl_inode *inode)
 {
 	uint64_t size = (uint64_t)st->st_size;
+
+	if (put->plan && put->plan->seed)
+		return copy_same(put, fd, size, inode);
+	return (uint64_t)st->st_blocks * 512 < size ? copy_sparse(put, fd, size, inode) : copy_run(put, fd, inode, 0, size);
+}
+
+/*
+ * The nonce was made of what the file contained before. What has been written must be the same, else two contents could be
+ * encrypted alike: nothing of that may remain, whatever was asked for.
+ */
+static int copy_checked(struct inl_put *put, int fd, const struct stat *st, struct inl_inode *inode)
+{
+	uint8_t sum[32];
+	int err = inl_digest_new(&put->check), ended;
+
+	if (err)
+		return inl_put_failed(put, INL_SOURCE, err);
+	err = copy(put, fd, st, inode);
+	ended = inl_digest_end(put->check, sum);
+	put->check = NULL;
+	if (!err && (ended || memcmp(sum, put->sum, sizeof(sum))))
+		err = inl_put_changed(put);
+	if (err)
+		put->keep_going = false;
+	return err;
+}
+
+int inl_put_contents(struct inl_put *put, int fd, const struct stat *st, struct inl_inode *inode, bool checked)
+{
 	int err;
 
-	if (!size)
+	if (!st->st_size)
 		return 0;
-	if ((uint64_t)st->st_blocks * 512 < size)
-		err = copy_sparse(put, fd, size, inode);
-	else
-		err = copy_run(put, fd, inode, 0, size);
+	err = checked ? copy_checked(put, fd, st, inode) : copy(put, fd, st, inode);
 	return err ? err : check_unchanged(put, fd, st);
 }

@@ -34,11 +34,13 @@ struct inl_put_frame {
 
 struct inl_put {
 	struct inl_cli *cli;
-	const struct inl_plan *plan; /* of `build`, else NULL */
+	struct inl_plan *plan; /* of `build`, else NULL */
 	bool keep_going;
 	bool seconds_only; /* inodes have no room for nanoseconds */
 	uint8_t *buf; /* INL_PUT_BUF_LEN, and two times INL_PUT_XATTR_LEN behind */
 	char *names, *value;
+	struct inl_digest *check; /* of what is written of a file; NULL: nobody wants to know */
+	uint8_t sum[32];	  /* of the contents that the last derived nonce is made of */
 	uint8_t *second; /* INL_PUT_BUF_LEN, of a second thread; NULL: there was none yet */
 
 	const char *source; /* SRC */
@@ -69,6 +71,7 @@ struct inl_put_item {
 
 /* The names in a directory of the host, sorted by bytes. 0 or -errno. */
 int inl_put_names_read(DIR *stream, struct inl_put_names **out);
+void inl_put_names_none(struct inl_put_names **out); /* an empty list */
 const char *inl_put_names_next(struct inl_put_names *names, uint8_t *type); /* NULL: no more, and errno is 0 */
 void inl_put_names_free(struct inl_put_names *names);			    /* NULL is fine */
 
@@ -93,8 +96,12 @@ int inl_put_place(struct inl_put *put, const struct inl_put_item *item, struct i
 /* Extended attributes of an open file, or (fd -1) of a path. Returns 0 or -errno (inl_put_failed). */
 int inl_put_xattrs(struct inl_put *put, int fd, const char *path, struct inl_inode *inode);
 
-/* Copy the contents. Returns 0 or -errno (inl_put_failed): also where they change meanwhile. */
-int inl_put_contents(struct inl_put *put, int fd, const struct stat *st, struct inl_inode *inode);
+/*
+ * Copy the contents. Returns 0 or -errno (inl_put_failed): also where they change meanwhile.
+ *
+ *   checked   they must be what put->sum says
+ */
+int inl_put_contents(struct inl_put *put, int fd, const struct stat *st, struct inl_inode *inode, bool checked);
 int inl_put_changed(struct inl_put *put);
 uint8_t *inl_put_new_buf(void); /* INL_PUT_BUF_LEN; NULL: there is no memory */
 
@@ -106,7 +113,7 @@ void inl_put_attr(const struct inl_put *put, const struct stat *st, struct inl_a
  *
  *   plan   NULL: none
  */
-int inl_put_run(struct inl_cli *cli, const struct inl_plan *plan, int n_sources, char **sources,
+int inl_put_run(struct inl_cli *cli, struct inl_plan *plan, int n_sources, char **sources,
 		const struct inl_target *target);
 
 #endif

@@ -68,6 +68,8 @@ static int push(struct inl_put *put, DIR *stream, const struct stat *st, struct 
 		err = inl_put_failed(put, INL_SOURCE, inl_put_names_read(stream, &frame->names));
 	if (put->n_frames > OPEN_MAX_DIRS)
 		close_frame(&put->frames[put->n_frames - 1 - OPEN_MAX_DIRS]);
+	if (err && put->plan && !frame->names)
+		inl_put_names_none(&frame->names);
 	return err;
 }
 

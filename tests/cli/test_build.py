@@ -146,6 +146,7 @@ def encrypt_refused():
     cli.bad(cli.NO_KEY, "encrypt", at, keys=[short], says="too short")
     cli.bad(cli.FAILED, "encrypt", image + ":/full", keys=[key], says="not empty")
     cli.bad(cli.FAILED, "encrypt", image + ":/missing", keys=[key], says="no such")
+    cli.bad(cli.FAILED, "encrypt", image + ":/lost+found", keys=[key], says="e2fsck")
     cli.good("encrypt", at, keys=[key])
     cli.bad(cli.FAILED, "encrypt", at, keys=[new_key()], says="another policy")
     cli.bad(cli.FAILED, "encrypt", "--padding", "4", at, keys=[key], says="another policy")
@@ -252,6 +253,95 @@ def reproducible():
 
 
 @tap.test
+def reproducible_elsewhere():
+    """build --seed: nor do the order of attributes, the host's holes or an epoch of 0 make another image"""
+    key, sums = new_key(), set()
+    file = policies(f"/d key={key}")
+    for turn in range(2):
+        top = tap.fresh_dir("top")
+        os.mkdir(os.path.join(top, "d"))
+        for place in ("d", "."):
+            path = os.path.join(top, place, "file")
+            with open(path, "wb") as f:
+                f.write(b"data" * 5000)
+                f.truncate(1 << 20) if turn else f.write(bytes((1 << 20) - 20000))
+                f.seek(900000)
+                f.write(b"end")
+            for name in (("user.b", "user.a", "user.c"), ("user.c", "user.b", "user.a"))[turn]:
+                os.setxattr(path, name, name.encode())
+            os.utime(path, (1, 1000000000))
+        os.utime(os.path.join(top, "d"), (1, 1000000000))
+        os.utime(top, (1, 1000000000))
+        for zero in (EPOCH, {**EPOCH, "SOURCE_DATE_EPOCH": "0"}):
+            image = tap.fresh("same.img")
+            cli.good("build", top, image, "--policy", file, "--seed", "x", env=zero)
+            sums.add((zero["SOURCE_DATE_EPOCH"], cli.checksum(image)))
+            clean(image, key)
+            assert os.stat(image).st_blocks * 512 < 12 << 20, "no holes"
+    tap.equal(len(sums), 2)
+
+
+@tap.test
+def build_never_plain():
+    """build: what was to be encrypted is, or there is no image: links on the way, bad policies with --keep-going"""
+    top, key, short = tap.fresh_dir("top"), new_key(), tap.fresh("short")
+    trees.write(short, bytes(range(16)))
+    os.makedirs(os.path.join(top, "c", "b"))
+    trees.write(os.path.join(top, "c", "b", "f"), b"secret")
+    os.symlink("c", os.path.join(top, "a"))
+    image = tap.fresh("n.img")
+    for line in (f"/a/b key={key}", f"/c/b/f key={key}"):
+        cli.bad(cli.FAILED, "build", top, image, "--policy", policies(line), says="directory")
+    for options in ((), ("--keep-going",), ("--block-size", "1K", "--keep-going")):
+        line = f"/c key={key} data-unit-size=4096" if len(options) > 1 else f"/c key={short}"
+        done = cli.run("build", top, image, *options, "--policy", policies(line))
+        assert done.code in (cli.FAILED, cli.NO_KEY, cli.USAGE) and done.err.count(b"\n") == 1, repr(done)
+    tap.equal([n for n in os.listdir(os.path.dirname(image)) if n.startswith(os.path.basename(image))], [])
+    victim = tap.fresh("victim")
+    trees.write(victim, b"precious" * 1000)
+    os.symlink(victim, image + ".inlay-building")
+    cli.bad(cli.FAILED, "build", top, image, says="in the way")
+    with open(victim, "rb") as f:
+        tap.equal(f.read(), b"precious" * 1000)
+
+
+@tap.test
+def build_room():
+    """build: the size that it chooses is enough where every inode has a block of attributes, and for many links"""
+    top, key, image = tap.fresh_dir("top"), new_key(), tap.fresh("r.img")
+    for i in range(4000):
+        path = os.path.join(top, "%d" % i)
+        if i % 2:
+            os.symlink("t" * 34, path)
+        else:
+            trees.write(path, b"x" * 100)
+            os.setxattr(path, "user.label", b"system_u:object_r:user_home_t:s0")
+    os.mkdir(os.path.join(top, "d"))
+    for name in os.listdir(top):
+        if name != "d":
+            os.rename(os.path.join(top, name), os.path.join(top, "d", name))
+    cli.good("build", top, image, "--policy", policies(f"/d key={key}"))
+    clean(image, key)
+
+
+@tap.test
+def put_tells_no_path():
+    """put: the mark of an unfinished import into an encrypted directory does not tell what it is an import of"""
+    top, key, image = tap.fresh_dir("SecretProject"), new_key(), volume("e")
+    cli.good("encrypt", image + ":/e", keys=[key])
+    for i in range(2000):
+        trees.write(os.path.join(top, "%d" % i), b"x" * 2000)
+    child = subprocess.Popen([cli.command(), "put", top, image + ":/e/copy", "--key", key], stderr=subprocess.DEVNULL)
+    time.sleep(0.02)
+    child.send_signal(signal.SIGTERM)
+    child.wait(60)
+    cli.run("put", top, image + ":/e/copy", keys=[key])
+    tap.equal(len(cli.good("ls", image + ":/e/copy", keys=[key]).out.splitlines()), 2000)
+    with open(image, "rb") as f:
+        assert b"SecretProject" not in f.read(), "the path is in the image"
+
+
+@tap.test
 def source_date():
     """build: with SOURCE_DATE_EPOCH no time is later, without a seed too; without it times stay"""
     top, image = tap.fresh_dir("top"), tap.fresh("t.img")
@@ -272,7 +362,8 @@ def build_refused():
     top, key, image = tree(), new_key(), tap.fresh("no.img")
     for line, says in (("/home", "key=FILE"), (f"/ key={key}", "root"), (f"/home/../x key={key}", "'..'"),
                        (f"/home key={key} paddin=4", "paddin=4"), (f"/home key={key} padding=6", "padding"),
-                       (f'"/home key={key}', "quote"), ("/home key=/no/such/key", "no such"), ("# nothing", "names no directory")):
+                       (f'"/home key={key}', "quote"), ("/home key=/no/such/key", "no such"), ("# nothing", "names no directory"),
+                       (f"/home key={key}\0", "NUL"), (f"/lost+found key={key}", "e2fsck")):
         cli.bad((cli.USAGE, cli.FAILED), "build", top, image, "--policy", policies(line), says=says)
     cli.bad(cli.USAGE, "build", top, image, "--policy", policies(f"/home key={key}", f"/home/ann key={key}"), says=(":2", "one is in the other"))
     cli.bad(cli.FAILED, "build", top, image, "--policy", policies(f"/missing key={key}"), says="missing")
@@ -282,6 +373,8 @@ def build_refused():
     cli.bad(cli.USAGE, "build", top, image, "--seed", "x", env={**EPOCH, "SOURCE_DATE_EPOCH": "soon"}, says="soon")
     cli.bad(cli.USAGE, "build", top, image, "--seed", "x", "--policy", policies(f"/home key={key} iv-ino-lblk-64"), env=EPOCH,
             says="IV_INO_LBLK_64")
+    cli.bad(cli.USAGE, "build", top, image, "--uuid", "01234567-89ab-cdef-0123-456789abcdef", "--policy",
+            policies(f"/home key={key} iv-ino-lblk-32"), says="UUID")
     cli.bad(cli.FAILED, "build", top, os.path.join(tap.work(), "no/such/folder.img"), says="no such")
     trees.write(os.path.join(top, "large"), b"x" * (3 << 20))
     cli.bad(cli.FAILED, "build", top, image, "--size", "2M", says="full")
