@@ -169,6 +169,7 @@ int inl_inode_fill(struct inl_inode *inode, const struct inl_inode *dir, uint32_
 	inode->raw.i_mode = (uint16_t)mode;
 	inode->raw.i_links_count = S_ISDIR(mode) ? 2 : 1;
 	inode->raw.i_flags |= inherited_flags(dir, mode);
+	inode->lasting = inode->raw.i_flags & EXT4_FL_LASTING;
 	inl_inode_set_owner(inode, attr->uid, attr->gid);
 	inl_inode_set_times(inode, INL_TIME_A, which & INL_ATTR_ATIME ? attr->atime : now);
 	inl_inode_set_times(inode, INL_TIME_M, which & INL_ATTR_MTIME ? attr->mtime : now);

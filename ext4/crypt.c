@@ -229,12 +229,12 @@ static int check_setting(struct setting *setting, const struct inl_policy *polic
 	err = inl_op_look(vol, see_empty, setting);
 	if (err)
 		return err;
-	err = inl_fscrypt_policy_ready(vol->crypt, policy, dir->raw.i_flags & EXT4_FL_CASEFOLD, setting->diag);
+	err = inl_fscrypt_policy_ready(vol->crypt, policy, dir->lasting & EXT4_FL_CASEFOLD, setting->diag);
 	if (err)
 		return err;
 	if (dir->ino == INL_ROOT_INO)
 		return inl_diag_set(setting->diag, -EPERM, "the root of a volume cannot be encrypted");
-	if (dir->raw.i_flags & (EXT4_FL_INLINE | EXT4_FL_CASEFOLD))
+	if (dir->lasting & (EXT4_FL_INLINE | EXT4_FL_CASEFOLD))
 		return inl_diag_set(setting->diag, -EOPNOTSUPP, "inline directories, and those without case, are only read");
 	return 0;
 }

@@ -20,7 +20,7 @@ struct inl_dirent_format inl_dir_format(const struct inl_inode *dir)
 	return (struct inl_dirent_format){
 		.block_size = dir->vol->block_size,
 		.filetype = ext2fs_has_feature_filetype(dir->vol->fs->super),
-		.hashes = dir->encrypted && (dir->raw.i_flags & EXT4_FL_CASEFOLD),
+		.hashes = dir->encrypted && (dir->lasting & EXT4_FL_CASEFOLD),
 	};
 }
 
@@ -623,7 +623,7 @@ static int search(struct inl_handle *op, void *arg)
 	if (inl_is_inline(dir)) {
 		found = search_inline(dir, lookup->wanted, lookup->ino, lookup->diag);
 	} else {
-		if ((dir->raw.i_flags & EXT4_FL_INDEX) && !(dir->raw.i_flags & EXT4_FL_CASEFOLD))
+		if ((dir->raw.i_flags & EXT4_FL_INDEX) && !(dir->lasting & EXT4_FL_CASEFOLD))
 			found = search_index(dir, lookup->wanted, lookup->ino);
 		if (found < 0 && found != -EAGAIN)
 			found = search_linear(dir, lookup->wanted, lookup->ino, lookup->diag);

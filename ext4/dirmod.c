@@ -215,7 +215,7 @@ static int find_indexed(struct inl_handle *op, struct inl_inode *dir, const uint
 
 static int check_dir(const struct inl_inode *dir, size_t len)
 {
-	if (inl_is_inline(dir) || (dir->raw.i_flags & EXT4_FL_CASEFOLD))
+	if (inl_is_inline(dir) || (dir->lasting & EXT4_FL_CASEFOLD))
 		return -EOPNOTSUPP;
 	return len && len <= INL_NAME_MAX ? 0 : -EINVAL;
 }

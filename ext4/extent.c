@@ -690,7 +690,7 @@ static int extents_remove(struct path *path, uint64_t lblk, uint64_t end, bool m
 
 static bool has_extents(const struct inl_inode *inode)
 {
-	return inode->raw.i_flags & EXT4_FL_EXTENTS;
+	return inode->lasting & EXT4_FL_EXTENTS;
 }
 
 void inl_map_init(struct inl_inode *inode)
@@ -698,9 +698,11 @@ void inl_map_init(struct inl_inode *inode)
 	memset(inode->raw.i_block, 0, sizeof(inode->raw.i_block));
 	if (ext2fs_has_feature_extents(inode->vol->fs->super)) {
 		inode->raw.i_flags |= EXT4_FL_EXTENTS;
+		inode->lasting |= EXT4_FL_EXTENTS;
 		root_clear(inode);
 	} else {
 		inode->raw.i_flags &= ~(uint32_t)EXT4_FL_EXTENTS;
+		inode->lasting &= ~(uint32_t)EXT4_FL_EXTENTS;
 	}
 	inl_inode_forget_run(inode);
 }

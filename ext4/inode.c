@@ -12,7 +12,7 @@
 
 bool inl_is_inline(const struct inl_inode *inode)
 {
-	return inode->raw.i_flags & EXT4_FL_INLINE;
+	return inode->lasting & EXT4_FL_INLINE;
 }
 
 static int bad_place(uint32_t ino, struct inl_diag *diag)
@@ -118,6 +118,7 @@ static void take_fields(struct inl_inode *inode, uint32_t inode_size)
 	bool large_dir = ext2fs_has_feature_largedir(inode->vol->fs->super);
 
 	memcpy(&inode->raw, inode->body, inode_size < sizeof(inode->raw) ? inode_size : sizeof(inode->raw));
+	inode->lasting = inode->raw.i_flags & EXT4_FL_LASTING;
 	inode->size = inode->raw.i_size;
 	if (S_ISREG(inode->raw.i_mode) || (S_ISDIR(inode->raw.i_mode) && large_dir))
 		inode->size |= (uint64_t)inode->raw.i_size_high << 32;
@@ -417,7 +418,7 @@ void inl_inode_forget_run(struct inl_inode *inode)
 	pthread_mutex_unlock(&inode->lock);
 }
 
-/* Only what is different: type and flags are looked at without the lock, and hardly ever change. */
+/* Only what is different: the type is looked at without the lock, and that never changes. */
 static void put_back(uint8_t *to, const uint8_t *from, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {

@@ -223,7 +223,7 @@ int inl_map(struct inl_inode *inode, uint64_t lblk, struct inl_run *run, struct 
 		return 0;
 	if (lblk >= EXT4_LBLK_NONE)
 		err = -EUCLEAN;
-	else if (inode->raw.i_flags & EXT4_FL_EXTENTS)
+	else if (inode->lasting & EXT4_FL_EXTENTS)
 		err = map_extents(inode, lblk, run);
 	else
 		err = map_indirect(inode, lblk, run);

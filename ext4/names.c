@@ -48,11 +48,11 @@ static int not_written(const struct inl_inode *inode, const char *what, struct i
 
 int inl_check_features(const struct inl_inode *inode, struct inl_diag *diag)
 {
-	if (inode->raw.i_flags & EXT4_FL_INLINE)
+	if (inode->lasting & EXT4_FL_INLINE)
 		return not_written(inode, "keeps its contents in itself", diag);
-	if (inode->raw.i_flags & EXT4_FL_CASEFOLD)
+	if (inode->lasting & EXT4_FL_CASEFOLD)
 		return not_written(inode, "is a directory without case", diag);
-	if (inode->raw.i_flags & EXT4_FL_EA_INODE)
+	if (inode->lasting & EXT4_FL_EA_INODE)
 		return not_written(inode, "is the value of an attribute", diag);
 	return 0;
 }
@@ -68,10 +68,10 @@ int inl_dir_check(const struct inl_inode *dir, struct inl_diag *diag)
 
 int inl_check_flags(const struct inl_inode *inode, uint32_t flags, struct inl_diag *diag)
 {
-	if (!(inode->raw.i_flags & flags))
+	if (!(inode->lasting & flags))
 		return 0;
 	return inl_diag_set(diag, -EPERM, "inode %u is marked as %s", inode->ino,
-			    inode->raw.i_flags & flags & EXT4_FL_IMMUTABLE ? "immutable" : "append-only");
+			    inode->lasting & flags & EXT4_FL_IMMUTABLE ? "immutable" : "append-only");
 }
 
 int inl_check_taking(const struct inl_inode *dir, const struct inl_inode *inode, struct inl_diag *diag)

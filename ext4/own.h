@@ -54,6 +54,10 @@ enum {
 	EXT4_FL_EA_INODE = 0x00200000,
 	EXT4_FL_INLINE = 0x10000000,
 	EXT4_FL_CASEFOLD = 0x40000000,
+	EXT4_FL_VERITY = 0x00100000,
+
+	EXT4_FL_LASTING = EXT4_FL_IMMUTABLE | EXT4_FL_APPEND | EXT4_FL_EA_INODE | EXT4_FL_INLINE | EXT4_FL_CASEFOLD |
+			  EXT4_FL_VERITY | EXT4_FL_EXTENTS,
 };
 enum {
 	EXT4_COMPAT_HAS_JOURNAL = 0x0004,
@@ -154,6 +158,7 @@ struct inl_inode {
 	uint32_t ino;
 	uint32_t csum_seed; /* of everything that belongs to this inode */
 	_Atomic uint64_t size;
+	uint32_t lasting;	      /* of i_flags, those that never change (EXT4_FL_LASTING): readable without a lock */
 	_Atomic bool encrypted;	      /* set last when a directory becomes so: then crypt is there */
 	int crypt_status;	      /* of the context: 0 or -EUCLEAN */
 	struct inl_crypt_info *_Atomic crypt; /* NULL: not encrypted, or crypt_status */

@@ -21,9 +21,6 @@
 #define SHRINK_CREDITS 64u
 #define ORPHAN_CREDITS 4u	 /* of inl_orphan_remove */
 #define PIECE_BYTES   (4u << 20) /* of one run of blocks that is written at once */
-#define FL_IMMUTABLE  0x10u
-#define FL_APPEND     0x20u
-#define FL_VERITY     0x00100000u
 
 /* ---- locks ------------------------------------------------------------------------------------------------------- */
 
@@ -87,7 +84,7 @@ int inl_inode_may_change(struct inl_inode *inode, struct inl_diag *diag)
 {
 	if (!inode->vol->txn)
 		return inl_diag_set(diag, -EROFS, "the volume is open for reading only");
-	if (inode->raw.i_flags & (FL_IMMUTABLE | FL_APPEND))
+	if (inode->lasting & (EXT4_FL_IMMUTABLE | EXT4_FL_APPEND))
 		return inl_diag_set(diag, -EPERM, "inode %u is marked as immutable or append-only", inode->ino);
 	return 0;
 }
@@ -107,7 +104,7 @@ int inl_data_may_write(struct inl_inode *inode, struct inl_diag *diag)
 		return err;
 	if (inl_is_inline(inode))
 		return inl_diag_set(diag, -EOPNOTSUPP, "files kept in their inodes are not written");
-	if (inode->raw.i_flags & FL_VERITY)
+	if (inode->lasting & EXT4_FL_VERITY)
 		return inl_diag_set(diag, -EPERM, "is protected by fs-verity");
 	if (inl_orphan_is_aside(inode))
 		return inl_diag_set(diag, -EIO, "could not be shortened: the next open tries again");
@@ -737,7 +734,7 @@ static int allocate(struct change *change, unsigned flags, uint64_t offset, uint
 	unsigned bits = inode->vol->block_bits;
 	int err = 0;
 
-	if (!(inode->raw.i_flags & EXT4_FL_EXTENTS))
+	if (!(inode->lasting & EXT4_FL_EXTENTS))
 		return inl_diag_set(change->diag, -EOPNOTSUPP, "unwritten blocks need a file with extents");
 	change->size = !(flags & INL_FALLOC_KEEP_SIZE) && end > inode->size ? end : 0;
 	/* The old end: what lies behind it in its block becomes part of the file. */
