@@ -7,16 +7,15 @@
 #include "crypto/own.h"
 
 #include <errno.h>
-#include <inlay/cipher.h>
 
 static int digest(const EVP_MD *md, const void *data, size_t len, uint8_t *out)
 {
 	return md && EVP_Digest(data, len, out, NULL, md, NULL) == 1 ? 0 : -EIO;
 }
 
-int inl_sha256(const void *data, size_t len, uint8_t out[32])
+int inl_sha256(const void *data, size_t len, uint8_t sum[32])
 {
-	return digest(inl_evp_sha256(), data, len, out);
+	return digest(inl_evp_sha256(), data, len, sum);
 }
 
 int inl_sha512(const void *data, size_t len, uint8_t out[64])

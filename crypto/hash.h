@@ -7,9 +7,9 @@
 #define INLAY_CRYPTO_HASH_H
 
 #include <inlay/base.h>
+#include <inlay/cipher.h> /* inl_sha256 */
 
-/* Return 0, or -EIO if the crypto library below fails. */
-int inl_sha256(const void *data, size_t len, uint8_t out[32]);
+/* Returns 0, or -EIO if the crypto library below fails. */
 int inl_sha512(const void *data, size_t len, uint8_t out[64]);
 
 /* SipHash-2-4. The key is two little-endian 64-bit words, as bytes. */

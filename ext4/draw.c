@@ -29,18 +29,11 @@ void inl_draws_done(struct inl_draws *draws)
 /* SHA-256 of the seed and of a number that never comes again. */
 static int draw_from_seed(struct inl_draws *draws, uint8_t sum[SUM_LEN])
 {
-	struct inl_digest *digest;
-	uint8_t number[8];
-	int err = inl_digest_new(&digest), ended;
+	uint8_t bytes[sizeof(draws->seed) + 8];
 
-	if (err)
-		return err;
-	inl_store_le64(number, draws->n_drawn++);
-	err = inl_digest_add(digest, draws->seed, sizeof(draws->seed));
-	if (!err)
-		err = inl_digest_add(digest, number, sizeof(number));
-	ended = inl_digest_end(digest, sum);
-	return err ? err : ended;
+	memcpy(bytes, draws->seed, sizeof(draws->seed));
+	inl_store_le64(bytes + sizeof(draws->seed), draws->n_drawn++);
+	return inl_sha256(bytes, sizeof(bytes), sum);
 }
 
 /* The system is asked for as much as it gives at once. lock: of draws */

@@ -3,7 +3,6 @@
  * Not here: random ones, as they should be (a file system's business).
  * Read more: inlay/fscrypt.h; RFC 5869, 2.3 and 3.2: what is derived for one purpose says nothing of the others.
  */
-#include "crypto/hash.h"
 #include "fscrypt/keyring.h"
 #include <errno.h>
 #include <string.h>

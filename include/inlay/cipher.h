@@ -107,8 +107,11 @@ INL_API int inl_cipher_encrypt(const struct inl_cipher *cipher, const uint64_t d
 INL_API int inl_cipher_decrypt(const struct inl_cipher *cipher, const uint64_t dun[4], size_t n, size_t unit_len,
 			       uint8_t *dst, const uint8_t *src);
 
+/* SHA-256, FIPS 180-4. Returns 0, or -EIO if the crypto library below fails. */
+INL_API int inl_sha256(const void *data, size_t len, uint8_t sum[32]);
+
 /*
- * SHA-256 of what comes in pieces. FIPS 180-4.
+ * The same of what comes in pieces.
  *
  * Returns: 0; -ENOMEM; -EIO if the crypto library below fails. end: frees, whatever it returns.
  */

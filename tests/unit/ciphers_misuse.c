@@ -3,7 +3,6 @@
  * Not here: a CPU that computes wrongly (ciphers_known.c).
  * Read more: inlay/cipher.h. The first test reads it, and fails if a call has no row in the table at the end.
  */
-#include "crypto/hash.h"
 #include "tests/unit/misuse.h"
 #include "tests/unit/ciphers_rig.h"
 
@@ -303,13 +302,13 @@ static const struct row rows[] = {
 	{ test_units, "inl_cipher_encrypt inl_cipher_decrypt inl_cipher_encrypt_spans inl_cipher_decrypt_spans" },
 	{ test_spans, "inl_cipher_encrypt_spans inl_cipher_decrypt_spans" },
 	{ test_stealing, "inl_cipher_encrypt_stealing inl_cipher_decrypt_stealing" },
-	{ test_digest, "inl_digest_new inl_digest_add inl_digest_end" },
+	{ test_digest, "inl_sha256 inl_digest_new inl_digest_add inl_digest_end" },
 	{ NULL },
 };
 
 static void test_every_call_has_a_row(void **state)
 {
-	assert_int_equal(check_header("include/inlay/cipher.h", rows), 15);
+	assert_int_equal(check_header("include/inlay/cipher.h", rows), 16);
 }
 
 int inl_tc_misuse(void)
