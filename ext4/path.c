@@ -3,7 +3,7 @@
  * Not here: looking up one name (dir.c).
  * Read more: path_resolution(7), which this follows without permissions: the owner of the image may read it all.
  */
-#include "ext4/own.h"
+#include "ext4/change.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,7 +84,8 @@ static int find_child(struct walk *walk, const char *name, size_t len, struct in
 
 	if (err)
 		return err;
-	err = inl_lookup(dir, name, len, &ino, walk->diag);
+	/* Not inl_lookup, whose look at the child would be one too many. */
+	err = inl_dir_resolve(dir, name, len, NULL, NULL, &ino, walk->diag);
 	if (!err)
 		err = inl_inode_get(walk->vol, ino, walk->diag, child);
 	if (!err && walk->vol->txn) {
