@@ -197,31 +197,26 @@ static int create_once(void *arg, struct inl_diag *diag)
 	return err;
 }
 
-/* A name to be made in a locked directory: all that can be said of it is that it is a no-key name that is there. */
-static int check_locked_name(struct inl_inode *dir, const char *name, size_t len)
+/*
+ * A name to be made in a locked directory: what Linux says before it says why that cannot be. All that can be said of the
+ * name is that it is a no-key name that is there; the rest is up to check.
+ */
+static int refuse_locked(struct inl_inode *dir, const char *name, size_t len, inl_op_fn *check, void *arg, int why)
 {
 	uint64_t ino;
+	int err;
 
-	return inl_dir_resolve(dir, name, len, NULL, NULL, &ino, NULL) ? 0 : -EEXIST;
+	if (!inl_dir_resolve(dir, name, len, NULL, NULL, &ino, NULL))
+		return -EEXIST;
+	err = inl_op_look(dir->vol, check, arg);
+	return err ? err : why;
 }
 
-static int create_locked_op(struct inl_handle *op, void *arg)
+static int create_locked(struct inl_handle *op, void *arg)
 {
 	const struct creation *creation = arg;
 
-	(void)op;
 	return creation->dir->raw.i_links_count ? create_check_dir(creation) : -ENOENT;
-}
-
-/* In a locked directory: what Linux says before it says that. */
-static int create_locked(struct creation *creation, int why)
-{
-	struct inl_inode *dir = creation->dir;
-	int err = check_locked_name(dir, creation->name, creation->len);
-
-	if (!err)
-		err = inl_op_look(dir->vol, create_locked_op, creation);
-	return err ? err : why;
 }
 
 static int create(struct creation *creation, struct inl_inode **out)
@@ -234,7 +229,7 @@ static int create(struct creation *creation, struct inl_inode **out)
 	if (!err) {
 		err = inl_inode_unlock(dir, creation->diag);
 		if (err)
-			return create_locked(creation, err);
+			return refuse_locked(dir, creation->name, creation->len, create_locked, creation, err);
 	}
 	if (!err && creation->target_len >= dir->vol->block_size) /* of an encrypted one also: fscrypt/ */
 		err = inl_diag_set(creation->diag, -ENAMETOOLONG, "the target of a symbolic link has no room in a block");
@@ -357,23 +352,11 @@ static int link_once(void *arg, struct inl_diag *diag)
 	return err ? err : inl_names_run(dir->vol, inl_dir_credits(dir) + 2, link_op, linking, diag);
 }
 
-static int link_locked_op(struct inl_handle *op, void *arg)
+static int link_locked(struct inl_handle *op, void *arg)
 {
 	const struct linking *linking = arg;
 
-	(void)op;
 	return linking->dir->raw.i_links_count ? link_check_inode(linking) : -ENOENT;
-}
-
-/* Into a locked directory, as create_locked. */
-static int link_locked(struct linking *linking, int why)
-{
-	struct inl_inode *dir = linking->dir;
-	int err = check_locked_name(dir, linking->name, linking->len);
-
-	if (!err)
-		err = inl_op_look(dir->vol, link_locked_op, linking);
-	return err ? err : why;
 }
 
 int inl_link(struct inl_inode *inode, struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag)
@@ -388,7 +371,7 @@ int inl_link(struct inl_inode *inode, struct inl_inode *dir, const char *name, s
 	if (!err) {
 		err = inl_inode_unlock(dir, diag);
 		if (err)
-			return link_locked(&linking, err);
+			return refuse_locked(dir, name, len, link_locked, &linking, err);
 	}
 	return err ? err : inl_settle(link_once, &linking, diag);
 }
