@@ -1283,7 +1283,7 @@ static void test_more_than_the_chip_holds(void **state)
 
 struct stress {
 	struct inl_dev *dev;
-	atomic_uint errors, done, stop;
+	atomic_uint errors, done, n_resets, stop;
 	unsigned n_rounds;
 	struct inl_key_use *shared; /* a key that all use beside their own */
 };
@@ -1323,7 +1323,12 @@ static void *stress_work(void *arg)
 		return NULL;
 	for (unsigned round = 0; round < stress->n_rounds; round++) {
 		struct inl_key_use *use;
-		int err = inl_key_start(stress->dev, key, &use);
+		int err;
+
+		/* The resetter may not get a processor for long: the work must not be over before it has done its own. */
+		while (atomic_load(&stress->done) >= 60 * (atomic_load(&stress->n_resets) + 1))
+			sleep_ns(20000);
+		err = inl_key_start(stress->dev, key, &use);
 
 		if (!err) {
 			err = write_read(stress, use, worker->id * 3, round, buf, len);
@@ -1354,6 +1359,7 @@ static void *stress_reset(void *arg)
 		seen = atomic_load(&stress->done);
 		if (inl_dev_control(stress->dev, "reset", NULL))
 			atomic_fetch_add(&stress->errors, 1);
+		atomic_fetch_add(&stress->n_resets, 1);
 	}
 	return NULL;
 }
