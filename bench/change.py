@@ -92,14 +92,14 @@ def bench_put_tree(bench):
                 sorted(b / a for a, b in pairs)[len(pairs) // 2], 1.0)
 
 
-def encrypted(bench, name, size, *options):
-    """The same with an encrypted directory /d, and with a plain one for the reference."""
+def put_into(bench, name, encrypted, size, *options):
+    """How long put takes into a directory of a fresh volume, encrypted or plain."""
     image, key = fresh(bench, name, size, *options), bench.path("key")
     if not os.path.exists(key):
         with open(key, "wb") as f:
             f.write(os.urandom(64))
     subprocess.run([bench.inlay, "mkdir", image + ":/d"], check=True)
-    if name == "ours":
+    if encrypted:
         subprocess.run([bench.inlay, "encrypt", image + ":/d", "--key", key], check=True, stdout=subprocess.DEVNULL)
     return bench.measure(bench.inlay, "put", "--quiet", bench.path("what"), image + ":/d", "--key", key)[0]
 
@@ -113,7 +113,8 @@ def bench_put_encrypted(bench):
             os.rename(tree(bench), what)
         else:
             bench.noise(what, GIB)
-        mine, theirs, ratio = bench.duel(lambda: encrypted(bench, "ours", size, *options), lambda: encrypted(bench, "theirs", size, *options))
+        mine, theirs, ratio = bench.duel(lambda: put_into(bench, "ours", True, size, *options),
+                                         lambda: put_into(bench, "theirs", False, size, *options))
         check(bench.path("ours.img"))
         shown = [f"{n / seconds:.2f} {unit}" if n < 100 else f"{n / seconds:,.0f} {unit}" for seconds in (mine, theirs)]
         bench.ratio(f"put: {text}, encrypted / plain", *shown, ratio, 0.9)

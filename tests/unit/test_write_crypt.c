@@ -73,6 +73,15 @@ static struct inl_inode *make(struct inl_inode *dir, const char *name, uint32_t 
 	return inode;
 }
 
+/* A directory of the root with a policy. */
+static struct inl_inode *make_encrypted(struct scene *s, const char *name, const struct inl_policy *policy)
+{
+	struct inl_inode *dir = make(s->root, name, S_IFDIR | 0755, NULL);
+
+	assert_int_equal(inl_set_policy(dir, policy, NULL, NULL), 0);
+	return dir;
+}
+
 static void mkfs(const char *name, const char *options)
 {
 	run("rm -f %s && truncate -s " IMAGE_SIZE " %s && mke2fs -Fq -t ext4 -O encrypt,stable_inodes %s %s", name, name, options, name);
@@ -357,8 +366,7 @@ static void test_wrap(void **state)
 	mkfs("a", "-b 4096");
 	scene_open(&s, in_dir("a"), INL_VOLUME_WRITE);
 	policy = policy_of(&s, INL_POLICY_FLAG_IV_INO_LBLK_32, 0);
-	dir = make(s.root, "d", S_IFDIR | 0755, NULL);
-	assert_int_equal(inl_set_policy(dir, &policy, NULL, NULL), 0);
+	dir = make_encrypted(&s, "d", &policy);
 	for (unsigned i = 0; i < 8; i++) {
 		char name[8];
 
@@ -398,8 +406,7 @@ static void test_nonces(void **state)
 	mkfs("a", "-b 4096");
 	scene_open(&s, in_dir("a"), INL_VOLUME_WRITE);
 	policy = policy_of(&s, 3, 0);
-	dir = make(s.root, "d", S_IFDIR | 0755, NULL);
-	assert_int_equal(inl_set_policy(dir, &policy, NULL, NULL), 0);
+	dir = make_encrypted(&s, "d", &policy);
 	for (unsigned i = 0; i < COUNT(nonces); i++) {
 		char name[8];
 
@@ -441,8 +448,7 @@ static void test_key_removed(void **state)
 	mkfs("a", "-b 4096");
 	scene_open(&s, in_dir("a"), INL_VOLUME_WRITE);
 	policy = policy_of(&s, 3, 0);
-	dir = make(s.root, "d", S_IFDIR | 0755, NULL);
-	assert_int_equal(inl_set_policy(dir, &policy, NULL, NULL), 0);
+	dir = make_encrypted(&s, "d", &policy);
 	inl_inode_put(make(dir, "closed", S_IFREG | 0644, NULL));
 	old = make(dir, "open", S_IFREG | 0644, NULL);
 	assert_int_equal(inl_write(old, 0, "abc", 3, &done, NULL), 0);
@@ -605,9 +611,8 @@ static void test_threads(void **state)
 		mkfs("a", "-b 4096");
 		scene_open(&c.s, in_dir("a"), INL_VOLUME_WRITE);
 		policy = policy_of(&c.s, 3, 0);
-		c.other = make(c.s.root, "other", S_IFDIR | 0755, NULL);
+		c.other = make_encrypted(&c.s, "other", &policy);
 		c.shared = make(c.s.root, "shared", S_IFDIR | 0755, NULL);
-		assert_int_equal(inl_set_policy(c.other, &policy, NULL, NULL), 0);
 		if (round % 2)
 			pthread_create(&threads[N_THREADS], NULL, encrypter, &c);
 		for (unsigned i = 0; i < N_THREADS; i++)
