@@ -6,7 +6,6 @@
 #include "cli/cli.h"
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -83,14 +82,13 @@ static int cat_one(struct inl_cli *cli, const char *arg, uint8_t *buf)
 
 int inl_cli_cat(struct inl_cli *cli, int n_args, char **args)
 {
-	uint8_t *buf = mmap(NULL, BUF_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *buf = inl_cli_new_buf(BUF_LEN);
 	int code = 0;
 
-	if (buf == MAP_FAILED)
+	if (!buf)
 		return inl_cli_error(cli, NULL, -ENOMEM, NULL);
 	for (int i = 0; i < n_args; i++)
 		code = inl_cli_worse(code, cat_one(cli, args[i], buf));
-	inl_wipe(buf, BUF_LEN);
-	munmap(buf, BUF_LEN);
+	inl_cli_free_buf(buf, BUF_LEN);
 	return code;
 }

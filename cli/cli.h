@@ -388,6 +388,12 @@ void *inl_cli_alloc(size_t len);
 char *inl_cli_strdup(const char *text, size_t len);
 
 /*
+ * Memory for what is read and written, aligned as devices like it. NULL: there is none. free wipes it; NULL is fine.
+ */
+uint8_t *inl_cli_new_buf(size_t len);
+void inl_cli_free_buf(uint8_t *buf, size_t len);
+
+/*
  * Have room for so many elements in an array that grows; the same, or a larger one in its place.
  *
  *   used   how many of the old one's elements are kept

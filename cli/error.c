@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* In one write: several processes may share standard error. */
 static void put_line(const struct inl_cli *cli, const char *where, const char *why)
@@ -124,6 +125,21 @@ void *inl_cli_alloc(size_t len)
 	if (!memory)
 		out_of_memory();
 	return memory;
+}
+
+uint8_t *inl_cli_new_buf(size_t len)
+{
+	void *buf = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return buf == MAP_FAILED ? NULL : buf;
+}
+
+void inl_cli_free_buf(uint8_t *buf, size_t len)
+{
+	if (!buf)
+		return;
+	inl_wipe(buf, len);
+	munmap(buf, len);
 }
 
 void *inl_cli_grow(void *array, size_t used, size_t needed, size_t *room, size_t size)

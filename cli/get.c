@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 /* ---- paths, messages --------------------------------------------------------------------------------------------- */
@@ -274,11 +273,9 @@ static int prepare(struct inl_get *get)
 	get->euid = geteuid();
 	get->egid = getegid();
 	get->root = !get->euid;
-	get->buf = mmap(NULL, INL_GET_BUF_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (get->buf == MAP_FAILED) {
-		get->buf = NULL;
+	get->buf = inl_cli_new_buf(INL_GET_BUF_LEN);
+	if (!get->buf)
 		return inl_cli_error(get->cli, NULL, -ENOMEM, NULL);
-	}
 	err = inl_seen_init(&get->seen, get->cli->vol);
 	if (!err)
 		err = inl_mine_init(get);
@@ -345,10 +342,7 @@ static int export(struct inl_get *get, struct inl_inode *inode, const char *dest
 
 static void done(struct inl_get *get)
 {
-	if (get->buf) {
-		inl_wipe(get->buf, INL_GET_BUF_LEN);
-		munmap(get->buf, INL_GET_BUF_LEN);
-	}
+	inl_cli_free_buf(get->buf, INL_GET_BUF_LEN);
 	if (get->dir_fd >= 0)
 		close(get->dir_fd);
 	if (get->top_fd >= 0)

@@ -187,7 +187,7 @@ static int copy_by_two(struct run *run)
 	if (err && err != -EOPNOTSUPP)
 		return inl_put_failed(put, INL_DESTINATION, err);
 	if (!put->second)
-		put->second = inl_put_new_buf();
+		put->second = inl_cli_new_buf(INL_PUT_BUF_LEN);
 	helped = !err && put->second && !pthread_create(&helper, NULL, help, run);
 	put->diag = (struct inl_diag){ 0 };
 	copy_pieces(run, put->buf, true);

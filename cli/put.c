@@ -11,7 +11,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #define BUF_ALL (INL_PUT_BUF_LEN + 2 * INL_PUT_XATTR_LEN)
@@ -86,18 +85,6 @@ int inl_put_trouble(struct inl_put *put, int err)
  * `put SRC IMAGE:/new` makes /new, or /new/SRC where /new is there. When it is run a second time, to go on, /new is
  * there: this attribute says that it is the copy of SRC, not yet finished.
  */
-static int hash_text(const char *text, uint8_t sum[32])
-{
-	struct inl_digest *digest;
-	int err = inl_digest_new(&digest), ended;
-
-	if (err)
-		return err;
-	err = inl_digest_add(digest, text, strlen(text));
-	ended = inl_digest_end(digest, sum);
-	return err ? err : ended;
-}
-
 /*
  * Attributes are not encrypted, and paths tell something: so the mark is made of a hash, in an encrypted directory with its
  * key.
@@ -105,9 +92,10 @@ static int hash_text(const char *text, uint8_t sum[32])
 static bool mark_of(const struct inl_put *put, struct inl_inode *dir, uint8_t mark[MARK_LEN])
 {
 	char *path = realpath(put->source, NULL);
+	const char *text = path ? path : put->source;
 	struct inl_inode_crypt crypt;
 	uint8_t sum[32], purpose[32];
-	bool good = !hash_text(path ? path : put->source, sum) && !hash_text(INL_PUT_MARK, purpose);
+	bool good = !inl_sha256(text, strlen(text), sum) && !inl_sha256(INL_PUT_MARK, strlen(INL_PUT_MARK), purpose);
 
 	free(path);
 	inl_inode_crypt(dir, &crypt);
@@ -245,18 +233,6 @@ static int put_one(struct inl_put *put, const char *source, const struct inl_tar
 
 /* ---- the command ------------------------------------------------------------------------------------------------- */
 
-static uint8_t *new_memory(size_t len)
-{
-	void *memory = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	return memory == MAP_FAILED ? NULL : memory;
-}
-
-uint8_t *inl_put_new_buf(void)
-{
-	return new_memory(INL_PUT_BUF_LEN);
-}
-
 static int prepare(struct inl_put *put, const char *image)
 {
 	struct inl_volume_info info = { 0 };
@@ -266,7 +242,7 @@ static int prepare(struct inl_put *put, const char *image)
 		return code;
 	inl_volume_info(put->cli->vol, &info);
 	put->seconds_only = info.inode_size < 256;
-	put->buf = new_memory(BUF_ALL);
+	put->buf = inl_cli_new_buf(BUF_ALL);
 	if (!put->buf)
 		return inl_cli_error(put->cli, NULL, -ENOMEM, NULL);
 	put->names = (char *)put->buf + INL_PUT_BUF_LEN;
@@ -299,14 +275,8 @@ static int finish(struct inl_put *put, const char *arg, int code)
 
 static void done(struct inl_put *put)
 {
-	if (put->buf) {
-		inl_wipe(put->buf, BUF_ALL);
-		munmap(put->buf, BUF_ALL);
-	}
-	if (put->second) {
-		inl_wipe(put->second, INL_PUT_BUF_LEN);
-		munmap(put->second, INL_PUT_BUF_LEN);
-	}
+	inl_cli_free_buf(put->buf, BUF_ALL);
+	inl_cli_free_buf(put->second, INL_PUT_BUF_LEN);
 	inl_report_done(&put->report);
 	inl_twins_done(&put->links);
 	free(put->frames);

@@ -103,7 +103,6 @@ int inl_put_xattrs(struct inl_put *put, int fd, const char *path, struct inl_ino
  */
 int inl_put_contents(struct inl_put *put, int fd, const struct stat *st, struct inl_inode *inode, bool checked);
 int inl_put_changed(struct inl_put *put);
-uint8_t *inl_put_new_buf(void); /* INL_PUT_BUF_LEN; NULL: there is no memory */
 
 /* Mode, owner, device and times of a file of the host, as they are to be in the volume. */
 void inl_put_attr(const struct inl_put *put, const struct stat *st, struct inl_attr *attr);

@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #define BUF_LEN  ((size_t)1 << 20)
 #define TEMP	 ".inlay-moving"
@@ -513,11 +512,8 @@ static int prepare(struct transfer *transfer, const struct inl_target *from_targ
 	code = code ? code : inl_transfer_tidy(cli, from_target, transfer->from);
 	if (code)
 		return code;
-	transfer->buf = mmap(NULL, BUF_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (transfer->buf != MAP_FAILED)
-		return 0;
-	transfer->buf = NULL;
-	return inl_cli_error(cli, NULL, -ENOMEM, NULL);
+	transfer->buf = inl_cli_new_buf(BUF_LEN);
+	return transfer->buf ? 0 : inl_cli_error(cli, NULL, -ENOMEM, NULL);
 }
 
 int inl_transfer(struct inl_cli *cli, const struct inl_target *from_target, struct inl_entry *from,
@@ -530,10 +526,7 @@ int inl_transfer(struct inl_cli *cli, const struct inl_target *from_target, stru
 	transfer.report.dest = to->arg;
 	code = prepare(&transfer, from_target, to_target);
 	code = code ? code : run(&transfer, to_target);
-	if (transfer.buf) {
-		inl_wipe(transfer.buf, BUF_LEN);
-		munmap(transfer.buf, BUF_LEN);
-	}
+	inl_cli_free_buf(transfer.buf, BUF_LEN);
 	inl_report_done(&transfer.report);
 	inl_twins_done(&transfer.twins);
 	free(transfer.dirs);
