@@ -78,10 +78,11 @@ static int seed_mkfs(struct build *build)
 	if (!build->mkfs.uuid)
 		build->mkfs.uuid = build->uuid;
 	build->mkfs.hash_seed = build->hash_seed;
-	/* e2fsprogs 1.47.1 knows SOURCE_DATE_EPOCH; older ones this. */
-	/* To mke2fs 0 is no time. */
+	/* e2fsprogs 1.47.1 knows SOURCE_DATE_EPOCH, older ones the other; to both 0 is no time. */
 	snprintf(seconds, sizeof(seconds), "%jd", (intmax_t)(build->plan.now.sec ? build->plan.now.sec : 1));
-	return setenv("E2FSPROGS_FAKE_TIME", seconds, 1) || setenv("SOURCE_DATE_EPOCH", seconds, 1) ? inl_cli_error(build->cli, NULL, -errno, NULL) : 0;
+	if (setenv("E2FSPROGS_FAKE_TIME", seconds, 1) || setenv("SOURCE_DATE_EPOCH", seconds, 1))
+		return inl_cli_error(build->cli, NULL, -errno, NULL);
+	return 0;
 }
 
 /* Their keys follow from the UUID alone, and their IVs from numbers that another image has too. */
@@ -166,15 +167,10 @@ static int check_source(struct build *build)
 	return 0;
 }
 
-/* What is there and will be replaced must not be in use: by another process of ours, by the kernel. */
-static int check_unused(struct build *build, const char *path)
+/* What is there and will be replaced must not be in use. */
+static int check_unused(struct build *build, const char *path, const struct stat *st)
 {
-	struct inl_cli *cli = build->cli;
-	int code = inl_cli_open_device(cli, path, INL_OPEN_WRITE, INL_EXIT_FAILED);
-
-	inl_dev_close(cli->dev);
-	cli->dev = NULL;
-	return code;
+	return st->st_size >= SMALLEST ? inl_mkfs_check_unused(build->cli, path) : 0;
 }
 
 /* An image that is there: --force replaces what a link leads to, with the mode that it has. */
@@ -199,7 +195,7 @@ static int look_at_image(struct build *build)
 		return inl_cli_error(cli, build->image, -errno, NULL);
 	build->real = real;
 	build->image = real;
-	return build->old.st_size >= SMALLEST ? check_unused(build, real) : 0;
+	return check_unused(build, real, &build->old);
 }
 
 /* What an earlier run has left behind may go, if it is that, and the run is over. */
@@ -212,7 +208,7 @@ static int clear_part(struct build *build)
 		return errno == ENOENT ? 0 : inl_cli_error(build->cli, build->part, -errno, NULL);
 	if (!S_ISREG(st.st_mode) || st.st_nlink != 1)
 		return inl_cli_fail(build->cli, INL_EXIT_FAILED, build->part, "is in the way");
-	code = st.st_size >= SMALLEST ? check_unused(build, build->part) : 0;
+	code = check_unused(build, build->part, &st);
 	if (!code && unlink(build->part))
 		code = inl_cli_error(build->cli, build->part, -errno, NULL);
 	return code;
@@ -314,31 +310,40 @@ static int keep_owner(const struct build *build)
 	return chmod(build->part, build->old.st_mode & 07777) ? -errno : 0;
 }
 
+static bool is_made(int code)
+{
+	return !code || code == INL_EXIT_INCOMPLETE;
+}
+
+/* The new image takes its place; somebody may have begun to use the old one. */
+static int put_in_place(struct build *build)
+{
+	bool replaces = S_ISREG(build->old.st_mode);
+	int err, code = replaces ? check_unused(build, build->image, &build->old) : 0;
+
+	if (code)
+		return code;
+	err = replaces ? keep_owner(build) : 0;
+	if (!err && rename(build->part, build->image))
+		err = -errno;
+	return err ? inl_cli_error(build->cli, build->image, err, NULL) : 0;
+}
+
 /* Nothing is there, or all of it. */
 static int settle(struct build *build, int code)
 {
-	int closed = inl_cli_close(build->cli), err = 0;
+	int placed, err, closed = inl_cli_close(build->cli);
 
+	if (is_made(code) && closed)
+		code = closed;
 	if (build->device)
-		return code ? code : closed;
-	if (!code || code == INL_EXIT_INCOMPLETE)
-		code = closed ? closed : code;
-	if (code && code != INL_EXIT_INCOMPLETE) {
-		unlink(build->part);
 		return code;
+	placed = is_made(code) ? put_in_place(build) : code;
+	if (placed) {
+		unlink(build->part);
+		return placed;
 	}
-	if (S_ISREG(build->old.st_mode)) {
-		code = inl_cli_worse(build->old.st_size >= SMALLEST ? check_unused(build, build->image) : 0, code);
-		if (code && code != INL_EXIT_INCOMPLETE) {
-			unlink(build->part);
-			return code;
-		}
-		err = keep_owner(build);
-	}
-	if (!err && rename(build->part, build->image))
-		err = -errno;
-	if (!err)
-		err = sync_name(build->image);
+	err = sync_name(build->image);
 	return err ? inl_cli_error(build->cli, build->image, err, NULL) : code;
 }
 

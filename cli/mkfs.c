@@ -49,17 +49,20 @@ static int check_there(struct inl_cli *cli, struct inl_mkfs *mkfs)
 	return 0;
 }
 
-/* Nobody else may have it: another process of ours, the kernel. */
-static int check_unused(struct inl_cli *cli, const struct inl_mkfs *mkfs)
+int inl_mkfs_check_unused(struct inl_cli *cli, const char *path)
 {
-	int code;
+	int code = inl_cli_open_device(cli, path, INL_OPEN_WRITE, INL_EXIT_FAILED);
 
-	if (mkfs->made || (S_ISREG(mkfs->st.st_mode) && !mkfs->st.st_size))
-		return 0;
-	code = inl_cli_open_device(cli, mkfs->image, INL_OPEN_WRITE, INL_EXIT_FAILED);
 	inl_dev_close(cli->dev);
 	cli->dev = NULL;
 	return code;
+}
+
+static int check_unused(struct inl_cli *cli, const struct inl_mkfs *mkfs)
+{
+	if (mkfs->made || (S_ISREG(mkfs->st.st_mode) && !mkfs->st.st_size))
+		return 0;
+	return inl_mkfs_check_unused(cli, mkfs->image);
 }
 
 /* ---- the file ---------------------------------------------------------------------------------------------------- */

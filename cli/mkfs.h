@@ -26,4 +26,7 @@ int inl_mkfs_parse(struct inl_cli *cli, struct inl_mkfs *mkfs);
 /* Make the file, unless it is a device, and the volume in it. What was made is removed after a failure. */
 int inl_mkfs_make(struct inl_cli *cli, struct inl_mkfs *mkfs);
 
+/* Has nobody else this file or device: another process of ours, the kernel? Returns an exit code; the message is printed. */
+int inl_mkfs_check_unused(struct inl_cli *cli, const char *path);
+
 #endif

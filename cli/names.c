@@ -31,19 +31,13 @@ static void add(struct inl_put_names *names, const struct dirent *entry)
 	names->names[names->n++] = name;
 }
 
-void inl_put_names_none(struct inl_put_names **out)
-{
-	*out = inl_cli_alloc(sizeof(**out));
-	memset(*out, 0, sizeof(**out));
-}
-
 int inl_put_names_read(DIR *stream, struct inl_put_names **out)
 {
+	struct inl_put_names *names = inl_cli_alloc(sizeof(*names));
 	const struct dirent *entry;
-	struct inl_put_names *names;
 
-	inl_put_names_none(out);
-	names = *out;
+	memset(names, 0, sizeof(*names));
+	*out = names;
 	errno = 0;
 	while ((entry = readdir(stream)))
 		add(names, entry);

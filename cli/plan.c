@@ -11,8 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define WORDS_MAX 16
-
 /* ---- lines ------------------------------------------------------------------------------------------------------- */
 
 /* The next word of a line, in place: its quotes go. NULL: none; *bad: a quote that does not end. */

@@ -69,9 +69,8 @@ struct inl_put_item {
 	uint8_t type; /* DT_*, DT_UNKNOWN where it is to be found out */
 };
 
-/* The names in a directory of the host, sorted by bytes. 0 or -errno. */
+/* The names in a directory of the host, sorted by bytes; after an error none, or some. 0 or -errno. */
 int inl_put_names_read(DIR *stream, struct inl_put_names **out);
-void inl_put_names_none(struct inl_put_names **out); /* an empty list */
 const char *inl_put_names_next(struct inl_put_names *names, uint8_t *type); /* NULL: no more, and errno is 0 */
 void inl_put_names_free(struct inl_put_names *names);			    /* NULL is fine */
 

@@ -64,12 +64,13 @@ static int push(struct inl_put *put, DIR *stream, const struct stat *st, struct 
 		err = inl_plan_enter(put, dir);
 	if (!err)
 		err = inl_put_xattrs(put, dirfd(stream), NULL, dir);
-	if (!err && put->plan)
-		err = inl_put_failed(put, INL_SOURCE, inl_put_names_read(stream, &frame->names));
+	if (put->plan) {
+		int read = inl_put_names_read(stream, &frame->names);
+
+		err = err ? err : inl_put_failed(put, INL_SOURCE, read);
+	}
 	if (put->n_frames > OPEN_MAX_DIRS)
 		close_frame(&put->frames[put->n_frames - 1 - OPEN_MAX_DIRS]);
-	if (err && put->plan && !frame->names)
-		inl_put_names_none(&frame->names);
 	return err;
 }
 
