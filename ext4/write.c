@@ -121,6 +121,11 @@ static uint64_t volume_max_size(const struct inl_volume *vol)
 	return max << vol->block_bits;
 }
 
+static int too_large(uint64_t max, struct inl_diag *diag)
+{
+	return inl_diag_set(diag, -EFBIG, "a file of this volume has at most %llu bytes", (unsigned long long)max);
+}
+
 /* Bytes that this file can have. */
 static uint64_t max_size(const struct inl_inode *inode)
 {
@@ -477,7 +482,7 @@ int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf, size_t 
 		return 0;
 	max = max_size(inode);
 	if (offset >= max)
-		return inl_diag_set(diag, -EFBIG, "a file of this volume has at most %llu bytes", (unsigned long long)max);
+		return too_large(max, diag);
 	len = INL_MIN(len, max - offset);
 	range = (struct inl_range){ offset >> inode->vol->block_bits, (offset + len - 1) >> inode->vol->block_bits, NULL };
 	inl_data_lock_shared(inode);
@@ -564,15 +569,24 @@ static int truncate_locked(struct inl_inode *inode, uint64_t size, struct inl_di
 	return err ? err : later;
 }
 
+/* As Linux, which says before it asks for the key that no file can be so long, and after it that this one cannot. */
+static int check_truncate(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
+{
+	uint64_t max = volume_max_size(inode->vol);
+	int err;
+
+	if (size > max && S_ISREG(inode->raw.i_mode) && !inl_inode_may_change(inode, NULL))
+		return too_large(max, diag);
+	err = inl_data_may_write(inode, diag);
+	return err || size <= max_size(inode) ? err : too_large(max_size(inode), diag);
+}
+
 int inl_truncate(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
 {
-	int err = inl_data_may_write(inode, diag);
+	int err = check_truncate(inode, size, diag);
 
 	if (err)
 		return err;
-	if (size > max_size(inode))
-		return inl_diag_set(diag, -EFBIG, "a file of this volume has at most %llu bytes",
-				    (unsigned long long)max_size(inode));
 	inl_data_lock_exclusive(inode);
 	err = truncate_locked(inode, size, diag);
 	inl_data_unlock(inode);
@@ -763,10 +777,7 @@ static int check_fallocate(struct inl_inode *inode, unsigned flags, uint64_t off
 		return -EOPNOTSUPP;
 	if (!len)
 		return -EINVAL;
-	if (offset > max || len > max - offset)
-		return inl_diag_set(diag, -EFBIG, "a file of this volume has at most %llu bytes",
-				    (unsigned long long)max);
-	return 0;
+	return offset > max || len > max - offset ? too_large(max, diag) : 0;
 }
 
 int inl_fallocate(struct inl_inode *inode, unsigned flags, uint64_t offset, uint64_t len, struct inl_diag *diag)

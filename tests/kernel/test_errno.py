@@ -461,6 +461,7 @@ LOCKED = f"""
     write {{a_f}} = ENOKEY
     truncate {{a_f}} 0 = ENOKEY
     truncate {{a_f}} 4 = ENOKEY
+    truncate {{a_f}} 4611686018427387904 = EFBIG
     truncate {{a_d}} 0 = EISDIR
     allocate {{a_f}} = ENOKEY
     chown {{a_f}} 7 = 0
