@@ -63,6 +63,9 @@ int inl_op_undo(struct inl_handle *op, inl_undo_fn *fn, const void *what, size_t
 /* The operation of this thread on this volume, NULL: none. Only one that holds vol->lock. */
 struct inl_handle *inl_op_current(const struct inl_volume *vol);
 
+/* Let go of an inode when the operation is over, which then deletes it: that takes operations of its own. */
+void inl_op_put_later(struct inl_handle *op, struct inl_inode *inode);
+
 struct inl_op_pool;
 int inl_op_pool_new(struct inl_op_pool **out);
 void inl_op_pool_free(struct inl_op_pool *pool); /* NULL is fine */

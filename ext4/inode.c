@@ -368,8 +368,8 @@ static bool must_delete(const struct inl_inode *inode)
 
 void inl_inode_put(struct inl_inode *inode)
 {
+	struct inl_handle *op;
 	struct inl_volume *vol;
-	bool locked, delete;
 
 	if (!inode || put_fast(inode))
 		return;
@@ -379,24 +379,28 @@ void inl_inode_put(struct inl_inode *inode)
 			inode_free(inode);
 		return;
 	}
-	locked = inl_op_current(vol) != NULL;
-	if (!locked)
+	op = inl_op_current(vol);
+	if (!op)
 		pthread_mutex_lock(&vol->lock);
 	if (atomic_fetch_sub_explicit(&inode->refs, 1, memory_order_acq_rel) != 1) {
-		if (!locked)
+		if (!op)
 			pthread_mutex_unlock(&vol->lock);
 		return;
 	}
-	delete = !locked && must_delete(inode);
-	if (delete) {
+	if (must_delete(inode)) {
 		atomic_store_explicit(&inode->refs, 1, memory_order_relaxed);
+		if (op) {
+			/* A neighbour on the list of orphans, say: its last user went while the operation had it. */
+			inl_op_put_later(op, inode);
+			return;
+		}
 		inode->deleting = true;
 		pthread_mutex_unlock(&vol->lock);
 		inl_inode_delete(inode);
 		pthread_mutex_lock(&vol->lock);
 	}
 	unhash(inode);
-	if (!locked)
+	if (!op)
 		pthread_mutex_unlock(&vol->lock);
 	inode_free(inode);
 }

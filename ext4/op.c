@@ -51,6 +51,7 @@ struct inl_handle {
 	struct inl_block **held; /* pinned until the end */
 	struct inl_block *held_few[N_HELD];
 	struct inl_inode *changed; /* by op_next */
+	struct inl_inode *later;   /* by later_next */
 };
 
 static _Thread_local struct inl_handle *current;
@@ -460,6 +461,23 @@ static void put_inodes(struct inl_handle *op)
 	}
 }
 
+void inl_op_put_later(struct inl_handle *op, struct inl_inode *inode)
+{
+	inode->later_next = op->later;
+	op->later = inode;
+}
+
+/* With no lock held. */
+static void put_later(struct inl_inode *later)
+{
+	while (later) {
+		struct inl_inode *inode = later;
+
+		later = inode->later_next;
+		inl_inode_put(inode);
+	}
+}
+
 static void begin(struct inl_handle *op)
 {
 	struct inl_op_pool *pool = op->pool;
@@ -495,6 +513,7 @@ static int fetch_missing(struct inl_handle *op)
 /* With vol->lock held on entry, not on exit. */
 static int attempt(struct inl_handle *op, inl_op_fn *fn, void *arg)
 {
+	struct inl_inode *later;
 	int err;
 
 	begin(op);
@@ -509,8 +528,11 @@ static int attempt(struct inl_handle *op, inl_op_fn *fn, void *arg)
 	else
 		finish(op);
 	put_inodes(op);
+	later = op->later;
+	op->later = NULL;
 	current = NULL;
 	pthread_mutex_unlock(&op->vol->lock);
+	put_later(later);
 	return err;
 }
 

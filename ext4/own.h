@@ -174,6 +174,7 @@ struct inl_inode {
 	bool deleting;		      /* nobody can get it any more */
 	uint64_t op_seq;	      /* the operation that changed it last */
 	struct inl_inode *op_next;    /* changed by the same operation */
+	struct inl_inode *later_next; /* let go of in an operation, and to be deleted after it */
 	struct inl_orphan orphan;
 
 	uint64_t add_hint;	      /* linear directories: the first block that may have room */

@@ -204,10 +204,88 @@ static void test_no_extents(void **state)
 	run("-b 1024 -O ^extents,^64bit,^has_journal");
 }
 
+/* ---- removed inodes ---------------------------------------------------------------------------------------------- */
+
+#define N_REMOVED 400u
+
+struct removed {
+	struct inl_inode *inodes[N_REMOVED];
+	pthread_barrier_t *barrier;
+};
+
+static void *let_go(void *arg)
+{
+	struct removed *removed = arg;
+
+	for (unsigned i = 0; i < N_REMOVED; i++) {
+		pthread_barrier_wait(removed->barrier);
+		inl_inode_put(removed->inodes[i]);
+	}
+	return NULL;
+}
+
+/* Thread i has every N_WRITERS-th, so that each one's neighbours on the list of orphans are other threads'. */
+static void remove_all(struct inl_inode *root, struct removed *removed)
+{
+	struct inl_attr attr = { .mode = S_IFREG | 0600 };
+	struct inl_inode *inode;
+	char name[16];
+	size_t done;
+
+	for (unsigned i = 0; i < N_WRITERS * N_REMOVED; i++) {
+		size_t len = (size_t)snprintf(name, sizeof(name), "r%u", i);
+
+		attr.mode = i % 3 ? S_IFREG | 0600 : S_IFDIR | 0700;
+		assert_int_equal(inl_create(root, name, len, &attr, 0, NULL, &inode), 0);
+		if (i % 3)
+			assert_int_equal(inl_write(inode, 0, name, len, &done, NULL), 0);
+		assert_int_equal(i % 3 ? inl_unlink(root, name, len, NULL) : inl_rmdir(root, name, len, NULL), 0);
+		removed[i % N_WRITERS].inodes[i / N_WRITERS] = inode;
+	}
+}
+
+/* The last user of an inode goes while an operation has it, as the neighbour of another: it is deleted all the same. */
+static void test_removed(void **state)
+{
+	struct removed *removed = calloc(N_WRITERS, sizeof(*removed));
+	struct inl_volume_space before, after;
+	pthread_barrier_t barrier;
+	pthread_t threads[N_WRITERS];
+	struct inl_inode *root;
+	struct inl_volume *vol;
+	struct inl_dev *dev;
+	char command[256];
+
+	snprintf(command, sizeof(command), "truncate -s 32M %s && mke2fs -q -F -t ext4 %s", image, image);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(inl_dev_open(image, INL_OPEN_WRITE, NULL, &dev), 0);
+	assert_int_equal(inl_volume_open(dev, NULL, INL_VOLUME_WRITE, NULL, &vol), 0);
+	assert_int_equal(inl_inode_get(vol, INL_ROOT_INO, NULL, &root), 0);
+	inl_volume_space(vol, &before);
+	remove_all(root, removed);
+	pthread_barrier_init(&barrier, NULL, N_WRITERS);
+	for (unsigned i = 0; i < N_WRITERS; i++) {
+		removed[i].barrier = &barrier;
+		pthread_create(&threads[i], NULL, let_go, &removed[i]);
+	}
+	for (unsigned i = 0; i < N_WRITERS; i++)
+		pthread_join(threads[i], NULL);
+	pthread_barrier_destroy(&barrier);
+	inl_volume_space(vol, &after);
+	assert_int_equal(after.n_free_inodes, before.n_free_inodes);
+	inl_inode_put(root);
+	assert_int_equal(inl_volume_close(vol), 0);
+	inl_dev_close(dev);
+	snprintf(command, sizeof(command), "e2fsck -fn %s >/dev/null 2>&1", image);
+	assert_int_equal(system(command), 0);
+	unlink(image);
+	free(removed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_4k), cmocka_unit_test(test_1k),
-					    cmocka_unit_test(test_no_extents) };
+					    cmocka_unit_test(test_no_extents), cmocka_unit_test(test_removed) };
 
 	setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
 	snprintf(image, sizeof(image), "%s/inlay-threads-%d", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm", (int)getpid());
