@@ -88,6 +88,9 @@ enum inl_opt {
 	INL_OPT_LBLK_32,
 	INL_OPT_DIRECT_KEY,
 	INL_OPT_POLICY_V1, /* of encrypt: --v1 */
+	INL_OPT_FOREGROUND, /* of mount */
+	INL_OPT_MOUNT_OPTIONS,
+	INL_OPT_WATCH, /* of status */
 	INL_OPT_HELP,
 	INL_OPT_MAX
 };
@@ -150,6 +153,9 @@ int inl_cli_touch(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_xattr(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_fsck(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_encrypt(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_mount(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_umount(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_status(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_keygen(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_keyid(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_device(struct inl_cli *cli, int n_args, char **args);
@@ -231,6 +237,9 @@ int inl_cli_word(const struct inl_cli *cli, enum inl_opt opt, const char *const 
  * Returns: an exit code; the message is printed.
  */
 int inl_cli_read_key(struct inl_cli *cli, const char *file, bool hex, uint8_t **key, size_t *len);
+
+/* Name one more key file, as --key and --key-hex do. 0 or an exit code; the message is printed. */
+int inl_cli_add_key_file(struct inl_cli *cli, const char *file, bool hex);
 
 /* Read every key named on the command line into cli->keys, once. */
 int inl_cli_load_keys(struct inl_cli *cli);

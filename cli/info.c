@@ -3,7 +3,7 @@
  * Not here: single files (cli/stat.c); the CPU (cli/cpu.c).
  * Read more: doc/inlay.1.
  */
-#include "cli/cli.h"
+#include "cli/info.h"
 #include "cli/json.h"
 #include "cli/text.h"
 #include <errno.h>
@@ -117,6 +117,16 @@ static int print_policies(struct inl_cli *cli, struct inl_diag *diag)
 	return 0;
 }
 
+int inl_info_print(struct inl_cli *cli, struct inl_diag *diag)
+{
+	struct inl_volume_info info = { 0 };
+
+	inl_volume_info(cli->vol, &info);
+	print_volume(&info);
+	print_features(cli->vol);
+	return print_policies(cli, diag);
+}
+
 /* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
 static void json_volume(struct inl_json *json, const struct inl_volume_info *info)
@@ -154,21 +164,20 @@ static void json_features(struct inl_json *json, const struct inl_volume *vol)
 	inl_json_close(json, ']');
 }
 
-static int json_all(struct inl_cli *cli, const struct inl_volume_info *info, struct inl_diag *diag)
+int inl_info_json(struct inl_cli *cli, struct inl_json *json, struct inl_diag *diag)
 {
-	struct inl_json json = { 0 };
-	struct report report = { .json = &json };
+	struct report report = { .json = json };
+	struct inl_volume_info info = { 0 };
 	uint64_t n_damaged = 0;
 	int err;
 
-	inl_json_open(&json, NULL, '{');
-	json_volume(&json, info);
-	json_features(&json, cli->vol);
-	inl_json_open(&json, "policies", '[');
+	inl_volume_info(cli->vol, &info);
+	json_volume(json, &info);
+	json_features(json, cli->vol);
+	inl_json_open(json, "policies", '[');
 	err = inl_volume_policies(cli->vol, each_policy, &report, &n_damaged, diag);
-	inl_json_close(&json, ']');
-	inl_json_u64(&json, "damaged_contexts", n_damaged);
-	inl_json_close(&json, '}');
+	inl_json_close(json, ']');
+	inl_json_u64(json, "damaged_contexts", n_damaged);
 	return err;
 }
 
@@ -176,19 +185,18 @@ static int json_all(struct inl_cli *cli, const struct inl_volume_info *info, str
 
 static int describe(struct inl_cli *cli, const struct inl_target *target)
 {
-	struct inl_volume_info info = { 0 };
+	struct inl_json json = { 0 };
 	struct inl_diag diag = { 0 };
 	int err, code = inl_cli_open(cli, target->image);
 
 	if (code)
 		return code;
-	inl_volume_info(cli->vol, &info);
 	if (cli->given[INL_OPT_JSON]) {
-		err = json_all(cli, &info, &diag);
+		inl_json_open(&json, NULL, '{');
+		err = inl_info_json(cli, &json, &diag);
+		inl_json_close(&json, '}');
 	} else {
-		print_volume(&info);
-		print_features(cli->vol);
-		err = print_policies(cli, &diag);
+		err = inl_info_print(cli, &diag);
 	}
 	return err ? inl_cli_error(cli, target->image, err, &diag) : 0;
 }

@@ -153,6 +153,19 @@ static int add_key(struct inl_cli *cli, const char *file, bool hex)
 	return err ? inl_cli_error(cli, file, err, &diag) : 0;
 }
 
+int inl_cli_add_key_file(struct inl_cli *cli, const char *file, bool hex)
+{
+	for (unsigned i = 0; i < cli->n_key_files; i++) {
+		if (!strcmp(file, "-") && !strcmp(cli->key_files[i].file, "-"))
+			return inl_cli_fail(cli, INL_EXIT_USAGE, NULL, "only one key can come from standard input");
+	}
+	if (cli->n_key_files == INL_KEY_FILES_MAX)
+		return inl_cli_fail(cli, INL_EXIT_USAGE, NULL, "more than %d keys", INL_KEY_FILES_MAX);
+	cli->key_files[cli->n_key_files].file = file;
+	cli->key_files[cli->n_key_files++].hex = hex;
+	return 0;
+}
+
 int inl_cli_load_keys(struct inl_cli *cli)
 {
 	int err, code = 0;

@@ -84,6 +84,9 @@ static const struct option_row option_rows[] = {
 	{ INL_OPT_LBLK_32, 0, "iv-ino-lblk-32", NULL, "the same in 32 bits: for eMMC hardware" },
 	{ INL_OPT_DIRECT_KEY, 0, "direct-key", NULL, "one key for all, IVs of nonce and block: for Adiantum" },
 	{ INL_OPT_POLICY_V1, 0, "v1", NULL, "a version 1 policy, which old kernels need" },
+	{ INL_OPT_FOREGROUND, 'f', "foreground", NULL, "serve in this process, and not in the background" },
+	{ INL_OPT_MOUNT_OPTIONS, 'o', "options", "LIST", "allow_other, ro, dev, suid, ... as fusermount3(1); key=FILE; no_writeback" },
+	{ INL_OPT_WATCH, 'w', "watch", NULL, "a line for each second" },
 	{ INL_OPT_HELP, 'h', "help", NULL, "print this" },
 };
 
@@ -208,6 +211,20 @@ static const struct inl_cli_command commands[] = {
 		{ INL_OPT_CONTENTS, INL_OPT_FILENAMES, INL_OPT_PADDING, INL_OPT_DATA_UNIT, INL_OPT_LBLK_64, INL_OPT_LBLK_32,
 		  INL_OPT_DIRECT_KEY, INL_OPT_POLICY_V1, KEYS },
 		1, -1, inl_cli_encrypt,
+	},
+	{
+		"mount", "IMAGE DIR", "make a volume a part of the file system, for every program",
+		"Until 'inlay umount DIR'. All that was written is durable after 5 seconds, or an fsync. As mount.fuse.inlay it\n"
+		"serves mount(8) and fstab: IMAGE DIR fuse.inlay key=FILE,allow_other 0 0\n",
+		{ INL_OPT_READ_ONLY, INL_OPT_FOREGROUND, INL_OPT_MOUNT_OPTIONS, KEYS }, 2, 2, inl_cli_mount,
+	},
+	{
+		"umount", "DIR", "end a mount, and wait until the volume is at rest", "",
+		{ INL_OPT_END }, 1, 1, inl_cli_umount,
+	},
+	{
+		"status", "DIR", "what a mount is doing: volume, keys, devices, counters", "",
+		{ INL_OPT_WATCH, INL_OPT_JSON }, 1, 1, inl_cli_status,
 	},
 	{
 		"keygen", "> KEY", "make a master key: 64 random bytes", "",
@@ -400,19 +417,6 @@ static int usage_error(struct inl_cli *cli, int c, char **argv)
 			    optopt >= 256 ? "takes no value" : "no such option", cli->command->name);
 }
 
-static int take_key(struct inl_cli *cli, enum inl_opt opt)
-{
-	for (unsigned i = 0; i < cli->n_key_files; i++) {
-		if (!strcmp(optarg, "-") && !strcmp(cli->key_files[i].file, "-"))
-			return inl_cli_fail(cli, INL_EXIT_USAGE, NULL, "only one key can come from standard input");
-	}
-	if (cli->n_key_files == INL_KEY_FILES_MAX)
-		return inl_cli_fail(cli, INL_EXIT_USAGE, NULL, "more than %d keys", INL_KEY_FILES_MAX);
-	cli->key_files[cli->n_key_files].file = optarg;
-	cli->key_files[cli->n_key_files++].hex = opt == INL_OPT_KEY_HEX;
-	return 0;
-}
-
 static int take_option(struct inl_cli *cli, enum inl_opt opt)
 {
 	cli->given[opt] = true;
@@ -422,7 +426,9 @@ static int take_option(struct inl_cli *cli, enum inl_opt opt)
 			return inl_cli_fail(cli, INL_EXIT_USAGE, "--unit", "more than %d times", INL_UNITS_MAX);
 		cli->units[cli->n_units++] = optarg;
 	}
-	return opt == INL_OPT_KEY || opt == INL_OPT_KEY_HEX ? take_key(cli, opt) : 0;
+	if (opt == INL_OPT_KEY || opt == INL_OPT_KEY_HEX)
+		return inl_cli_add_key_file(cli, optarg, opt == INL_OPT_KEY_HEX);
+	return 0;
 }
 
 static int parse_options(struct inl_cli *cli, int argc, char **argv)

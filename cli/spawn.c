@@ -36,7 +36,8 @@ static int find(struct inl_cli *cli, const char *name, char path[PATH_MAX])
 {
 	if (find_in(getenv("PATH"), name, path) || find_in(SYSTEM_PATH, name, path))
 		return 0;
-	return inl_cli_fail(cli, INL_EXIT_FAILED, name, "no such program; the package e2fsprogs has it");
+	return inl_cli_fail(cli, INL_EXIT_FAILED, name, "no such program; the package %s has it",
+			    strcmp(name, "fusermount3") ? "e2fsprogs" : "fuse3");
 }
 
 static void keep_reading(int fd, char *said, size_t room)

@@ -552,6 +552,7 @@ int inl_txn_open(struct inl_volume *vol, struct inl_diag *diag);
 int inl_txn_commit(struct inl_volume *vol);
 int inl_txn_close(struct inl_volume *vol); /* commit, checkpoint, clean unmount */
 bool inl_txn_writable(struct inl_volume *vol);
+int inl_txn_error(struct inl_volume *vol); /* 0, or what ended it */
 
 /* ---- mmp.c: multiple mount protection ---------------------------------------------------------------------------- */
 

@@ -492,6 +492,18 @@ bool inl_txn_writable(struct inl_volume *vol)
 	return writable;
 }
 
+int inl_txn_error(struct inl_volume *vol)
+{
+	int err;
+
+	if (!vol->txn)
+		return 0;
+	pthread_mutex_lock(&vol->lock);
+	err = vol->txn->aborted;
+	pthread_mutex_unlock(&vol->lock);
+	return err;
+}
+
 static int sync_super(struct inl_handle *op, void *arg)
 {
 	return inl_group_sync_super(op);

@@ -435,6 +435,7 @@ void inl_volume_info(const struct inl_volume *vol, struct inl_volume_info *info)
 	*info = vol->info;
 	if (!vol->txn)
 		return;
+	info->error = inl_txn_error(own);
 	pthread_mutex_lock(&own->lock);
 	info->n_free_blocks = inl_alloc_n_free_blocks(vol->alloc);
 	info->n_free_inodes = inl_alloc_n_free_inodes(vol->alloc);
@@ -442,10 +443,32 @@ void inl_volume_info(const struct inl_volume *vol, struct inl_volume_info *info)
 	info->writable = inl_txn_writable(own);
 }
 
+/*
+ * mke2fs says how many; where it does not, the tables of inodes and the journal are most of it. The superblock may be damaged:
+ * never more than there are.
+ */
+static uint64_t overhead(const struct inl_volume *vol)
+{
+	const struct ext2_super_block *sb = vol->fs->super;
+	uint64_t n = sb->s_overhead_clusters;
+
+	n <<= sb->s_log_cluster_size - sb->s_log_block_size;
+	if (!n)
+		n = (uint64_t)vol->fs->inode_blocks_per_group * vol->fs->group_desc_count + sb->s_first_data_block;
+	return INL_MIN(n, vol->n_blocks);
+}
+
 void inl_volume_space(const struct inl_volume *vol, struct inl_volume_space *space)
 {
 	struct inl_volume_info info;
 
 	inl_volume_info(vol, &info);
-	*space = (struct inl_volume_space){ info.n_blocks, info.n_free_blocks, info.n_inodes, info.n_free_inodes };
+	*space = (struct inl_volume_space){
+		.n_blocks = info.n_blocks,
+		.n_free_blocks = info.n_free_blocks,
+		.n_inodes = info.n_inodes,
+		.n_free_inodes = info.n_free_inodes,
+		.n_overhead_blocks = overhead(vol),
+		.n_reserved_blocks = ext2fs_r_blocks_count(vol->fs->super),
+	};
 }

@@ -4,7 +4,7 @@
 # Read more: HACKING.md, "Building".
 set -eu
 
-build_set="gcc libc6-dev meson ninja-build pkg-config libssl-dev libext2fs-dev liburing-dev e2fsprogs xz-utils"
+build_set="gcc libc6-dev meson ninja-build pkg-config libssl-dev libext2fs-dev liburing-dev libfuse3-dev fuse3 e2fsprogs xz-utils"
 test_set="libcmocka-dev clang libclang-rt-14-dev python3 valgrind"
 cross_set="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" # for testing on emulated CPUs, where they are others
 bench_set="fio nbdkit qemu-utils libgcrypt20-dev"

@@ -81,6 +81,7 @@ struct inl_volume_info {
 	bool has_errors;	    /* the file system is marked as having errors */
 	bool has_journal;	    /* without one a crash while it is written may damage it */
 	bool writable;		    /* opened for writing, and no error has ended that */
+	int error;		    /* 0, or the negative errno that has */
 	uint32_t n_orphans;	    /* inodes that were removed or shortened at the open, as a crash had left them to be */
 	enum inl_access access;	    /* what its features allow Inlay: never REFUSED on an open volume */
 };
@@ -441,6 +442,8 @@ INL_API int inl_volume_fix(struct inl_volume *vol, struct inl_time now, const ui
 struct inl_volume_space {
 	uint64_t n_blocks, n_free_blocks;
 	uint32_t n_inodes, n_free_inodes;
+	uint64_t n_overhead_blocks; /* of n_blocks, those that can never hold a file: tables, bitmaps, the journal */
+	uint64_t n_reserved_blocks; /* of those free, what Linux keeps for root; nothing here does */
 };
 INL_API void inl_volume_space(const struct inl_volume *vol, struct inl_volume_space *space);
 

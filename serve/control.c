@@ -1,0 +1,200 @@
+/*
+ * serve/control.c: ioctl requests: flags, trim, and what Inlay's own command asks of a mount.
+ * Not here: the other side (client.c); what a report says (the caller).
+ * Read more: serve/control.h.
+ */
+#include "serve/control.h"
+#include "serve/serve.h"
+#include <errno.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* One request. */
+struct control {
+	fuse_req_t req;
+	struct inl_mount *mount;
+	struct inl_inode *inode;
+	const void *in;
+	size_t in_size, out_size;
+};
+
+static bool is_owner(const struct control *control)
+{
+	uid_t uid = fuse_req_ctx(control->req)->uid;
+
+	return !uid || uid == control->mount->owner;
+}
+
+static int reply(const struct control *control, const void *out, size_t len)
+{
+	fuse_reply_ioctl(control->req, 0, out, len);
+	return 0;
+}
+
+/* All: 0, and it is answered, or what is to be answered. */
+
+/* ---- what ext4 has ----------------------------------------------------------------------------------------------- */
+
+static int get_flags(const struct control *control)
+{
+	struct inl_stat st;
+	uint32_t flags;
+	int err = inl_inode_stat(control->inode, &st, NULL);
+
+	if (err)
+		return err;
+	/* Of the medium, but no matter of whoever asks: as EXT4_FL_USER_VISIBLE. */
+	flags = st.flags & INL_FL_VISIBLE;
+	return reply(control, &flags, sizeof(flags));
+}
+
+static int get_version(const struct control *control)
+{
+	struct inl_stat st;
+	int err = inl_inode_stat(control->inode, &st, NULL);
+
+	return err ? err : reply(control, &st.generation, sizeof(st.generation));
+}
+
+/* ---- our own ----------------------------------------------------------------------------------------------------- */
+
+static int get_counters(const struct control *control)
+{
+	struct inl_mount_counters counters;
+
+	inl_mount_counters(control->mount, &counters);
+	return reply(control, &counters, sizeof(counters));
+}
+
+static int get_server(const struct control *control)
+{
+	uint32_t pid = (uint32_t)getpid();
+
+	return reply(control, &pid, sizeof(pid));
+}
+
+/* mount->lock is held. */
+static int renew_report(struct inl_mount *mount, bool json)
+{
+	char *text;
+	size_t len;
+	int err = mount->report ? mount->report(mount->arg, json, &text, &len) : -EOPNOTSUPP;
+
+	if (err)
+		return err;
+	free(mount->report_text);
+	mount->report_text = text;
+	mount->report_len = len;
+	mount->report_id += mount->report_id + 1 ? 1 : 2;
+	return 0;
+}
+
+/* mount->lock is held. */
+static int take_piece(struct inl_mount *mount, struct inl_ioc_report *report)
+{
+	size_t left;
+	int err = 0;
+
+	if (!report->id)
+		err = renew_report(mount, report->json);
+	else if (report->id != mount->report_id)
+		err = -EAGAIN; /* somebody else has asked since: begin again */
+	if (err)
+		return err;
+	report->id = mount->report_id;
+	report->total = mount->report_len;
+	left = report->offset < mount->report_len ? mount->report_len - report->offset : 0;
+	report->len = (uint32_t)(left < sizeof(report->bytes) ? left : sizeof(report->bytes));
+	if (report->len)
+		memcpy(report->bytes, mount->report_text + report->offset, report->len);
+	return 0;
+}
+
+static int get_report(const struct control *control)
+{
+	struct inl_ioc_report report;
+	int err;
+
+	if (!is_owner(control))
+		return -EACCES;
+	if (control->in_size != sizeof(report))
+		return -EINVAL;
+	memcpy(&report, control->in, sizeof(report));
+	pthread_mutex_lock(&control->mount->report_lock);
+	err = take_piece(control->mount, &report);
+	pthread_mutex_unlock(&control->mount->report_lock);
+	return err ? err : reply(control, &report, sizeof(report));
+}
+
+static int sync_all(const struct control *control)
+{
+	int err = control->mount->read_only ? 0 : inl_sync(control->mount->vol, NULL);
+
+	return err ? err : reply(control, NULL, 0);
+}
+
+static int set_policy(const struct control *control)
+{
+	uid_t uid = fuse_req_ctx(control->req)->uid;
+	struct inl_ioc_policy wire;
+	struct inl_policy policy;
+	struct inl_stat st;
+	int err;
+
+	if (control->in_size != sizeof(wire))
+		return -EINVAL;
+	err = inl_inode_stat(control->inode, &st, NULL);
+	if (err)
+		return err;
+	if (uid && uid != st.uid)
+		return -EACCES;
+	memcpy(&wire, control->in, sizeof(wire));
+	policy = (struct inl_policy){
+		.version = wire.version,
+		.contents_mode = wire.contents_mode,
+		.filenames_mode = wire.filenames_mode,
+		.flags = wire.flags,
+		.log2_data_unit_size = wire.log2_data_unit_size,
+		.key.version = wire.version,
+	};
+	memcpy(policy.reserved, wire.reserved, sizeof(policy.reserved));
+	memcpy(policy.key.bytes, wire.key, sizeof(policy.key.bytes));
+	err = inl_set_policy(control->inode, &policy, NULL, NULL);
+	return err ? err : reply(control, NULL, 0);
+}
+
+/* FS_IOC32_*: what a 32-bit program calls them; the kernel itself asks for flags in 4 bytes, too. */
+static const struct {
+	unsigned cmd;
+	int (*fn)(const struct control *control);
+} controls[] = {
+	{ FS_IOC_GETFLAGS, get_flags },
+	{ FS_IOC32_GETFLAGS, get_flags },
+	{ FS_IOC_GETVERSION, get_version },
+	{ FS_IOC32_GETVERSION, get_version },
+	{ INL_IOC_COUNTERS, get_counters },
+	{ INL_IOC_SERVER, get_server },
+	{ INL_IOC_REPORT, get_report },
+	{ INL_IOC_SYNC, sync_all },
+	{ INL_IOC_POLICY, set_policy },
+};
+
+void inl_serve_ioctl(fuse_req_t req, fuse_ino_t id, unsigned cmd, void *arg, struct fuse_file_info *fi, unsigned flags,
+		     const void *in, size_t in_size, size_t out_size)
+{
+	INL_NODE_SCOPED struct inl_node_use use = { 0 };
+	struct control control = { .req = req, .mount = inl_mount_of(req), .in = in, .in_size = in_size, .out_size = out_size };
+	int err = -ENOTTY;
+
+	for (size_t i = 0; i < sizeof(controls) / sizeof(controls[0]); i++) {
+		if (controls[i].cmd != cmd)
+			continue;
+		err = inl_node_use(control.mount, id, &use);
+		control.inode = err ? NULL : use.node->inode;
+		err = err ? err : controls[i].fn(&control);
+	}
+	if (err)
+		inl_reply_error(req, err);
+}

@@ -1,0 +1,282 @@
+/*
+ * serve/names.c: requests about names: looking up, making, linking, renaming, removing.
+ * Not here: what a directory holds (dir.c).
+ * Read more: serve/serve.h; inlay/volume.h.
+ */
+#include "serve/serve.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+
+/* ---- looking up -------------------------------------------------------------------------------------------------- */
+
+static int find(struct inl_mount *mount, struct inl_inode *dir, const char *name, struct inl_inode **inode)
+{
+	uint64_t ino;
+	int err = inl_lookup(dir, name, strlen(name), &ino, NULL);
+
+	return err ? err : inl_inode_get(mount->vol, ino, NULL, inode);
+}
+
+/*
+ * The kernel may remember that there is no such name, until one is made; not in a locked directory, whose names are others
+ * once it is unlocked.
+ */
+static void reply_missing(fuse_req_t req, struct inl_inode *dir)
+{
+	struct fuse_entry_param entry = { .entry_timeout = INL_FOREVER };
+	struct inl_inode_crypt crypt;
+
+	inl_inode_crypt(dir, &crypt);
+	if (crypt.status)
+		entry.entry_timeout = 0;
+	fuse_reply_entry(req, &entry);
+}
+
+void inl_serve_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct inl_mount *mount = inl_mount_of(req);
+	INL_NODE_SCOPED struct inl_node_use dir = { 0 };
+	struct fuse_entry_param entry;
+	struct inl_inode *inode;
+	int err = inl_node_use(mount, parent, &dir);
+
+	if (!err)
+		err = find(mount, dir.node->inode, name, &inode);
+	if (dir.node && (err == -ENOENT || err == -ENOKEY)) {
+		/* As Linux: without the key there is no such name, if it is none of those that are shown. */
+		reply_missing(req, dir.node->inode);
+		return;
+	}
+	if (!err) {
+		err = inl_entry_fill(mount, inode, &entry);
+		inl_inode_put(inode);
+	}
+	if (err)
+		inl_reply_error(req, err);
+	else
+		fuse_reply_entry(req, &entry);
+}
+
+void inl_serve_forget(fuse_req_t req, fuse_ino_t id, uint64_t n)
+{
+	inl_node_forget(&inl_mount_of(req)->nodes, id);
+	fuse_reply_none(req);
+}
+
+void inl_serve_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		inl_node_forget(&inl_mount_of(req)->nodes, forgets[i].ino);
+	fuse_reply_none(req);
+}
+
+void inl_serve_readlink(fuse_req_t req, fuse_ino_t id)
+{
+	INL_NODE_SCOPED struct inl_node_use link = { 0 };
+	char *target = (char *)inl_worker_current()->answer;
+	size_t len = 0;
+	int err = inl_node_use(inl_mount_of(req), id, &link);
+
+	if (!err)
+		err = inl_readlink(link.node->inode, target, INL_SYMLINK_MAX, &len, NULL);
+	if (err)
+		inl_reply_error(req, err);
+	else
+		fuse_reply_buf(req, target, len);
+}
+
+/* ---- making ------------------------------------------------------------------------------------------------------ */
+
+static struct inl_attr attr_of(fuse_req_t req, mode_t mode)
+{
+	const struct fuse_ctx *who = fuse_req_ctx(req);
+
+	return (struct inl_attr){ .mode = mode & ~who->umask, .uid = who->uid, .gid = who->gid };
+}
+
+/* Answers with the entry; puts the inode. */
+static void reply_made(fuse_req_t req, int err, struct inl_inode *inode)
+{
+	struct fuse_entry_param entry;
+
+	if (!err) {
+		err = inl_entry_fill(inl_mount_of(req), inode, &entry);
+		inl_inode_put(inode);
+	}
+	if (err)
+		inl_reply_error(req, err);
+	else
+		fuse_reply_entry(req, &entry);
+}
+
+static int make(fuse_req_t req, fuse_ino_t parent, const char *name, const struct inl_attr *attr, struct inl_inode **inode)
+{
+	INL_NODE_SCOPED struct inl_node_use dir = { 0 };
+	int err = inl_node_use(inl_mount_of(req), parent, &dir);
+
+	return err ? err :
+		     inl_create(dir.node->inode, name, strlen(name), attr, 0, NULL, inode);
+}
+
+void inl_serve_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	struct inl_attr attr = attr_of(req, mode);
+	struct inl_inode *inode = NULL;
+	int err;
+
+	attr.rdev_major = major(rdev);
+	attr.rdev_minor = minor(rdev);
+	err = make(req, parent, name, &attr, &inode);
+	reply_made(req, err, inode);
+}
+
+void inl_serve_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct inl_attr attr = attr_of(req, S_IFDIR | (mode & 07777));
+	struct inl_inode *inode = NULL;
+	int err = make(req, parent, name, &attr, &inode);
+
+	reply_made(req, err, inode);
+}
+
+void inl_serve_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	struct inl_attr attr = attr_of(req, S_IFLNK | 0777);
+	INL_NODE_SCOPED struct inl_node_use dir = { 0 };
+	struct inl_inode *inode = NULL;
+	int err = inl_node_use(inl_mount_of(req), parent, &dir);
+
+	if (!err)
+		err = inl_symlink(dir.node->inode, name, strlen(name), target, strlen(target), &attr, 0,
+				  NULL, &inode);
+	reply_made(req, err, inode);
+}
+
+/* Takes the inode over. */
+static int open_made(struct inl_mount *mount, struct inl_inode *inode, struct fuse_entry_param *entry,
+		     struct inl_open **open)
+{
+	struct inl_node *node;
+	int err = inl_entry_fill(mount, inode, entry);
+
+	if (!err)
+		err = inl_node_get(&mount->nodes, entry->ino, &node);
+	inl_inode_put(inode);
+	if (err)
+		return err;
+	*open = inl_open_new(mount, node, true);
+	inl_node_put(&mount->nodes, node);
+	return *open ? 0 : -ENOMEM;
+}
+
+void inl_serve_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct inl_attr attr = attr_of(req, S_IFREG | (mode & 07777));
+	struct inl_mount *mount = inl_mount_of(req);
+	struct fuse_entry_param entry;
+	struct inl_inode *inode;
+	struct inl_open *open;
+	int err = make(req, parent, name, &attr, &inode);
+
+	if (!err)
+		err = open_made(mount, inode, &entry, &open);
+	if (err) {
+		inl_reply_error(req, err);
+		return;
+	}
+	fi->fh = (uintptr_t)open;
+	fi->keep_cache = 1;
+	/* Whoever asked may be gone: then nobody will release it. */
+	if (fuse_reply_create(req, &entry, fi) == -ENOENT)
+		inl_open_free(mount, open);
+}
+
+void inl_serve_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name)
+{
+	struct inl_mount *mount = inl_mount_of(req);
+	INL_NODE_SCOPED struct inl_node_use dir = { 0 };
+	INL_NODE_SCOPED struct inl_node_use file = { 0 };
+	struct fuse_entry_param entry;
+	int err = inl_node_use(mount, id, &file);
+
+	if (!err)
+		err = inl_node_use(mount, parent, &dir);
+	if (!err)
+		err = inl_link(file.node->inode, dir.node->inode, name, strlen(name), NULL);
+	if (!err)
+		err = inl_entry_fill(mount, file.node->inode, &entry);
+	if (err)
+		inl_reply_error(req, err);
+	else
+		fuse_reply_entry(req, &entry);
+}
+
+/* ---- removing, renaming ------------------------------------------------------------------------------------------ */
+
+/*
+ * The node of a name that is about to go: its inode must not be deleted with its last name, as long as the kernel knows
+ * it. What is not there is not in use.
+ */
+static void use_named(struct inl_mount *mount, struct inl_inode *dir, const char *name, struct inl_node_use *use)
+{
+	struct inl_inode *inode;
+	struct inl_stat st;
+
+	if (find(mount, dir, name, &inode))
+		return;
+	if (!inl_inode_stat(inode, &st, NULL))
+		inl_node_use(mount, inl_node_id(&st), use);
+	inl_inode_put(inode);
+}
+
+typedef int remove_fn(struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag);
+
+static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, remove_fn *fn)
+{
+	struct inl_mount *mount = inl_mount_of(req);
+	INL_NODE_SCOPED struct inl_node_use dir = { 0 };
+	INL_NODE_SCOPED struct inl_node_use gone = { 0 };
+	int err = inl_node_use(mount, parent, &dir);
+
+	if (!err) {
+		use_named(mount, dir.node->inode, name, &gone);
+		err = fn(dir.node->inode, name, strlen(name), NULL);
+	}
+	if (!err && gone.node)
+		inl_node_unlinked(&mount->nodes, gone.node);
+	inl_reply_status(req, err);
+}
+
+void inl_serve_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	remove_name(req, parent, name, inl_unlink);
+}
+
+void inl_serve_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	remove_name(req, parent, name, inl_rmdir);
+}
+
+void inl_serve_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
+		      unsigned flags)
+{
+	struct inl_mount *mount = inl_mount_of(req);
+	INL_NODE_SCOPED struct inl_node_use dir = { 0 };
+	INL_NODE_SCOPED struct inl_node_use new_dir = { 0 };
+	INL_NODE_SCOPED struct inl_node_use gone = { 0 };
+	int err = inl_node_use(mount, parent, &dir);
+
+	if (!err)
+		err = inl_node_use(mount, new_parent, &new_dir);
+	if (!err) {
+		if (!(flags & INL_RENAME_EXCHANGE))
+			use_named(mount, new_dir.node->inode, new_name, &gone);
+		err = inl_rename(dir.node->inode, name, strlen(name), new_dir.node->inode, new_name, strlen(new_name),
+				 flags, NULL);
+	}
+	if (!err && gone.node)
+		inl_node_unlinked(&mount->nodes, gone.node);
+	inl_reply_status(req, err);
+}

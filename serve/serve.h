@@ -1,0 +1,273 @@
+/*
+ * serve/serve.h: what the files of serve/ share: the mount, its nodes, its workers.
+ * Not here: what callers may know (inlay/mount.h).
+ * Read more: ARCHITECTURE.md, "The life of a request".
+ *
+ * A *node* is what the kernel names by a 64-bit number: generation << 32 | inode number, so that a number that is used
+ * again is another node, and nothing needs to be remembered of an inode that the kernel knows. There is state for those
+ * in use by a request, open, or removed while the kernel still knows them; and for some that were used last.
+ */
+#ifndef INLAY_SERVE_SERVE_H
+#define INLAY_SERVE_SERVE_H
+
+#define FUSE_USE_VERSION 312
+#include <fuse3/fuse_lowlevel.h>
+
+#include <inlay/mount.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+
+#define INL_REQUEST_MAX (1u << 20) /* bytes of data in one request */
+/* Of inl_stat.flags: as linux/fs.h and e2fsprogs have them. */
+#define INL_FL_IMMUTABLE 0x10u
+#define INL_FL_APPEND	 0x20u
+#define INL_FL_VISIBLE	 0x705bdfffu /* what FS_IOC_GETFLAGS of ext4 shows */
+
+#define INL_FOREVER	86400.0	   /* seconds: nobody but the kernel changes the volume */
+
+struct inl_node {
+	uint64_t id;
+	struct inl_inode *inode; /* a reference */
+	unsigned users;		 /* requests and handles */
+	unsigned writers;	 /* handles that may write: the kernel may have what was not written yet */
+	bool removed;		 /* without a name */
+	bool orphan;		 /* removed, and the kernel knows it: kept until it forgets it */
+	struct inl_node *hash_next;
+	struct inl_node *newer, *older; /* while nobody uses it */
+};
+
+#define INL_NODE_BUCKETS 4096u
+
+struct inl_nodes {
+	pthread_mutex_t lock;
+	struct inl_volume *vol;
+	struct inl_node *buckets[INL_NODE_BUCKETS];
+	struct inl_node *newest, *oldest; /* idle ones */
+	unsigned n_idle, n, n_orphans;
+};
+
+/* A file or a directory that is open: fuse_file_info.fh. */
+struct inl_open {
+	struct inl_node *node;
+	bool writes;
+	struct inl_open *next, **at; /* of the mount; nodes.lock */
+
+	pthread_mutex_t lock; /* of a directory, the rest */
+	struct inl_dir *dir;
+	uint64_t pos;		    /* after the entry before `ahead` */
+	bool has_ahead;
+	struct inl_dirent ahead;    /* read, and had no room in the answer */
+};
+
+/* A thread that serves. */
+struct inl_worker {
+	struct inl_mount *mount;
+	pthread_t thread;
+	bool started;
+	int fd;		  /* of its own, cloned: what is read from it is answered there */
+	uint8_t *request;
+	uint8_t *answer;  /* INL_REQUEST_MAX bytes, aligned */
+};
+
+#define INL_WORKERS_MAX 64u
+
+struct inl_mount {
+	struct inl_volume *vol;
+	struct fuse_session *session;
+	char *dir;
+	uint32_t block_size;
+	int fd; /* of the session */
+	bool read_only, writeback, mounted;
+	unsigned commit;
+	uid_t owner; /* who mounted */
+	int (*report)(void *arg, bool json, char **text, size_t *len);
+	void *arg;
+	struct inl_nodes nodes;
+	struct inl_open *opens; /* nodes.lock */
+
+	struct inl_worker workers[INL_WORKERS_MAX];
+	unsigned n_workers;
+
+	pthread_mutex_t lock; /* until report_lock */
+	pthread_cond_t wake;
+	unsigned n_serving;
+	bool asked_to_end, stop;
+	pthread_t committer, flusher;
+	bool has_committer, has_flusher;
+	pthread_cond_t flush_wake;
+	bool flusher_stop;
+	struct inl_flush *flushes, **flushes_end; /* first come, first served */
+	pthread_mutex_t report_lock; /* the rest */
+	char *report_text;
+	size_t report_len;
+	uint32_t report_id;
+
+	_Atomic uint64_t requests, reads, writes, bytes_read, bytes_written, errors;
+};
+
+/* ---- node.c ------------------------------------------------------------------------------------------------------ */
+
+void inl_nodes_init(struct inl_nodes *nodes, struct inl_volume *vol);
+
+/* Let go of all: no request is under way, and nothing is open. */
+void inl_nodes_done(struct inl_nodes *nodes);
+
+/*
+ * The node of a number, for a request or a handle.
+ *
+ * Returns: 0; -ESTALE (no such inode any more); -EIO; ...
+ */
+int inl_node_get(struct inl_nodes *nodes, uint64_t id, struct inl_node **out);
+void inl_node_put(struct inl_nodes *nodes, struct inl_node *node);
+
+/* Another use of a node that is in use. */
+void inl_node_hold(struct inl_nodes *nodes, struct inl_node *node);
+
+/* A name of one in use was removed: if it was the last one, the inode is kept until the kernel forgets it. */
+void inl_node_unlinked(struct inl_nodes *nodes, struct inl_node *node);
+
+/* The kernel does not know it any more. */
+void inl_node_forget(struct inl_nodes *nodes, uint64_t id);
+
+/* Its number, of what stat says. */
+uint64_t inl_node_id(const struct inl_stat *st);
+
+/* A handle begins or ends to write. */
+void inl_node_writes(struct inl_nodes *nodes, struct inl_node *node, bool begins);
+bool inl_node_is_written(struct inl_nodes *nodes, const struct inl_node *node);
+
+/* The numbers of all of which the kernel may have something unwritten; for free(). NULL, and *n 0: no memory. */
+uint64_t *inl_nodes_written(struct inl_nodes *nodes, unsigned *n);
+
+/* Found and put in one scope. */
+struct inl_node_use {
+	struct inl_nodes *nodes;
+	struct inl_node *node;
+};
+static inline void inl_node_use_end(struct inl_node_use *use)
+{
+	if (use->node)
+		inl_node_put(use->nodes, use->node);
+}
+#define INL_NODE_SCOPED __attribute__((cleanup(inl_node_use_end)))
+
+/* The same, begun: *use is put at the end of the scope. */
+static inline int inl_node_use(struct inl_mount *mount, uint64_t id, struct inl_node_use *use)
+{
+	int err;
+
+	use->nodes = &mount->nodes;
+	err = inl_node_get(&mount->nodes, id, &use->node);
+	if (err)
+		use->node = NULL;
+	return err;
+}
+
+/* ---- channel.c: between libfuse and /dev/fuse -------------------------------------------------------------------- */
+
+int inl_channel_set(struct inl_mount *mount);
+
+/* The worker whose thread this is. Never NULL where a request is served. */
+struct inl_worker *inl_worker_current(void);
+void inl_worker_become(struct inl_worker *worker);
+
+/* This thread answers a request that the worker has read. NULL: no longer. */
+void inl_answer_for(const struct inl_worker *worker);
+
+int inl_worker_init(struct inl_worker *worker, struct inl_mount *mount);
+void inl_worker_done(struct inl_worker *worker);
+void *inl_worker_buf(struct inl_worker *worker); /* where it reads requests into */
+
+/* What libfuse does not hand on of the request that is being served. */
+bool inl_request_kills_privileges(fuse_req_t req); /* the kernel wants set-ID bits gone (setattr, write) */
+
+/* ---- flush.c: what the kernel has not written yet ---------------------------------------------------------------- */
+
+int inl_flusher_start(struct inl_mount *mount);
+void inl_flusher_stop(struct inl_mount *mount);
+
+/*
+ * Have the kernel write a file back, and then call fn, in the flusher's thread: a request must not wait for other
+ * requests.
+ */
+struct inl_flush {
+	struct inl_flush *next;
+	uint64_t id;
+	struct inl_worker *worker; /* that read the request */
+	void (*fn)(struct inl_flush *flush);
+};
+void inl_flush_queue(struct inl_mount *mount, struct inl_flush *flush);
+
+/* All files, now. Not in a thread that serves. */
+void inl_flush_all(struct inl_mount *mount);
+
+/* ---- answers ----------------------------------------------------------------------------------------------------- */
+
+struct inl_mount *inl_mount_of(fuse_req_t req);
+
+/* err: as the library returns it; what the kernel would not expect becomes what Linux says. Never 0. */
+void inl_reply_error(fuse_req_t req, int err);
+
+/* err, or success without more. */
+void inl_reply_status(fuse_req_t req, int err);
+
+void inl_stat_convert(uint32_t block_size, const struct inl_stat *st, struct stat *out);
+int inl_entry_fill(struct inl_mount *mount, struct inl_inode *inode, struct fuse_entry_param *entry);
+
+/* ---- the requests ------------------------------------------------------------------------------------------------ */
+
+/* names.c */
+void inl_serve_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void inl_serve_forget(fuse_req_t req, fuse_ino_t id, uint64_t n);
+void inl_serve_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+void inl_serve_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void inl_serve_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void inl_serve_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void inl_serve_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
+void inl_serve_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void inl_serve_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void inl_serve_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
+		      unsigned flags);
+void inl_serve_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name);
+void inl_serve_readlink(fuse_req_t req, fuse_ino_t id);
+
+/* attr.c */
+void inl_serve_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
+void inl_serve_setattr(fuse_req_t req, fuse_ino_t id, struct stat *attr, int which, struct fuse_file_info *fi);
+void inl_serve_statfs(fuse_req_t req, fuse_ino_t id);
+void inl_serve_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags);
+void inl_serve_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size);
+void inl_serve_listxattr(fuse_req_t req, fuse_ino_t id, size_t size);
+void inl_serve_removexattr(fuse_req_t req, fuse_ino_t id, const char *name);
+
+/* file.c */
+void inl_serve_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
+void inl_serve_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
+void inl_serve_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi);
+void inl_serve_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, off_t offset,
+		     struct fuse_file_info *fi);
+void inl_serve_fsync(fuse_req_t req, fuse_ino_t id, int data_only, struct fuse_file_info *fi);
+void inl_serve_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t len, struct fuse_file_info *fi);
+void inl_serve_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *fi);
+void inl_serve_copy(fuse_req_t req, fuse_ino_t from_id, off_t from, struct fuse_file_info *from_fi, fuse_ino_t to_id, off_t to,
+		    struct fuse_file_info *to_fi, size_t len, int flags);
+
+/* A handle on a node, which it holds. NULL: no memory. */
+struct inl_open *inl_open_new(struct inl_mount *mount, struct inl_node *node, bool writes);
+void inl_open_free(struct inl_mount *mount, struct inl_open *open);
+
+/* Set-ID bits go when somebody writes or changes the owner: as Linux, who asks is in the request. */
+int inl_kill_privileges(fuse_req_t req, struct inl_inode *inode);
+
+/* dir.c */
+void inl_serve_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
+void inl_serve_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
+void inl_serve_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi);
+void inl_serve_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi);
+
+/* control.c */
+void inl_serve_ioctl(fuse_req_t req, fuse_ino_t id, unsigned cmd, void *arg, struct fuse_file_info *fi, unsigned flags,
+		     const void *in, size_t in_size, size_t out_size);
+
+#endif
