@@ -208,6 +208,7 @@ bool inl_cli_interrupted(void);
 
 /* "--depth" */
 const char *inl_cli_option_name(enum inl_opt opt, char name[32]);
+char inl_cli_option_letter(enum inl_opt opt); /* or 0 */
 
 /*
  * The value of an option, min .. max; *out stays as it is where the option was not given.

@@ -4,8 +4,11 @@
  * Read more: doc/inlay.1, "ENCRYPTING".
  */
 #include "cli/change.h"
+#include "cli/inside.h"
+#include "cli/mount.h"
 #include "cli/policy.h"
 #include <errno.h>
+#include <unistd.h>
 
 /* The one key: of the options, so that nothing is opened without. */
 static int find_key(struct inl_cli *cli, struct inl_policy *policy)
@@ -68,9 +71,31 @@ static bool is_lost_found(struct inl_cli *cli, struct inl_inode *dir)
 	return is;
 }
 
-static int encrypt_one(struct inl_cli *cli, const char *arg, const struct inl_policy *policy)
+static void print_encrypted(const char *arg, const struct inl_policy *policy)
 {
 	char hex[INL_KEY_SPEC_HEX_SIZE];
+
+	printf("%s: encrypted with key %s\n", arg, inl_key_spec_hex(&policy->key, hex));
+}
+
+/* A directory inside a mount: its server has the key, or says that it has not. */
+static int encrypt_inside(struct inl_cli *cli, const char *arg, const struct inl_policy *policy)
+{
+	int fd, err;
+
+	if (!inl_mounted_open(arg, &fd))
+		return inl_cli_error(cli, arg, -ENOENT, NULL);
+	err = inl_mounted_set_policy(fd, policy);
+	if (!err && fsync(fd))
+		err = -errno;
+	close(fd);
+	if (!err)
+		print_encrypted(arg, policy);
+	return err ? refused(cli, arg, err, NULL) : 0;
+}
+
+static int encrypt_one(struct inl_cli *cli, const char *arg, const struct inl_policy *policy)
+{
 	struct inl_target target;
 	struct inl_inode *dir = NULL;
 	struct inl_diag diag = { 0 };
@@ -87,7 +112,7 @@ static int encrypt_one(struct inl_cli *cli, const char *arg, const struct inl_po
 		code = err ? refused(cli, arg, err, &diag) : 0;
 	}
 	if (!code)
-		printf("%s: encrypted with key %s\n", arg, inl_key_spec_hex(&policy->key, hex));
+		print_encrypted(arg, policy);
 	inl_inode_put(dir);
 	inl_target_done(&target);
 	return code;
@@ -102,6 +127,7 @@ int inl_cli_encrypt(struct inl_cli *cli, int n_args, char **args)
 		return code;
 	inl_cli_will_write(cli);
 	for (int i = 0; i < n_args; i++)
-		code = inl_cli_worse(code, encrypt_one(cli, args[i], &policy));
+		code = inl_cli_worse(code, inl_inside(args[i]) ? encrypt_inside(cli, args[i], &policy) :
+								 encrypt_one(cli, args[i], &policy));
 	return code;
 }

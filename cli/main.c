@@ -3,7 +3,7 @@
  * Not here: what a subcommand does (its own file).
  * Read more: doc/inlay.1.
  */
-#include "cli/cli.h"
+#include "cli/inside.h"
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
@@ -390,6 +390,13 @@ const char *inl_cli_option_name(enum inl_opt opt, char name[32])
 	return name;
 }
 
+char inl_cli_option_letter(enum inl_opt opt)
+{
+	const struct option_row *row = row_of(opt);
+
+	return row ? row->letter : '\0';
+}
+
 static enum inl_opt opt_of(const struct inl_cli_command *command, int c)
 {
 	for (size_t i = 0; i < N_OPTION_ROWS; i++) {
@@ -469,7 +476,7 @@ static int run(struct inl_cli *cli, int argc, char **argv)
 	if (cli->given[INL_OPT_HELP])
 		return help_of(cli->command);
 	code = inl_cli_operands(cli, argc - optind, argv + optind, cli->command->min_args, cli->command->max_args);
-	if (!code)
+	if (!code && !inl_inside_run(cli, argc - optind, argv + optind, &code))
 		code = cli->command->run(cli, argc - optind, argv + optind);
 	return inl_cli_worse(code, inl_cli_close(cli));
 }
@@ -483,11 +490,50 @@ static int finish(const struct inl_cli *cli, int code)
 	return inl_cli_worse(code, INL_EXIT_FAILED);
 }
 
+#define HELPER "mount."
+
+/*
+ * As mount(8) calls its helpers: mount.fuse.inlay SOURCE DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]. What of it does
+ * not concern us is left out.
+ */
+static int run_helper(struct inl_cli *cli, int argc, char **argv)
+{
+	char *own[6] = { "mount", NULL };
+	int n = 1, n_operands = 0, c;
+
+	opterr = 0;
+	while ((c = getopt(argc, argv, "-sfnvo:t:N:")) != -1) {
+		if (c == 'f')
+			return 0; /* mount --fake */
+		if (c == 1 && ++n_operands > 2)
+			return INL_EXIT_USAGE;
+		if (c == 'o')
+			own[n++] = "-o";
+		if (n > 4)
+			return INL_EXIT_USAGE;
+		if (c == 'o' || c == 1)
+			own[n++] = optarg;
+	}
+	optind = 0;
+	return run(cli, n, own);
+}
+
+static const char *last_part(const char *path)
+{
+	const char *slash = path ? strrchr(path, '/') : NULL;
+
+	return slash ? slash + 1 : path ? path : "";
+}
+
 int main(int argc, char **argv)
 {
 	static struct inl_cli cli;
 
 	signal(SIGPIPE, SIG_DFL); /* whoever reads our output has seen enough: not worth a message */
+	if (!strncmp(last_part(argv[0]), HELPER, sizeof(HELPER) - 1)) {
+		cli.command = find_command("mount");
+		return finish(&cli, run_helper(&cli, argc, argv));
+	}
 	if (argc < 2) {
 		fputs(synopsis, stderr);
 		fputs("inlay: no command is given; see: inlay help\n", stderr);

@@ -176,12 +176,58 @@ static int open_session(struct inl_mount *mount, const struct inl_mount_options 
 	return err;
 }
 
+/* ---- unmounting --------------------------------------------------------------------------------------------------- */
+
+extern char **environ;
+
+static int run(char *const argv[])
+{
+	posix_spawn_file_actions_t actions;
+	int status, err;
+	pid_t pid;
+
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
+	err = -posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	if (err)
+		return err;
+	while (waitpid(pid, &status, 0) < 0) {
+		if (errno != EINTR)
+			return -errno;
+	}
+	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EBUSY;
+}
+
+/* lazy: also if it is in use: nobody finds it any more, those that have it open stay. */
+static int unmount(const struct inl_mount *mount, bool lazy)
+{
+	char *const argv[] = { "fusermount3", "-u", lazy ? "-z" : "--", lazy ? "--" : mount->dir, lazy ? mount->dir : NULL,
+			       NULL };
+
+	if (!umount2(mount->dir, (lazy ? MNT_DETACH : 0) | UMOUNT_NOFOLLOW))
+		return 0;
+	return errno == EPERM ? run(argv) : -errno;
+}
+
+/* ---- a new one -------------------------------------------------------------------------------------------------- */
+
 static unsigned choose_threads(unsigned wanted)
 {
 	long n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	unsigned n = wanted ? wanted : n_cpus < 2 ? 4 : (unsigned)n_cpus * 2;
 
 	return n < 2 ? 2 : n > INL_WORKERS_MAX ? INL_WORKERS_MAX : n;
+}
+
+/* What a server that was killed has left behind is in the way of the next one. */
+static void detach_dead(const char *dir)
+{
+	const struct inl_mount dead = { .dir = (char *)dir };
+	struct stat st;
+
+	if (stat(dir, &st) && errno == ENOTCONN)
+		unmount(&dead, true);
 }
 
 int inl_mount_new(struct inl_volume *vol, const char *dir, const struct inl_mount_options *options,
@@ -208,6 +254,7 @@ int inl_mount_new(struct inl_volume *vol, const char *dir, const struct inl_moun
 	mount->report = options->report;
 	mount->arg = options->arg;
 	mount->n_workers = choose_threads(options->n_threads);
+	detach_dead(dir);
 	/* The process may change its directory; the path must stay good. */
 	mount->dir = realpath(dir, NULL);
 	err = mount->dir ? open_session(mount, options, diag) : -errno;
@@ -345,38 +392,6 @@ void inl_mount_wait(struct inl_mount *mount)
 }
 
 /* ---- the end ----------------------------------------------------------------------------------------------------- */
-
-extern char **environ;
-
-static int run(char *const argv[])
-{
-	posix_spawn_file_actions_t actions;
-	int status, err;
-	pid_t pid;
-
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
-	err = -posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	if (err)
-		return err;
-	while (waitpid(pid, &status, 0) < 0) {
-		if (errno != EINTR)
-			return -errno;
-	}
-	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EBUSY;
-}
-
-/* lazy: also if it is in use: nobody finds it any more, those that have it open stay. */
-static int unmount(const struct inl_mount *mount, bool lazy)
-{
-	char *const argv[] = { "fusermount3", "-u", lazy ? "-z" : "--", lazy ? "--" : mount->dir, lazy ? mount->dir : NULL,
-			       NULL };
-
-	if (!umount2(mount->dir, (lazy ? MNT_DETACH : 0) | UMOUNT_NOFOLLOW))
-		return 0;
-	return errno == EPERM ? run(argv) : -errno;
-}
 
 /* Those that wait for requests are told that none will come; those that serve one finish it. */
 static void stop_workers(struct inl_mount *mount)
