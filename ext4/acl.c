@@ -10,6 +10,7 @@
 #define DISK_VERSION 1u
 #define CALL_VERSION 2u
 #define NO_ID	     0xffffffffu
+#define ACL_LEN_MIN  16u /* bytes on the medium: the version, and the three entries that every ACL has */
 
 enum { USER_OBJ = 1, USER = 2, GROUP_OBJ = 4, GROUP = 8, MASK = 16, OTHER = 32 };
 
@@ -153,21 +154,49 @@ static int find(const uint8_t *acl, size_t len, uint16_t tag, size_t *perm)
 	return at == len ? 0 : -EUCLEAN;
 }
 
-int inl_acl_set_mode(uint8_t *acl, size_t len, uint32_t mode)
+/* Where the permissions lie that are in the mode too: the group's are those of the mask where there is one. */
+static int find_all(const uint8_t *acl, size_t len, size_t *user, size_t *group, size_t *other)
 {
-	size_t user, group, mask, other;
-	int err = find(acl, len, USER_OBJ, &user);
+	size_t mask;
+	int err = find(acl, len, USER_OBJ, user);
 
 	if (!err)
-		err = find(acl, len, GROUP_OBJ, &group);
+		err = find(acl, len, GROUP_OBJ, group);
 	if (!err)
 		err = find(acl, len, MASK, &mask);
 	if (!err)
-		err = find(acl, len, OTHER, &other);
-	if (err || !user || !group || !other)
+		err = find(acl, len, OTHER, other);
+	if (err || !*user || !*group || !*other)
 		return -EUCLEAN;
+	if (mask)
+		*group = mask;
+	return 0;
+}
+
+int inl_acl_set_mode(uint8_t *acl, size_t len, uint32_t mode)
+{
+	size_t user, group, other;
+	int err = find_all(acl, len, &user, &group, &other);
+
+	if (err)
+		return err;
 	inl_store_le16(acl + user, mode >> 6 & 7);
-	inl_store_le16(acl + (mask ? mask : group), mode >> 3 & 7);
+	inl_store_le16(acl + group, mode >> 3 & 7);
 	inl_store_le16(acl + other, mode & 7);
 	return 0;
+}
+
+int inl_acl_narrow(uint8_t *acl, size_t len, uint32_t *mode, bool *equiv)
+{
+	size_t user, group, other;
+	uint32_t both;
+	int err = find_all(acl, len, &user, &group, &other);
+
+	if (err)
+		return err;
+	both = (inl_load_le16(acl + user) & 7u) << 6 | (inl_load_le16(acl + group) & 7u) << 3 | (inl_load_le16(acl + other) & 7u);
+	both &= *mode;
+	*mode = (*mode & ~0777u) | both;
+	*equiv = len == ACL_LEN_MIN;
+	return inl_acl_set_mode(acl, len, both);
 }

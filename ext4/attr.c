@@ -111,12 +111,6 @@ static void set_gid(struct inl_inode *inode, uint32_t gid)
 	inode->raw.osd2.linux2.l_i_gid_high = (uint16_t)(gid >> 16);
 }
 
-void inl_inode_set_owner(struct inl_inode *inode, uint32_t uid, uint32_t gid)
-{
-	set_uid(inode, uid);
-	set_gid(inode, gid);
-}
-
 /* ---- new inodes -------------------------------------------------------------------------------------------------- */
 
 /* Flags that go from a directory to what is made in it. */
@@ -161,21 +155,75 @@ static int set_device(struct inl_inode *inode, uint32_t major, uint32_t minor)
 	return 0;
 }
 
+/* Mode and group are what is asked for, unless the directory is to have a say. */
+static void set_mode_and_owner(struct inl_inode *inode, const struct inl_inode *dir, uint32_t mode,
+			       const struct inl_attr *attr, unsigned which)
+{
+	bool inherits = which & INL_ATTR_INHERIT;
+	bool bsd = inherits && (dir->vol->fs->super->s_default_mount_opts & EXT2_DEFM_BSDGROUPS);
+	bool setgid = inherits && !bsd && (dir->raw.i_mode & S_ISGID);
+
+	if (setgid && S_ISDIR(mode))
+		mode |= S_ISGID;
+	inode->raw.i_mode = (uint16_t)mode;
+	set_uid(inode, attr->uid);
+	set_gid(inode, bsd || setgid ? dir->raw.i_gid | (uint32_t)dir->raw.osd2.linux2.l_i_gid_high << 16 : attr->gid);
+}
+
 int inl_inode_fill(struct inl_inode *inode, const struct inl_inode *dir, uint32_t mode, const struct inl_attr *attr,
 		   unsigned which)
 {
 	struct inl_time now = inl_now(inode->vol);
 
-	inode->raw.i_mode = (uint16_t)mode;
+	set_mode_and_owner(inode, dir, mode, attr, which);
 	inode->raw.i_links_count = S_ISDIR(mode) ? 2 : 1;
 	inode->raw.i_flags |= inherited_flags(dir, mode);
 	inode->lasting = inode->raw.i_flags & EXT4_FL_LASTING;
-	inl_inode_set_owner(inode, attr->uid, attr->gid);
 	inl_inode_set_times(inode, INL_TIME_A, which & INL_ATTR_ATIME ? attr->atime : now);
 	inl_inode_set_times(inode, INL_TIME_M, which & INL_ATTR_MTIME ? attr->mtime : now);
 	inl_inode_set_times(inode, INL_TIME_C, which & INL_ATTR_CTIME ? attr->ctime : now);
 	inl_inode_set_times(inode, INL_TIME_CR, which & INL_ATTR_CRTIME ? attr->crtime : now);
 	return S_ISCHR(mode) || S_ISBLK(mode) ? set_device(inode, attr->rdev_major, attr->rdev_minor) : 0;
+}
+
+/* A directory has the ACL for what will be made in it, too. Linux sets that one first. */
+static int put_acls(struct inl_handle *op, struct inl_inode *inode, uint8_t *acl, size_t len)
+{
+	uint32_t mode = inode->raw.i_mode;
+	bool equiv;
+	int err = 0;
+
+	if (S_ISDIR(mode))
+		err = inl_raw_xattr_set(op, inode, XATTR_INDEX_ACL_DEFAULT, "", acl, len, INL_XATTR_CREATE);
+	if (!err)
+		err = inl_acl_narrow(acl, len, &mode, &equiv);
+	if (err)
+		return err;
+	inode->raw.i_mode = (uint16_t)mode;
+	return equiv ? 0 : inl_raw_xattr_set(op, inode, XATTR_INDEX_ACL_ACCESS, "", acl, len, INL_XATTR_CREATE);
+}
+
+int inl_acls_inherit(struct inl_handle *op, struct inl_inode *inode, struct inl_inode *dir, uint32_t umask)
+{
+	uint32_t room = inode->vol->block_size;
+	uint8_t *acl;
+	size_t len;
+	int err;
+
+	if (S_ISLNK(inode->raw.i_mode))
+		return 0;
+	acl = malloc(room);
+	if (!acl)
+		return -ENOMEM;
+	err = inl_raw_xattr_get(dir, XATTR_INDEX_ACL_DEFAULT, "", acl, room, &len, NULL);
+	if (err == -ENODATA || (!err && len == INL_ACL_LEN_NONE)) {
+		inode->raw.i_mode &= (uint16_t)~(umask & 0777);
+		err = 0;
+	} else if (!err) {
+		err = put_acls(op, inode, acl, len);
+	}
+	free(acl);
+	return err == -ERANGE ? -EOPNOTSUPP : err;
 }
 
 /* ---- setattr ----------------------------------------------------------------------------------------------------- */

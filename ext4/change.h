@@ -106,7 +106,7 @@ int inl_block_look_verified(struct inl_handle *op, struct inl_inode *inode, uint
  */
 int inl_inode_modify(struct inl_handle *op, struct inl_inode *inode);
 
-/* attr.c has these, and the times and owner below. */
+/* attr.c has these, and the times below. */
 
 /* Set i_size and i_size_high (and the visible size) from bytes. Within inl_inode_modify. */
 void inl_inode_set_size(struct inl_inode *inode, uint64_t size);
@@ -130,15 +130,20 @@ enum { INL_TIME_A = 1, INL_TIME_M = 2, INL_TIME_C = 4, INL_TIME_CR = 8 };
 void inl_inode_set_times(struct inl_inode *inode, unsigned which, struct inl_time time);
 struct inl_time inl_now(const struct inl_volume *vol); /* the clock, as inodes keep it (draw.c) */
 
-/* Owner, in both halves. Within inl_inode_modify. */
-void inl_inode_set_owner(struct inl_inode *inode, uint32_t uid, uint32_t gid);
-
 /*
  * What inl_create is told of a new inode, and what it inherits from its directory: mode, owner, device, times, flags.
+ * Not ACLs: they change the mode once more.
  * Within inl_inode_modify. -EINVAL: a device number that has no room.
  */
 int inl_inode_fill(struct inl_inode *inode, const struct inl_inode *dir, uint32_t mode, const struct inl_attr *attr,
 		   unsigned which);
+
+/*
+ * What else it inherits, of INL_ATTR_INHERIT: the directory's default ACL, or the umask. After its encryption, which is
+ * to lie in the inode. Within inl_inode_modify. -ENOSPC; -EUCLEAN; -EOPNOTSUPP (longer than a block). Credits:
+ * inl_xattr_credits.
+ */
+int inl_acls_inherit(struct inl_handle *op, struct inl_inode *inode, struct inl_inode *dir, uint32_t umask);
 
 /* Are the times that are meant times at all? */
 bool inl_attr_good(const struct inl_attr *attr, unsigned which);

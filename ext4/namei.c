@@ -3,7 +3,8 @@
  * Not here: names that are taken away or moved (rename.c); directories as such (dirmod.c, dxmod.c).
  * Read more: link(2), mkdir(2), symlink(2), whose errors these return; inlay/volume.h.
  *
- * What is made is as it is asked for: neither the setgid bit nor the default ACL of its directory is looked at.
+ * What is made is as it is asked for. The setgid bit and the default ACL of its directory are looked at if that is asked
+ * for too (INL_ATTR_INHERIT).
  */
 #include "ext4/namei.h"
 #include <errno.h>
@@ -123,6 +124,8 @@ static int make_inode(struct inl_handle *op, struct creation *creation)
 		err = inl_inode_fill(creation->inode, creation->dir, creation->mode, creation->attr, creation->which);
 	if (!err)
 		err = inl_new_crypt_give(op, creation->inode, &creation->crypt);
+	if (!err && (creation->which & INL_ATTR_INHERIT))
+		err = inl_acls_inherit(op, creation->inode, creation->dir, creation->attr->umask);
 	return err ? err : put_contents(op, creation);
 }
 
@@ -155,12 +158,13 @@ static int create_op(struct inl_handle *op, void *arg)
 	return err;
 }
 
-/* An inode and its number, a first block with its place in the map, its context; the directory's. */
+/* An inode and its number, a first block with its place in the map, its attributes; the directory's. */
 static unsigned create_credits(const struct creation *creation)
 {
 	unsigned credits = 3 + 4 + inl_dir_credits(creation->dir) + 1;
+	bool has_attributes = creation->crypt.info || (creation->which & INL_ATTR_INHERIT);
 
-	return creation->crypt.info ? credits + inl_xattr_credits(creation->dir->vol) : credits;
+	return has_attributes ? credits + inl_xattr_credits(creation->dir->vol) : credits;
 }
 
 /* What needs keys, and so cannot be done within the operation. */
@@ -250,6 +254,8 @@ int inl_create(struct inl_inode *dir, const char *name, size_t len, const struct
 	struct creation creation = { .dir = dir, .name = name, .len = len, .attr = attr, .which = which, .diag = diag };
 
 	creation.mode = attr->mode & (S_IFMT | 07777);
+	if ((which & INL_ATTR_INHERIT) && S_ISDIR(creation.mode))
+		creation.mode &= ~(uint32_t)(S_ISUID | S_ISGID);
 	switch (attr->mode & S_IFMT) {
 	case S_IFREG:
 	case S_IFDIR:

@@ -86,4 +86,15 @@ int inl_acl_parse(const uint8_t *value, size_t len, uint8_t *out, struct inl_acl
 /* Have an access ACL, as it lies on the medium, say what a mode says. -EUCLEAN. */
 int inl_acl_set_mode(uint8_t *acl, size_t len, uint32_t mode);
 
+/*
+ * Make of a default ACL, as it lies on the medium, the access ACL of an inode that is made with a mode: both grant what
+ * both granted before.
+ *
+ *   equiv   the ACL says nothing that the mode does not
+ *
+ * Returns: 0; -EUCLEAN.
+ */
+int inl_acl_narrow(uint8_t *acl, size_t len, uint32_t *mode, bool *equiv);
+#define INL_ACL_LEN_NONE 4u /* bytes on the medium of one without entries, which is none */
+
 #endif

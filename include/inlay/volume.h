@@ -293,9 +293,10 @@ INL_API int inl_set_policy(struct inl_inode *dir, const struct inl_policy *polic
 
 /* What a new inode is like. */
 struct inl_attr {
-	uint32_t mode; /* type and permissions, as st_mode; setgid and default ACL of the parent directory are not looked at */
+	uint32_t mode; /* type and permissions, as st_mode */
 	uint32_t uid, gid;
 	uint32_t rdev_major, rdev_minor; /* devices */
+	uint32_t umask;			 /* with INL_ATTR_INHERIT: permissions that the program does not give */
 	struct inl_time atime, mtime, ctime, crtime;
 	/*
 	 * Of what becomes encrypted: INL_FILE_NONCE_SIZE bytes, of which its keys are derived. NULL: random, as it should be.
@@ -314,6 +315,7 @@ enum inl_attr_which {
 	INL_ATTR_CTIME = 32,
 	INL_ATTR_CRTIME = 64,
 	INL_ATTR_TIMES = 8 | 16 | 32 | 64,
+	INL_ATTR_INHERIT = 256, /* inl_create, inl_symlink */
 };
 
 /*
@@ -321,18 +323,27 @@ enum inl_attr_which {
  *
  *   name   len bytes: 1 to 255, neither "." nor "..", no '/' and no NUL
  *   attr   mode, owner, device number; times where which says so, the current time where not
- *   which  INL_ATTR_*TIME bits; the rest is always taken
+ *   which  INL_ATTR_*TIME bits, INL_ATTR_INHERIT; the rest is always taken
  *   out    may be NULL
  *
+ * Mode and group are what attr says; with INL_ATTR_INHERIT they are what they would be if a program of Linux had asked
+ * for that mode. A default ACL of the directory is inherited: a directory has it too, and what is made has it as its
+ * access ACL, less what the mode does not give (the mode becomes what is left of both). Where there is none, attr->umask
+ * is taken off the mode. What is made in a set-group-ID directory has the directory's group, and a directory becomes
+ * set-group-ID too; on a volume whose default mount options have bsdgroups everything has the directory's group. Of a
+ * directory's mode the bits for set-user-ID and set-group-ID are left out, as mkdir(2) does it. Whether a program may
+ * make a set-group-ID file with a group that it is not in is up to the caller, as are all permissions.
+ *
  * Returns: 0; -EEXIST; -ENOTDIR; -ENAMETOOLONG; -EINVAL (name, type); -ENOENT (dir was removed); -EMLINK (too many
- *          subdirectories, without dir_nlink); -ENOSPC (blocks, inodes, or the index of the directory is full).
+ *          subdirectories, without dir_nlink); -ENOSPC (blocks, inodes, or the index of the directory is full; no room
+ *          for an ACL); -EUCLEAN also of a damaged ACL; -EOPNOTSUPP (an ACL in an inode of its own).
  */
 INL_API int inl_create(struct inl_inode *dir, const char *name, size_t len, const struct inl_attr *attr, unsigned which,
 		       struct inl_diag *diag, struct inl_inode **out);
 
 /*
- * Make a symbolic link; target: target_len bytes without NUL, 1 .. block size - 1, encrypted block size - 3.
- * -ENAMETOOLONG; else as inl_create.
+ * Make a symbolic link; target: target_len bytes without NUL, 1 .. block size - 1, encrypted block size - 3. Its mode is
+ * 0777 in any case, and it has no ACL: INL_ATTR_INHERIT matters to its group. -ENAMETOOLONG; else as inl_create.
  */
 INL_API int inl_symlink(struct inl_inode *dir, const char *name, size_t len, const char *target, size_t target_len,
 			const struct inl_attr *attr, unsigned which, struct inl_diag *diag, struct inl_inode **out);

@@ -186,7 +186,7 @@ for title, mkfs_args, how, policies in (
 def full(mkfs, policies=()):
     """Where the last block goes to is no question of right and wrong: no twin, but one volume that all see the same of."""
     tap.requires("root", "loop", "kernel")
-    image = make_image((9 if policies else 12) * MIB // 4, mkfs)
+    image = make_image((9 if policies else 10) * MIB // 4, mkfs)
     refusals, crypt = 0, ["policy=" + policy for policy in policies]
     for number in range(-(-(OPTIONS.ops or (900 if policies else 600)) // 150)):
         crash = number % 2 == 1

@@ -175,6 +175,59 @@ static void test_chmod_acl(void **state)
 	fsck("a.img");
 }
 
+/* An ACL that has no room: nothing has been made, and nothing is lost. */
+static void test_inherit_full(void **state)
+{
+	static const uint8_t acl[] = { 2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 7, 0, 5, 0, 0, 0, 4, 0, 4, 0, 255, 255, 255, 255,
+				       16, 0, 7, 0, 255, 255, 255, 255, 32, 0, 4, 0, 255, 255, 255, 255 };
+	struct inl_attr attr = { .mode = S_IFREG | 0666, .umask = 077 };
+	struct inl_volume_space before, after;
+	struct inl_inode *dir, *file;
+	uint64_t ino, at = 0;
+	struct disk disk;
+	static char zeros[1 << 16];
+	size_t n, len;
+
+	needs_tools();
+	run("rm -f a.img && truncate -s 4M a.img && mke2fs -Fq -t ext4 -b 1024 -I 128 a.img");
+	disk_open(&disk, "a.img");
+	assert_int_equal(make(disk.vol, "/d", S_IFDIR | 0755, 0, 0), 0);
+	assert_int_equal(make(disk.vol, "/big", S_IFREG | 0644, 0, 0), 0);
+	dir = get(disk.vol, "/d");
+	file = get(disk.vol, "/big");
+	assert_int_equal(inl_xattr_set(dir, "system.posix_acl_default", acl, sizeof(acl), 0, NULL), 0);
+	while (!inl_write(file, at, zeros, sizeof(zeros), &n, NULL))
+		at += n;
+	inl_volume_space(disk.vol, &before);
+	assert_int_equal(before.n_free_blocks, 0);
+	for (unsigned i = 0; i < 3; i++) {
+		attr.mode = i == 1 ? S_IFDIR | 0777 : S_IFREG | 0666;
+		assert_int_equal(inl_create(dir, "f", 1, &attr, INL_ATTR_INHERIT, NULL, NULL), -ENOSPC);
+		assert_int_equal(inl_lookup(dir, "f", 1, &ino, NULL), -ENOENT);
+		inl_volume_space(disk.vol, &after);
+		assert_memory_equal(&before, &after, sizeof(after));
+	}
+	assert_int_equal(inl_create(dir, "f", 1, &attr, 0, NULL, NULL), 0);
+	assert_int_equal(stat_of(disk.vol, "/d/f").mode, S_IFREG | 0666);
+	/* Where there is room again: what it inherits is as it was set, less what the mode does not give. */
+	assert_int_equal(inl_truncate(file, 0, NULL), 0);
+	attr.mode = S_IFREG | 0640;
+	assert_int_equal(inl_create(dir, "g", 1, &attr, INL_ATTR_INHERIT, NULL, NULL), 0);
+	assert_int_equal(stat_of(disk.vol, "/d/g").mode, S_IFREG | 0640);
+	inl_inode_put(file);
+	file = get(disk.vol, "/d/g");
+	assert_int_equal(inl_xattr_get(file, "system.posix_acl_access", zeros, sizeof(zeros), &len, NULL), 0);
+	assert_int_equal(len, sizeof(acl));
+	assert_int_equal(zeros[4 + 2], 6);
+	assert_int_equal(zeros[12 + 2], 7);
+	assert_int_equal(zeros[28 + 2], 4);
+	assert_int_equal(zeros[36 + 2], 0);
+	inl_inode_put(file);
+	inl_inode_put(dir);
+	disk_close(&disk);
+	fsck("a.img");
+}
+
 /* Devices, and flags that are inherited, as the kernel makes them. */
 static void test_made_as_linux(void **state)
 {
@@ -294,6 +347,7 @@ int main(void)
 		cmocka_unit_test(test_time_range),
 		cmocka_unit_test(test_setattr),
 		cmocka_unit_test(test_chmod_acl),
+		cmocka_unit_test(test_inherit_full),
 		cmocka_unit_test(test_made_as_linux),
 		cmocka_unit_test(test_symlink_lengths),
 	};

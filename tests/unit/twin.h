@@ -46,6 +46,8 @@ struct twin_side {
 	int (*get)(const char *path, void **obj);
 	void (*put)(void *obj);
 
+	/* Of what is made from here on. Nothing else is about it: what a directory has for what is made in it counts. */
+	void (*set_umask)(uint32_t mask);
 	/* mode with its type, no symbolic links */
 	int (*make)(void *dir, const char *name, uint32_t mode, uint32_t uid, uint32_t gid, unsigned rdev_major,
 		    unsigned rdev_minor);

@@ -71,13 +71,21 @@ static void inlay_put(void *obj)
 	inl_inode_put(obj);
 }
 
+static uint32_t mask;
+
+static void inlay_set_umask(uint32_t new_mask)
+{
+	mask = new_mask;
+}
+
 static int inlay_make(void *dir, const char *name, uint32_t mode, uint32_t uid, uint32_t gid, unsigned rdev_major,
 		      unsigned rdev_minor)
 {
-	struct inl_attr attr = { .mode = mode, .uid = uid, .gid = gid, .rdev_major = rdev_major, .rdev_minor = rdev_minor };
+	struct inl_attr attr = { .mode = mode, .uid = uid, .gid = gid, .rdev_major = rdev_major, .rdev_minor = rdev_minor,
+				 .umask = mask };
 	struct inl_diag diag = { 0 };
 
-	return told(inl_create(dir, name, strlen(name), &attr, 0, &diag, NULL), &diag);
+	return told(inl_create(dir, name, strlen(name), &attr, INL_ATTR_INHERIT, &diag, NULL), &diag);
 }
 
 static int inlay_symlink(void *dir, const char *name, const char *target)
@@ -85,7 +93,7 @@ static int inlay_symlink(void *dir, const char *name, const char *target)
 	struct inl_attr attr = { .mode = S_IFLNK | 0777 };
 	struct inl_diag diag = { 0 };
 
-	return told(inl_symlink(dir, name, strlen(name), target, strlen(target), &attr, 0, &diag, NULL), &diag);
+	return told(inl_symlink(dir, name, strlen(name), target, strlen(target), &attr, INL_ATTR_INHERIT, &diag, NULL), &diag);
 }
 
 static int inlay_link(void *obj, void *dir, const char *name)
@@ -345,6 +353,7 @@ const struct twin_side tw_inlay = {
 	.close = inlay_close,
 	.get = inlay_get,
 	.put = inlay_put,
+	.set_umask = inlay_set_umask,
 	.make = inlay_make,
 	.symlink = inlay_symlink,
 	.link = inlay_link,

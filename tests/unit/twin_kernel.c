@@ -9,10 +9,13 @@
 #include <fcntl.h>
 #include <inlay/fscrypt.h>
 #include <linux/fscrypt.h>
+#include <linux/securebits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -80,18 +83,34 @@ static void kernel_put(void *obj)
 	close(fd_of(obj));
 }
 
+static void kernel_set_umask(uint32_t mask)
+{
+	umask(mask);
+}
+
+/* Whom what is made belongs to, without a loss of rights. */
+static void act_for(uint32_t uid, uint32_t gid)
+{
+	prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP);
+	setfsgid(gid);
+	setfsuid(uid);
+	prctl(PR_SET_SECUREBITS, 0);
+}
+
 static int kernel_make(void *dir, const char *name, uint32_t mode, uint32_t uid, uint32_t gid, unsigned rdev_major,
 		       unsigned rdev_minor)
 {
 	int err;
 
+	if (!geteuid())
+		act_for(uid, gid);
 	if (S_ISDIR(mode))
-		err = mkdirat(fd_of(dir), name, mode & 07777);
+		err = result(mkdirat(fd_of(dir), name, mode & 07777));
 	else
-		err = mknodat(fd_of(dir), name, mode, makedev(rdev_major, rdev_minor));
-	if (!err)
-		err = fchownat(fd_of(dir), name, uid, gid, AT_SYMLINK_NOFOLLOW);
-	return result(err);
+		err = result(mknodat(fd_of(dir), name, mode, makedev(rdev_major, rdev_minor)));
+	if (!geteuid())
+		act_for(0, 0);
+	return err;
 }
 
 static int kernel_symlink(void *dir, const char *name, const char *target)
@@ -336,6 +355,7 @@ const struct twin_side tw_kernel = {
 	.close = kernel_close,
 	.get = kernel_get,
 	.put = kernel_put,
+	.set_umask = kernel_set_umask,
 	.make = kernel_make,
 	.symlink = kernel_symlink,
 	.link = kernel_link,

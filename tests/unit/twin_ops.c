@@ -17,19 +17,17 @@
 
 static int64_t op_make(uint32_t type)
 {
-	uint32_t mode = type | tw_rng(01000) | (tw_rng(20) ? 0 : 01000);
+	uint32_t mode = type | tw_rng(01000) | (tw_rng(20) ? 0 : S_ISDIR(type) ? tw_rng(010000) : 01000);
 	bool big = tw_rng(2), dev = S_ISCHR(type) || S_ISBLK(type);
 	unsigned rdev_major = dev ? tw_rng(big ? 4096 : 256) : 0, rdev_minor = dev ? tw_rng(big ? 1 << 20 : 256) : 0;
 	uint32_t uid = tw_some_id(), gid = tw_some_id();
 	struct place place;
 	int err;
 
-	tw_some_name(place.name);
-	if (S_ISDIR(type) && !tw_rng(8))
-		snprintf(place.name, sizeof(place.name), "q-%u", tw_rng(5));
-	tw_open_place(&place, tw_some_dir());
+	tw_new_place(&place);
 	putchar(' ');
 	tw_show(place.path);
+	tw_side->set_umask(tw_rng(3) ? 022 : tw_rng(01000));
 	err = tw_side->make(place.dir, place.name, mode, uid, gid, rdev_major, rdev_minor);
 	if (!err)
 		tw_add_entry(place.path, type);
@@ -149,7 +147,7 @@ static void renamed(const char *from, const char *to, enum twin_rename how)
 static int64_t rename_one(enum twin_rename how)
 {
 	struct place from, to;
-	int err = 0;
+	int err;
 
 	tw_old_place(&from, TW_ANY);
 	if (how == TWIN_EXCHANGE ? tw_rng(10) != 0 : tw_rng(3) == 0)
@@ -162,11 +160,10 @@ static int64_t rename_one(enum twin_rename how)
 	tw_show(from.path);
 	printf(" -> ");
 	tw_show(to.path);
-	if (!strstr(from.path, "q-") && !strstr(to.path, "q-"))
-		err = tw_side->rename(from.dir, from.name, to.dir, to.name, how);
+	err = tw_side->rename(from.dir, from.name, to.dir, to.name, how);
 	tw_close_place(&from);
 	tw_close_place(&to);
-	if (!err && strcmp(from.path, to.path) && !strstr(from.path, "q-") && !strstr(to.path, "q-"))
+	if (!err && strcmp(from.path, to.path))
 		renamed(from.path, to.path, how);
 	return err;
 }
@@ -290,6 +287,9 @@ static int64_t op_chmod(void)
 
 	if (!tw_open_target(&target, TW_REG | TW_DIR | TW_OTHER))
 		return 0;
+	/* Of a file Linux would take these bits again, here and there. */
+	if (S_ISDIR(target.type) && tw_rng(2))
+		mode |= S_ISGID;
 	err = tw_side->chmod(target.obj, mode);
 	tw_close_target(&target);
 	return err;
@@ -454,24 +454,13 @@ static int64_t op_acl(void)
 
 static int64_t op_default_acl(void)
 {
-	const char *path = tw_some_path(TW_ANY);
+	struct target target;
 	int64_t err;
-	void *obj;
 
-	for (unsigned i = 0; i < tw_n_entries; i++) {
-		if (strstr(tw_entries[i].path, "q-") && tw_rng(2))
-			path = tw_entries[i].path;
-	}
-	/* "q-" in a no-key name means nothing. */
-	if (!path || !path[0] || (S_ISDIR(tw_find_entry(path)->type) && (tw_locked || !strstr(path, "q-"))))
+	if (!tw_open_target(&target, tw_rng(8) ? TW_DIR : TW_ANY))
 		return 0;
-	putchar(' ');
-	tw_show(path);
-	err = tw_side->get(path, &obj);
-	if (err)
-		tw_die("lost", path, (int)err);
-	err = set_acl(obj, "system.posix_acl_default");
-	tw_side->put(obj);
+	err = set_acl(target.obj, "system.posix_acl_default");
+	tw_close_target(&target);
 	return err;
 }
 

@@ -64,6 +64,17 @@ static int do_create(char **args)
 	return make(args[0], S_IFREG | 0644, NULL);
 }
 
+static int do_mknod(char **args)
+{
+	return make(args[0], (uint32_t)strtoul(args[1], NULL, 8), NULL);
+}
+
+static int do_umask(char **args)
+{
+	tw_side->set_umask((uint32_t)strtoul(args[0], NULL, 8));
+	return 0;
+}
+
 static int do_mkdir(char **args)
 {
 	return make(args[0], S_IFDIR | 0755, NULL);
@@ -164,6 +175,34 @@ static void ignore(const char *name, unsigned type, void *arg)
 {
 }
 
+static void put_le(uint8_t *p, uint32_t value, unsigned n)
+{
+	for (; n--; value >>= 8)
+		*p++ = (uint8_t)value;
+}
+
+/* TAG:PERM[:ID],... in numbers, in the form of setxattr(2); "-": none. */
+static int set_acl(void *obj, const char *which, char *entries)
+{
+	bool is_default = !strcmp(which, "default");
+	uint8_t acl[4 + 8 * 256];
+	size_t len = 4;
+
+	put_le(acl, 2, 4);
+	for (char *entry; len < sizeof(acl) && (entry = strsep(&entries, ",")) && entry[0] != '-'; len += 8) {
+		unsigned tag, perm, id;
+		int n = sscanf(entry, "%u:%u:%u", &tag, &perm, &id);
+
+		if (n < 2)
+			return -ENOSYS;
+		put_le(acl + len, tag, 2);
+		put_le(acl + len + 2, perm, 2);
+		put_le(acl + len + 4, n == 3 ? id : ~0u, 4);
+	}
+	return tw_side->xattr_set(obj, is_default ? "system.posix_acl_default" : "system.posix_acl_access",
+				  len > 4 ? acl : NULL, len, 0);
+}
+
 static int64_t on(void *obj, const char *verb, char **args)
 {
 	struct twin_policy policy;
@@ -178,7 +217,11 @@ static int64_t on(void *obj, const char *verb, char **args)
 	if (!strcmp(verb, "allocate"))
 		return tw_side->fallocate(obj, TWIN_ALLOCATE, 0, 1);
 	if (!strcmp(verb, "chown"))
-		return tw_side->chown(obj, (uint32_t)strtoul(args[1], NULL, 10), 0);
+		return tw_side->chown(obj, (uint32_t)strtoul(args[1], NULL, 10), (uint32_t)strtoul(args[1], NULL, 10));
+	if (!strcmp(verb, "chmod"))
+		return tw_side->chmod(obj, (uint32_t)strtoul(args[1], NULL, 8));
+	if (!strcmp(verb, "acl"))
+		return set_acl(obj, args[1], args[2]);
 	if (!strcmp(verb, "readlink"))
 		return tw_side->readlink(obj, (char *)tw_buf, TW_BUF_LEN);
 	if (!strcmp(verb, "list"))
@@ -226,6 +269,8 @@ static const struct {
 	{ "create", 1, do_create },
 	{ "mkdir", 1, do_mkdir },
 	{ "mkfifo", 1, do_mkfifo },
+	{ "mknod", 2, do_mknod }, /* PATH MODE: octal, with the type; 0:0 */
+	{ "umask", 1, do_umask }, /* MASK: octal */
 	{ "symlink", 2, do_symlink }, /* PATH LEN */
 	{ "link", 2, do_link },
 	{ "unlink", 1, do_unlink },
@@ -239,7 +284,9 @@ static const struct {
 	{ "read", 1 },
 	{ "truncate", 2 }, /* PATH SIZE */
 	{ "allocate", 1 },
-	{ "chown", 2 }, /* PATH UID */
+	{ "chown", 2 }, /* PATH UID, which is the group too */
+	{ "chmod", 2 }, /* PATH MODE: octal */
+	{ "acl", 3 },	/* PATH access|default ENTRIES */
 	{ "readlink", 1 },
 	{ "list", 1 },
 	{ "policy", 1 },

@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""What programs of Linux see of names, modes, ACLs and flags: each case by the kernel and by Inlay, and what comes of it.
+
+Not here: random operations (test_twin.py); what is refused around encryption (test_errno.py).
+Read more: acl(5), umask(2), inode(7); inlay/volume.h; the lines are those of tests/unit/twin_script.c.
+
+A case is a line; what both say must be the same, and so must what is there afterwards.
+"""
+import os
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import tap  # noqa: E402
+
+MIB = 1 << 20
+KEY = "policy=2:3:0:1:64"
+POLICY = "2:1:4:3:0:0:0"
+
+
+def twin(verb, side, target, *options, lines=()):
+    build = os.environ.get("INLAY_BUILD") or os.path.dirname(os.path.dirname(os.environ["INLAY"]))
+    args = [os.path.join(build, "tests", "twin"), verb, side, target, *options, KEY]
+    done = subprocess.run(args, input="".join(line + "\n" for line in lines).encode(), capture_output=True, check=False,
+                          timeout=60)
+    if done.returncode:
+        tap.fail(f"{verb} {side}: exit {done.returncode}\n{done.stdout[-500:]}{done.stderr[-500:]}")
+    return done.stdout.decode("latin-1").splitlines()
+
+
+def volume(*mkfs, tune=()):
+    tap.requires("root", "loop", "kernel")
+    image = tap.fresh("posix.img")
+    with open(image, "wb") as f:
+        f.truncate(16 * MIB)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-O", "encrypt", *mkfs, image], check=True,
+                   stdout=subprocess.DEVNULL)
+    if tune:
+        subprocess.run(["tune2fs", *tune, image], check=True, stdout=subprocess.DEVNULL)
+    return image
+
+
+def compare(ours, theirs, what):
+    tap.equal(len(ours), len(theirs), what)
+    tap.equal([f"{a}; the kernel: {b}" for a, b in zip(ours, theirs) if a != b], [], what)
+
+
+def check(image, lines, refused=()):
+    """All lines on two copies. They are refused with each of these errors, and with no other one."""
+    lines = [line.strip() for line in lines if line.strip()]
+    ours, theirs = tap.copy(image), tap.copy(image)
+    with tap.mounted(theirs) as root:
+        linux = twin("script", "kernel", root, lines=lines)
+    inlay = twin("script", "inlay", ours, lines=lines)
+    said = [[f"{line} = {result}" for line, result in zip(lines, results)] for results in (inlay, linux)]
+    compare(*said, "results")
+    tap.equal({*inlay} - {"0"}, {*refused}, "errors")
+    done = subprocess.run(["e2fsck", "-fn", ours], capture_output=True, check=False)
+    tap.equal(done.returncode, 0, done.stdout.decode(errors="replace")[-1500:])
+    seen = []
+    for which in (ours, theirs):
+        with tap.mounted(which, "ro") as root:
+            seen.append(twin("dump", "kernel", root))
+    compare(*seen, "what is there")
+    compare(twin("dump", "inlay", ours), seen[1], "what Inlay sees")
+    os.unlink(ours)
+    os.unlink(theirs)
+
+
+# User, group, mask, others; names.
+PLAIN_ACL = "1:7,4:5,32:1"
+SMALL_ACL = "1:6,4:0,32:0"
+NAMED_ACL = "1:7,2:6:100,4:5,8:3:200,16:6,32:4"
+MASKED_ACL = "1:7,4:7,16:5,32:0"
+LONG_ACL = ",".join(["1:7", *(f"2:{n % 8}:{n + 1000}" for n in range(70)), "4:7", "16:7", "32:7"])
+TYPES = (("reg", 0o100000), ("fifo", 0o010000), ("sock", 0o140000), ("chr", 0o020000), ("blk", 0o060000))
+
+
+def made_in(folder, mode, mark):
+    """One of each type, and something below what is a directory."""
+    yield from (f"mknod {folder}/{name}{mark} {kind | mode:o}" for name, kind in TYPES)
+    yield f"mknod {folder}/dir{mark} {0o040000 | mode:o}"
+    yield f"mknod {folder}/dir{mark}/file 100666"
+    yield f"mknod {folder}/dir{mark}/dir 40777"
+    yield f"symlink {folder}/link{mark} {10 if mode & 1 else 100}"
+
+
+def inherit_lines(top=""):
+    acls = (None, PLAIN_ACL, SMALL_ACL, NAMED_ACL, MASKED_ACL, LONG_ACL)
+    for number, acl in enumerate(acls):
+        folder = f"{top}d{number}"
+        yield f"mkdir {folder}"
+        if acl:
+            yield f"acl {folder} default {acl}"
+        if number % 2:
+            yield f"chown {folder} {70000 + number}"
+            yield f"chmod {folder} 2755"
+        for mask in ("0", "022", "0777"):
+            yield f"umask {mask}"
+            for mode in (0, 0o666, 0o777, 0o640, 0o1755, 0o7777):
+                yield from made_in(folder, mode, f"-{mask}-{mode:o}")
+
+
+def inheriting(mkfs, refused):
+    check(volume(*mkfs), inherit_lines(), refused)
+
+
+def inheriting_encrypted(mkfs, refused):
+    check(volume(*mkfs), ["mkdir e", f"set e {POLICY}", *inherit_lines("e/")], refused)
+
+
+# A small block has no room for the long ACL twice: nothing is made then, and nothing below.
+for args in ((("-b", "4096"), ()), (("-b", "1024", "-I", "128"), ("ENOSPC", "ENOENT"))):
+    title = " ".join(args[0])
+    tap.add(f"umask, default ACLs and set-group-ID directories: {title}", lambda args=args: inheriting(*args))
+    tap.add(f"the same where it is encrypted: {title}", lambda args=args: inheriting_encrypted(*args))
+
+
+@tap.test
+def bsd_groups():
+    """A volume whose default mount options give everything its directory's group"""
+    check(volume(tune=("-o", "bsdgroups")), [
+        "mkdir d", "chown d 5", *made_in("d", 0o755, "1"), "chmod d 2755", *made_in("d", 0o755, "2"),
+        f"acl d default {NAMED_ACL}", *made_in("d", 0o2777, "3")])
+
+
+tap.main()
