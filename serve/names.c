@@ -93,7 +93,7 @@ static struct inl_attr attr_of(fuse_req_t req, mode_t mode)
 {
 	const struct fuse_ctx *who = fuse_req_ctx(req);
 
-	return (struct inl_attr){ .mode = mode & ~who->umask, .uid = who->uid, .gid = who->gid };
+	return (struct inl_attr){ .mode = mode, .uid = who->uid, .gid = who->gid, .umask = who->umask };
 }
 
 /* Answers with the entry; puts the inode. */
@@ -117,7 +117,7 @@ static int make(fuse_req_t req, fuse_ino_t parent, const char *name, const struc
 	int err = inl_node_use(inl_mount_of(req), parent, &dir);
 
 	return err ? err :
-		     inl_create(dir.node->inode, name, strlen(name), attr, 0, NULL, inode);
+		     inl_create(dir.node->inode, name, strlen(name), attr, INL_ATTR_INHERIT, NULL, inode);
 }
 
 void inl_serve_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -149,7 +149,7 @@ void inl_serve_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 	int err = inl_node_use(inl_mount_of(req), parent, &dir);
 
 	if (!err)
-		err = inl_symlink(dir.node->inode, name, strlen(name), target, strlen(target), &attr, 0,
+		err = inl_symlink(dir.node->inode, name, strlen(name), target, strlen(target), &attr, INL_ATTR_INHERIT,
 				  NULL, &inode);
 	reply_made(req, err, inode);
 }
