@@ -200,12 +200,11 @@ static int run(char *const argv[])
 }
 
 /* lazy: also if it is in use: nobody finds it any more, those that have it open stay. */
-static int unmount(const struct inl_mount *mount, bool lazy)
+static int unmount(char *dir, bool lazy)
 {
-	char *const argv[] = { "fusermount3", "-u", lazy ? "-z" : "--", lazy ? "--" : mount->dir, lazy ? mount->dir : NULL,
-			       NULL };
+	char *const argv[] = { "fusermount3", "-u", lazy ? "-z" : "--", lazy ? "--" : dir, lazy ? dir : NULL, NULL };
 
-	if (!umount2(mount->dir, (lazy ? MNT_DETACH : 0) | UMOUNT_NOFOLLOW))
+	if (!umount2(dir, (lazy ? MNT_DETACH : 0) | UMOUNT_NOFOLLOW))
 		return 0;
 	return errno == EPERM ? run(argv) : -errno;
 }
@@ -223,11 +222,10 @@ static unsigned choose_threads(unsigned wanted)
 /* What a server that was killed has left behind is in the way of the next one. */
 static void detach_dead(const char *dir)
 {
-	const struct inl_mount dead = { .dir = (char *)dir };
 	struct stat st;
 
 	if (stat(dir, &st) && errno == ENOTCONN)
-		unmount(&dead, true);
+		unmount((char *)dir, true);
 }
 
 int inl_mount_new(struct inl_volume *vol, const char *dir, const struct inl_mount_options *options,
@@ -413,10 +411,9 @@ void inl_mount_end(struct inl_mount *mount)
 	pthread_mutex_unlock(&mount->lock);
 	if (!first)
 		return;
-	if (unmount(mount, false) == 0)
+	if (!unmount(mount->dir, false))
 		return; /* the kernel has written what it had, and ends the session: the workers see that */
 	inl_flush_all(mount);
-	unmount(mount, true);
 	inl_flusher_stop(mount); /* while there is somebody who serves what it waits for */
 	inl_flush_all(mount);
 	stop_workers(mount);
@@ -441,13 +438,14 @@ void inl_mount_free(struct inl_mount *mount)
 {
 	if (!mount)
 		return;
-	if (mount->mounted && !mount->workers[0].started)
-		unmount(mount, true);
 	join(mount);
 	for (unsigned i = 0; i < mount->n_workers; i++) {
 		if (mount->workers[i].mount)
 			inl_worker_done(&mount->workers[i]);
 	}
+	/* Those that still have files open are cut off when the last descriptor is closed; so is what nobody ever served. */
+	if (mount->mounted)
+		fuse_session_unmount(mount->session);
 	if (mount->session)
 		fuse_session_destroy(mount->session);
 	while (mount->opens)
