@@ -111,22 +111,23 @@ static int put_contents(struct inl_handle *op, const struct creation *creation)
 	return S_ISDIR(creation->mode) ? inl_dir_init(op, inode, creation->dir->ino) : 0;
 }
 
-static int make_inode(struct inl_handle *op, struct creation *creation)
+int inl_inode_make(struct inl_handle *op, struct inl_inode *dir, uint32_t mode, const struct inl_attr *attr, unsigned which,
+		   struct inl_new_crypt *crypt, struct inl_inode **out)
 {
 	uint32_t ino;
-	int err = inl_ino_alloc(op, creation->dir, creation->mode, &ino);
+	int err = inl_ino_alloc(op, dir, mode, &ino);
 
 	if (!err)
-		err = inl_inode_new(op, ino, &creation->inode);
+		err = inl_inode_new(op, ino, out);
 	if (!err)
-		err = inl_inode_modify(op, creation->inode);
+		err = inl_inode_modify(op, *out);
 	if (!err)
-		err = inl_inode_fill(creation->inode, creation->dir, creation->mode, creation->attr, creation->which);
+		err = inl_inode_fill(*out, dir, mode, attr, which);
 	if (!err)
-		err = inl_new_crypt_give(op, creation->inode, &creation->crypt);
-	if (!err && (creation->which & INL_ATTR_INHERIT))
-		err = inl_acls_inherit(op, creation->inode, creation->dir, creation->attr->umask);
-	return err ? err : put_contents(op, creation);
+		err = inl_new_crypt_give(op, *out, crypt);
+	if (!err && (which & INL_ATTR_INHERIT))
+		err = inl_acls_inherit(op, *out, dir, attr->umask);
+	return err;
 }
 
 /* What an attempt that did not succeed has made; its encryption serves the next one. */
@@ -147,7 +148,10 @@ static int create_op(struct inl_handle *op, void *arg)
 	drop_inode(creation);
 	err = create_check(op, creation);
 	if (!err)
-		err = make_inode(op, creation);
+		err = inl_inode_make(op, dir, creation->mode, creation->attr, creation->which, &creation->crypt,
+				     &creation->inode);
+	if (!err)
+		err = put_contents(op, creation);
 	if (!err)
 		err = inl_dir_add(op, dir, creation->stored, creation->stored_len, creation->inode->ino,
 				  inl_dirent_type(creation->mode));
@@ -161,7 +165,7 @@ static int create_op(struct inl_handle *op, void *arg)
 /* An inode and its number, a first block with its place in the map, its attributes; the directory's. */
 static unsigned create_credits(const struct creation *creation)
 {
-	unsigned credits = 3 + 4 + inl_dir_credits(creation->dir) + 1;
+	unsigned credits = INL_MAKE_CREDITS + 4 + inl_dir_credits(creation->dir) + 1;
 	bool has_attributes = creation->crypt.info || (creation->which & INL_ATTR_INHERIT);
 
 	return has_attributes ? credits + inl_xattr_credits(creation->dir->vol) : credits;

@@ -44,6 +44,21 @@ int inl_check_flags(const struct inl_inode *inode, uint32_t flags, struct inl_di
 /* May a name be taken from a directory, and from this inode? -EPERM; -EBUSY; -EOPNOTSUPP. */
 int inl_check_taking(const struct inl_inode *dir, const struct inl_inode *inode, struct inl_diag *diag);
 
+/* ---- inodes that are made ---------------------------------------------------------------------------------------- */
+
+/*
+ * One in this directory, which has no name and no contents yet: what inl_create is told of it, and what it inherits.
+ *
+ *   crypt   its encryption, which it takes over; or one without
+ *   out     set as soon as there is an object, which must be put also if this fails
+ *
+ * Returns: as inl_ino_alloc, inl_inode_fill, inl_new_crypt_give and inl_acls_inherit.
+ * Credits: INL_MAKE_CREDITS; inl_xattr_credits more where it is encrypted or which has INL_ATTR_INHERIT.
+ */
+#define INL_MAKE_CREDITS 3u
+int inl_inode_make(struct inl_handle *op, struct inl_inode *dir, uint32_t mode, const struct inl_attr *attr, unsigned which,
+		   struct inl_new_crypt *crypt, struct inl_inode **out);
+
 /* ---- links and times: within inl_inode_modify of the inode, or calling it ---------------------------------------- */
 
 bool inl_links_full(const struct inl_inode *dir); /* no subdirectory more */

@@ -89,6 +89,7 @@ struct renaming {
 	struct inl_entry_ref from, to;
 	unsigned flags;
 	struct inl_chain above_from, above_to;
+	struct inl_inode *whiteout; /* what is left under the old name; of the last attempt */
 	struct inl_diag *diag;
 };
 
@@ -245,6 +246,33 @@ static int put_name(struct inl_handle *op, struct renaming *renaming)
 			   inl_dirent_type(from->inode->raw.i_mode));
 }
 
+/* As a program of root makes it. It is not encrypted, wherever it is: only files, directories and links are. */
+static int make_whiteout(struct inl_handle *op, struct renaming *renaming)
+{
+	static const struct inl_attr attr = { .mode = S_IFCHR };
+	struct inl_new_crypt none = { 0 };
+
+	return inl_inode_make(op, renaming->from.dir, attr.mode, &attr, INL_ATTR_INHERIT, &none, &renaming->whiteout);
+}
+
+static void drop_whiteout(struct renaming *renaming)
+{
+	inl_inode_put(renaming->whiteout);
+	renaming->whiteout = NULL;
+}
+
+/* The old name goes, or stands for a whiteout. */
+static int leave_name(struct inl_handle *op, struct renaming *renaming)
+{
+	struct inl_entry_ref *from = &renaming->from;
+	int err;
+
+	if (!(renaming->flags & INL_RENAME_WHITEOUT))
+		return inl_dir_remove(op, from->dir, from->stored, from->stored_len);
+	err = make_whiteout(op, renaming);
+	return err ? err : entry_replace(op, from, renaming->whiteout);
+}
+
 static int move(struct inl_handle *op, struct renaming *renaming)
 {
 	struct inl_entry_ref *from = &renaming->from, *to = &renaming->to;
@@ -253,7 +281,7 @@ static int move(struct inl_handle *op, struct renaming *renaming)
 	int err = put_name(op, renaming);
 
 	if (!err)
-		err = inl_dir_remove(op, from->dir, from->stored, from->stored_len);
+		err = leave_name(op, renaming);
 	if (!err && moves)
 		err = set_parent(op, from->inode, to->dir);
 	if (!err)
@@ -272,6 +300,7 @@ static int rename_op(struct inl_handle *op, void *arg)
 	struct renaming *renaming = arg;
 	int err = inl_entry_check(op, &renaming->from);
 
+	drop_whiteout(renaming);
 	if (!err)
 		err = inl_entry_check(op, &renaming->to);
 	if (!err)
@@ -288,6 +317,8 @@ static unsigned rename_credits(const struct renaming *renaming)
 	const struct inl_entry_ref *from = &renaming->from, *to = &renaming->to;
 	unsigned credits = inl_dir_credits(from->dir) + inl_dir_credits(to->dir) + 4 + 2;
 
+	if (renaming->flags & INL_RENAME_WHITEOUT)
+		credits += INL_MAKE_CREDITS + inl_xattr_credits(from->dir->vol);
 	return to->inode ? credits + inl_inode_unlinked_credits(to->dir->vol) : credits;
 }
 
@@ -329,6 +360,7 @@ static int rename_once(void *arg, struct inl_diag *diag)
 		err = target_get(&renaming->to, diag);
 	if (!err)
 		err = rename_loaded(renaming, diag);
+	drop_whiteout(renaming);
 	inl_chain_done(&renaming->above_from);
 	inl_chain_done(&renaming->above_to);
 	inl_entry_put(&renaming->from);
@@ -367,8 +399,8 @@ int inl_rename(struct inl_inode *dir, const char *name, size_t len, struct inl_i
 				     .flags = flags, .diag = diag };
 	int err;
 
-	if ((flags & ~(unsigned)(INL_RENAME_NOREPLACE | INL_RENAME_EXCHANGE)) ||
-	    flags == (INL_RENAME_NOREPLACE | INL_RENAME_EXCHANGE))
+	if ((flags & ~(unsigned)(INL_RENAME_NOREPLACE | INL_RENAME_EXCHANGE | INL_RENAME_WHITEOUT)) ||
+	    ((flags & INL_RENAME_EXCHANGE) && flags != INL_RENAME_EXCHANGE))
 		return -EINVAL;
 	err = check_dirs(dir, new_dir, diag);
 	if (!err)

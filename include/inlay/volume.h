@@ -360,14 +360,20 @@ INL_API int inl_rmdir(struct inl_inode *dir, const char *name, size_t len, struc
 
 enum inl_rename_flags {
 	INL_RENAME_NOREPLACE = 1, /* -EEXIST if the new name is there */
-	INL_RENAME_EXCHANGE = 2,  /* both must be there, and change places */
+	INL_RENAME_EXCHANGE = 2,  /* both must be there, and change places; not with others */
+	INL_RENAME_WHITEOUT = 4,  /* the old name is left to a whiteout */
 };
 
 /*
  * Rename, over what is there under the new name: rename(2), renameat2(2).
  *
+ * A whiteout is what overlay file systems take for "not there": a character device 0:0 without permissions. It is made
+ * as root would make it: user and group 0, in a set-group-ID directory its group, an ACL where the directory has a
+ * default one; inl_setattr gives it to somebody else. In an encrypted directory its name is encrypted. Renaming one name
+ * of an inode to another changes nothing, and leaves no whiteout.
+ *
  * Returns: 0; -ENOENT; -EEXIST; -EISDIR, -ENOTDIR, -ENOTEMPTY (what is there cannot be replaced by this);
- *          -EINVAL (a directory into itself or below; flags); -EMLINK; -EXDEV.
+ *          -EINVAL (a directory into itself or below; flags); -EMLINK; -EXDEV; -ENOSPC also of inodes, for a whiteout.
  */
 INL_API int inl_rename(struct inl_inode *dir, const char *name, size_t len, struct inl_inode *new_dir,
 		       const char *new_name, size_t new_len, unsigned flags, struct inl_diag *diag);

@@ -124,4 +124,66 @@ def bsd_groups():
         f"acl d default {NAMED_ACL}", *made_in("d", 0o2777, "3")])
 
 
+# ---- whiteouts -----------------------------------------------------------------------------------------------------------
+
+def whiteout_lines(top=""):
+    yield from (line.format(t=top) for line in f"""
+        mkdir {{t}}d
+        mkdir {{t}}other
+        create {{t}}d/f
+        create {{t}}d/g
+        create {{t}}d/h
+        link {{t}}d/h {{t}}d/h2
+        mkdir {{t}}d/sub
+        mkdir {{t}}d/sub2
+        mkdir {{t}}other/empty
+        create {{t}}other/full
+        symlink {{t}}d/l 80
+        mkfifo {{t}}d/p
+        whiteout {{t}}d/f {{t}}d/new
+        whiteout {{t}}d/g {{t}}other/g
+        whiteout {{t}}d/l {{t}}other/full
+        whiteout {{t}}d/h {{t}}d/h2
+        whiteout {{t}}d/none {{t}}d/x
+        whiteout {{t}}d/p {{t}}other/none/x
+        whiteout-noreplace {{t}}d/p {{t}}other/g
+        whiteout-noreplace {{t}}d/p {{t}}other/p
+        whiteout {{t}}d/sub {{t}}other/empty
+        whiteout {{t}}d/sub2 {{t}}other/empty/sub2
+        whiteout {{t}}other/empty {{t}}other/empty/sub2/x
+        whiteout {{t}}other/empty {{t}}other/full
+        whiteout {{t}}d/f {{t}}d/f2
+        whiteout {{t}}d/sub {{t}}d/f
+        mkdir {{t}}d/f
+        unlink {{t}}d/f
+        chown {{t}}d 1234
+        chmod {{t}}d 2775
+        acl {{t}}d default {NAMED_ACL}
+        chown {{t}}other 99
+        umask 077
+        create {{t}}d/a
+        create {{t}}other/b
+        whiteout {{t}}d/a {{t}}other/a
+        whiteout {{t}}other/b {{t}}d/b
+        acl {{t}}d default {SMALL_ACL}
+        create {{t}}d/c
+        whiteout {{t}}d/c {{t}}d/c2""".splitlines())
+
+
+WHITEOUT_REFUSED = ("ENOENT", "EEXIST", "EINVAL", "ENOTDIR")
+
+
+@tap.test
+def whiteouts():
+    """What is moved leaves a whiteout under its old name"""
+    check(volume(), whiteout_lines(), WHITEOUT_REFUSED)
+    check(volume("-b", "1024", "-I", "128", "-O", "^filetype"), whiteout_lines(), WHITEOUT_REFUSED)
+
+
+@tap.test
+def whiteouts_encrypted():
+    """The same where it is encrypted"""
+    check(volume(), ["mkdir e", f"set e {POLICY}", *whiteout_lines("e/")], WHITEOUT_REFUSED)
+
+
 tap.main()

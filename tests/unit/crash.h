@@ -161,6 +161,8 @@ struct cr_node {
 	char *target;	/* of a symbolic link */
 	size_t target_len;
 	struct inl_inode *handle; /* kept open */
+	bool has_acl;	/* an access ACL, which says what the mode says */
+	bool gives_acl; /* a directory with a default ACL */
 };
 
 /* A name in the states [from, to). */

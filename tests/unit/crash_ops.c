@@ -157,9 +157,39 @@ static void learn_ino(struct cr_actor *actor, uint32_t node, struct inl_inode *i
 
 /* ---- making names ------------------------------------------------------------------------------------------------ */
 
+/* A default ACL: user rwx, user 100 r-x, group r-x, mask rwx, others r-x. */
+static const uint8_t default_acl[] = { 2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 2,  0, 5, 0, 100, 0, 0, 0, 4, 0, 5, 0,
+				       255, 255, 255, 255, 16, 0, 7, 0, 255, 255, 255, 255, 32, 0, 5, 0, 255, 255, 255, 255 };
+#define ACL_GIVES 0775u
+
+static void give_acl(struct cr_actor *actor, uint32_t dir)
+{
+	struct inl_inode *inode = get(actor, dir);
+	struct inl_diag diag = { 0 };
+	int err = inode ? inl_xattr_set(inode, "system.posix_acl_default", default_acl, sizeof(default_acl), 0, &diag) : 0;
+
+	if (err)
+		refused(actor, "set a default ACL", err, &diag);
+	else
+		actor->model.nodes[dir].gives_acl = true;
+	put(actor, dir, inode);
+}
+
+/* What has been made in a directory inherits its ACL. */
+static uint32_t node_add(struct cr_actor *actor, uint32_t dir, uint8_t type, uint32_t mode)
+{
+	uint32_t node = cr_node_add(&actor->model, type, mode);
+
+	actor->model.nodes[node].has_acl = actor->model.nodes[dir].gives_acl;
+	actor->model.nodes[node].gives_acl = actor->model.nodes[dir].gives_acl && type == DT_DIR;
+	return node;
+}
+
 static void do_create(struct cr_actor *actor, uint32_t dir, uint8_t type)
 {
-	struct inl_attr attr = { .mode = DTTOIF(type) | 0600 | cr_below(&actor->dice, 0200) };
+	struct inl_attr attr = { .mode = DTTOIF(type) | 0600 | cr_below(&actor->dice, 0200),
+				 .umask = cr_below(&actor->dice, 01000) };
+	uint32_t gives = actor->model.nodes[dir].gives_acl ? ACL_GIVES : ~attr.umask;
 	struct inl_inode *parent = get(actor, dir), *inode = NULL;
 	char name[INL_NAME_MAX + 1];
 	size_t len = make_name(actor, is_long_dir(dir), name);
@@ -170,11 +200,11 @@ static void do_create(struct cr_actor *actor, uint32_t dir, uint8_t type)
 	if (!parent)
 		return;
 	begin(actor, type == DT_DIR ? "mkdir" : "create", dir, type, len);
-	err = inl_create(parent, name, len, &attr, 0, &diag, &inode);
+	err = inl_create(parent, name, len, &attr, INL_ATTR_INHERIT, &diag, &inode);
 	if (err) {
 		refused(actor, "create", err, &diag);
 	} else {
-		node = cr_node_add(&actor->model, type, attr.mode & MODE_MASK);
+		node = node_add(actor, dir, type, attr.mode & MODE_MASK & gives);
 		learn_ino(actor, node, inode);
 		cr_entry_add(&actor->model, dir, name, len, node);
 		if (type == DT_DIR)
@@ -365,23 +395,40 @@ static void move_name(struct cr_model *model, uint32_t entry, uint32_t dir, cons
 	}
 }
 
+/* Under the name of an entry that has moved away. */
+static void leave_whiteout(struct cr_actor *actor, struct inl_inode *parent, uint32_t entry)
+{
+	struct cr_entry old = actor->model.entries[entry];
+	uint32_t node = node_add(actor, old.dir, DT_CHR, 0);
+	struct inl_diag diag = { 0 };
+	int err = inl_lookup(parent, old.name, old.len, &actor->model.nodes[node].ino, &diag);
+
+	if (err)
+		refused(actor, "look the whiteout up", err, &diag);
+	cr_entry_add(&actor->model, old.dir, old.name, old.len, node);
+}
+
 static void rename_to(struct cr_actor *actor, uint32_t entry, uint32_t over, uint32_t dir, const char *name, size_t len)
 {
 	struct cr_model *model = &actor->model;
 	uint32_t old_dir = model->entries[entry].dir;
+	unsigned flags = cr_chance(&actor->dice, 15) ? INL_RENAME_WHITEOUT : 0;
 	struct inl_inode *from = get(actor, old_dir), *to = get(actor, dir);
 	struct inl_diag diag = { 0 };
 	int err;
 
 	if (from && to) {
-		begin(actor, over == CR_NONE ? "rename" : "rename over", model->entries[entry].node, old_dir, dir);
-		err = inl_rename(from, model->entries[entry].name, model->entries[entry].len, to, name, len, 0, &diag);
+		begin(actor, flags ? "rename, whiteout" : over == CR_NONE ? "rename" : "rename over", model->entries[entry].node,
+		      old_dir, dir);
+		err = inl_rename(from, model->entries[entry].name, model->entries[entry].len, to, name, len, flags, &diag);
 		if (err) {
 			refused(actor, "rename", err, &diag);
 		} else {
 			if (over != CR_NONE)
 				forget_name(model, over);
 			move_name(model, entry, dir, name, len);
+			if (flags)
+				leave_whiteout(actor, from, entry);
 		}
 	}
 	put(actor, old_dir, from);
@@ -775,6 +822,8 @@ void cr_actor_setup(struct cr_actor *actor, struct inl_volume *vol, unsigned n_n
 		do_create(actor, 0, DT_DIR); /* node 1 */
 	for (unsigned i = 0; i < n_names && !failed(actor); i++)
 		do_create(actor, 1, DT_REG);
+	if (!failed(actor))
+		give_acl(actor, 1);
 	for (unsigned i = 0; i < 20 && !failed(actor); i++)
 		do_create_file(actor);
 }

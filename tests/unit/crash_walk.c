@@ -18,6 +18,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+/* Permissions in the ACL that directories have here: user, a named user, group, mask, others. */
+enum { ACL_USER = 6, ACL_MASK = 30, ACL_OTHER = 38, ACL_LEN = 44 };
+
 struct found_name {
 	uint32_t object;
 	uint8_t len;
@@ -37,6 +40,7 @@ struct found {
 		size_t len;
 	} xattrs[CR_N_XATTRS];
 	unsigned n_xattrs; /* all, known or not */
+	uint32_t acl_mode; /* what the access ACL says */
 };
 
 struct walk {
@@ -61,6 +65,11 @@ static int see_xattr(const char *name, const void *value, size_t len, void *arg)
 	char known[32];
 
 	found->n_xattrs++;
+	if (!strcmp(name, "system.posix_acl_access") && len == ACL_LEN) {
+		const uint8_t *acl = value;
+
+		found->acl_mode = acl[ACL_USER] << 6 | acl[ACL_MASK] << 3 | acl[ACL_OTHER];
+	}
 	for (unsigned i = 0; i < CR_N_XATTRS; i++) {
 		cr_xattr_name(i, known);
 		if (strcmp(known, name))
@@ -351,7 +360,7 @@ static bool judge_xattrs(struct judge *judge, const struct cr_node *node, const 
 			 const struct found *found)
 {
 	uint8_t want[4096];
-	unsigned n = 0;
+	unsigned n = (node->has_acl ? 1 : 0) + (node->gives_acl ? 1 : 0);
 
 	if (cr_after_e2fsck && node->type == DT_REG && !found->n_xattrs)
 		return true;
@@ -365,6 +374,9 @@ static bool judge_xattrs(struct judge *judge, const struct cr_node *node, const 
 			return wrong(judge, "node %u (inode %llu): attribute %u is not generation %u, %u bytes", node->id,
 				     (unsigned long long)found->ino, i, state->xattrs[i].gen, state->xattrs[i].len);
 	}
+	if (node->has_acl && found->acl_mode != state->mode)
+		return wrong(judge, "node %u (inode %llu): no ACL, or one of mode 0%o, not 0%o", node->id,
+			     (unsigned long long)found->ino, found->acl_mode, state->mode);
 	return n == found->n_xattrs ||
 	       wrong(judge, "node %u (inode %llu): %u attributes, not %u", node->id, (unsigned long long)found->ino,
 		     found->n_xattrs, n);

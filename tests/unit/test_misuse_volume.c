@@ -212,6 +212,7 @@ static void test_names(void **state)
 	assert_int_equal(inl_rename(s.root, "f", 1, s.root, "d", 1, 0, NULL), -EISDIR);
 	assert_int_equal(inl_rename(s.root, "f", 1, s.root, "l", 1, INL_RENAME_NOREPLACE, NULL), -EEXIST);
 	assert_int_equal(inl_rename(s.root, "f", 1, s.root, "x", 1, 64, NULL), -EINVAL);
+	assert_int_equal(inl_rename(s.root, "f", 1, s.root, "x", 1, INL_RENAME_EXCHANGE | INL_RENAME_WHITEOUT, NULL), -EINVAL);
 	assert_int_equal(inl_symlink(s.root, "x", 1, "", 0, &attr, 0, NULL, NULL), -ENOENT);
 	scene_close(&s);
 }

@@ -26,7 +26,7 @@ struct twin_stat {
 };
 
 enum twin_fallocate { TWIN_ALLOCATE, TWIN_ALLOCATE_KEEP, TWIN_PUNCH, TWIN_ZERO, TWIN_ZERO_KEEP, TWIN_N_FALLOCATE };
-enum twin_rename { TWIN_RENAME, TWIN_NOREPLACE, TWIN_EXCHANGE };
+enum twin_rename { TWIN_RENAME, TWIN_NOREPLACE, TWIN_EXCHANGE, TWIN_WHITEOUT, TWIN_WHITEOUT_NOREPLACE };
 
 /* An encryption policy, as FS_IOC_SET_ENCRYPTION_POLICY has it. */
 struct twin_policy {

@@ -112,7 +112,8 @@ static int inlay_unlink(void *dir, const char *name, bool is_dir)
 
 static int inlay_rename(void *dir, const char *name, void *new_dir, const char *new_name, enum twin_rename how)
 {
-	static const unsigned flags[] = { 0, INL_RENAME_NOREPLACE, INL_RENAME_EXCHANGE };
+	static const unsigned flags[] = { 0, INL_RENAME_NOREPLACE, INL_RENAME_EXCHANGE, INL_RENAME_WHITEOUT,
+					  INL_RENAME_WHITEOUT | INL_RENAME_NOREPLACE };
 	struct inl_diag diag = { 0 };
 
 	return told(inl_rename(dir, name, strlen(name), new_dir, new_name, strlen(new_name), flags[how], &diag), &diag);

@@ -130,7 +130,8 @@ static int kernel_unlink(void *dir, const char *name, bool is_dir)
 
 static int kernel_rename(void *dir, const char *name, void *new_dir, const char *new_name, enum twin_rename how)
 {
-	static const unsigned flags[] = { 0, RENAME_NOREPLACE, RENAME_EXCHANGE };
+	static const unsigned flags[] = { 0, RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT,
+					  RENAME_WHITEOUT | RENAME_NOREPLACE };
 
 	return result(renameat2(fd_of(dir), name, fd_of(new_dir), new_name, flags[how]));
 }

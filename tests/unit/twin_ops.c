@@ -130,6 +130,18 @@ static int64_t op_rmdir(void)
 	return remove_one(tw_rng(12) ? TW_DIR : TW_ANY, true);
 }
 
+static uint64_t ino_of(const char *path)
+{
+	struct twin_stat st = { 0 };
+	void *obj;
+
+	if (!tw_side->get(path, &obj)) {
+		tw_side->stat(obj, &st);
+		tw_side->put(obj);
+	}
+	return st.ino;
+}
+
 static void renamed(const char *from, const char *to, enum twin_rename how)
 {
 	char away[TWIN_PATH] = "//";
@@ -138,9 +150,11 @@ static void renamed(const char *from, const char *to, enum twin_rename how)
 		tw_move_entries(from, away);
 		tw_move_entries(to, from);
 		tw_move_entries(away, to);
-	} else if (!tw_is_there(from)) { /* two names of one inode stay both */
+	} else if (ino_of(from) != ino_of(to)) { /* two names of one inode stay both */
 		tw_remove_entry(to);
 		tw_move_entries(from, to);
+		if (how >= TWIN_WHITEOUT)
+			tw_add_entry(from, S_IFCHR);
 	}
 }
 
@@ -176,6 +190,11 @@ static int64_t op_rename(void)
 static int64_t op_noreplace(void)
 {
 	return rename_one(TWIN_NOREPLACE);
+}
+
+static int64_t op_whiteout(void)
+{
+	return rename_one(tw_rng(4) ? TWIN_WHITEOUT : TWIN_WHITEOUT_NOREPLACE);
 }
 
 static int64_t op_exchange(void)
@@ -596,6 +615,7 @@ static const struct op ops[] = {
 	{ "rename", op_rename, 10, 10 },
 	{ "noreplace", op_noreplace, 2, 2 },
 	{ "exchange", op_exchange, 4, 4 },
+	{ "whiteout", op_whiteout, 3, 3 },
 	{ "write", op_write, 24, 15 },
 	{ "append", op_append, 5, 3 },
 	{ "read", op_read, 6, 6 },

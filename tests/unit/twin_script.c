@@ -169,6 +169,16 @@ static int do_exchange(char **args)
 	return move(args, TWIN_EXCHANGE);
 }
 
+static int do_whiteout(char **args)
+{
+	return move(args, TWIN_WHITEOUT);
+}
+
+static int do_whiteout_noreplace(char **args)
+{
+	return move(args, TWIN_WHITEOUT_NOREPLACE);
+}
+
 /* ---- what has a name --------------------------------------------------------------------------------------------- */
 
 static void ignore(const char *name, unsigned type, void *arg)
@@ -278,6 +288,8 @@ static const struct {
 	{ "rename", 2, do_rename },
 	{ "noreplace", 2, do_noreplace },
 	{ "exchange", 2, do_exchange },
+	{ "whiteout", 2, do_whiteout },
+	{ "whiteout-noreplace", 2, do_whiteout_noreplace },
 	{ "hold", 1, do_hold },
 	{ "user", 1, do_user }, /* UID; whoever has users */
 	{ "write", 1 },
