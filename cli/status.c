@@ -38,6 +38,29 @@ static void print_served(const struct inl_mount *mount)
 	       counters.n_orphans);
 }
 
+static void print_journal(struct inl_volume *vol)
+{
+	struct inl_volume_journal journal;
+
+	inl_volume_journal(vol, &journal);
+	if (journal.n_blocks)
+		printf("Log          %" PRIu64 " commits of %" PRIu64 " blocks; %" PRIu32 " of %" PRIu32 " blocks in use\n",
+		       journal.n_commits, journal.n_logged, journal.n_used, journal.n_blocks);
+}
+
+static void json_journal(struct inl_json *json, struct inl_volume *vol)
+{
+	struct inl_volume_journal journal;
+
+	inl_volume_journal(vol, &journal);
+	inl_json_open(json, "journal", '{');
+	inl_json_u64(json, "blocks", journal.n_blocks);
+	inl_json_u64(json, "used", journal.n_used);
+	inl_json_u64(json, "commits", journal.n_commits);
+	inl_json_u64(json, "logged", journal.n_logged);
+	inl_json_close(json, '}');
+}
+
 static void print_keys(struct inl_cli *cli)
 {
 	char hex[INL_KEY_SPEC_HEX_SIZE];
@@ -64,6 +87,7 @@ static int print_status(const struct inl_mounted *what)
 	if (info.error)
 		printf("             by an error of the device: %s\n", strerror(-info.error));
 	print_served(what->mount);
+	print_journal(cli->vol);
 	print_keys(cli);
 	err = inl_info_print(cli, NULL);
 	if (!err)
@@ -120,6 +144,7 @@ static int json_status(const struct inl_mounted *what)
 	inl_json_bool(&json, "writable", info.writable);
 	inl_json_text(&json, "error", info.error ? strerror(-info.error) : NULL);
 	json_served(&json, what->mount);
+	json_journal(&json, cli->vol);
 	json_keys(&json, cli);
 	inl_json_open(&json, "volume", '{');
 	err = inl_info_json(cli, &json, NULL);

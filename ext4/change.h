@@ -558,6 +558,7 @@ int inl_txn_commit(struct inl_volume *vol);
 int inl_txn_close(struct inl_volume *vol); /* commit, checkpoint, clean unmount */
 bool inl_txn_writable(struct inl_volume *vol);
 int inl_txn_error(struct inl_volume *vol); /* 0, or what ended it */
+void inl_txn_journal(struct inl_volume *vol, struct inl_volume_journal *journal);
 
 /* ---- mmp.c: multiple mount protection ---------------------------------------------------------------------------- */
 

@@ -23,6 +23,7 @@
 struct inl_txn {
 	pthread_mutex_t commit;
 	struct inl_log *log;	/* NULL: the volume has no journal */
+	uint64_t n_commits, n_committed; /* with commit held; committed: blocks */
 	unsigned max_blocks;	/* of one transaction */
 
 	/* vol->lock: */
@@ -346,7 +347,11 @@ static int commit_to_log(struct inl_volume *vol, struct frozen *frozen)
 	if (inl_log_need(log, frozen->log.n_blocks, frozen->log.n_revokes) > inl_log_left(log))
 		err = checkpoint(vol);
 	frozen->log.tid = inl_log_next_tid(log);
-	return err ? err : inl_log_commit(log, &frozen->log);
+	if (!err)
+		err = inl_log_commit(log, &frozen->log);
+	vol->txn->n_commits += !err;
+	vol->txn->n_committed += err ? 0 : frozen->log.n_blocks;
+	return err;
 }
 
 /* Without a journal blocks go home at once, the data that they expose before them. */
@@ -490,6 +495,20 @@ bool inl_txn_writable(struct inl_volume *vol)
 	writable = vol->txn->open && !vol->txn->aborted;
 	pthread_mutex_unlock(&vol->lock);
 	return writable;
+}
+
+void inl_txn_journal(struct inl_volume *vol, struct inl_volume_journal *journal)
+{
+	struct inl_txn *txn = vol->txn;
+
+	if (!txn || !txn->log)
+		return;
+	pthread_mutex_lock(&txn->commit);
+	journal->n_blocks = inl_log_len(txn->log);
+	journal->n_used = journal->n_blocks - inl_log_left(txn->log);
+	journal->n_commits = txn->n_commits;
+	journal->n_logged = txn->n_committed;
+	pthread_mutex_unlock(&txn->commit);
 }
 
 int inl_txn_error(struct inl_volume *vol)

@@ -443,6 +443,12 @@ void inl_volume_info(const struct inl_volume *vol, struct inl_volume_info *info)
 	info->writable = inl_txn_writable(own);
 }
 
+void inl_volume_journal(struct inl_volume *vol, struct inl_volume_journal *journal)
+{
+	*journal = (struct inl_volume_journal){ 0 };
+	inl_txn_journal(vol, journal);
+}
+
 /*
  * mke2fs says how many; where it does not, the tables of inodes and the journal are most of it. The superblock may be damaged:
  * never more than there are.

@@ -305,6 +305,7 @@ static void *serve(void *arg)
 static void *commit_now_and_then(void *arg)
 {
 	struct inl_mount *mount = arg;
+	uint64_t seen = 0;
 	struct timespec next;
 
 	pthread_mutex_lock(&mount->lock);
@@ -313,8 +314,10 @@ static void *commit_now_and_then(void *arg)
 		next.tv_sec += mount->commit;
 		while (!mount->stop && pthread_cond_timedwait(&mount->wake, &mount->lock, &next) != ETIMEDOUT)
 			;
-		if (mount->stop)
-			break;
+		/* Where nobody asked for anything there is nothing new: disks may sleep. */
+		if (mount->stop || atomic_load_explicit(&mount->requests, memory_order_relaxed) == seen)
+			continue;
+		seen = atomic_load_explicit(&mount->requests, memory_order_relaxed);
 		pthread_mutex_unlock(&mount->lock);
 		inl_sync(mount->vol, NULL);
 		pthread_mutex_lock(&mount->lock);

@@ -455,6 +455,15 @@ INL_API int inl_sync(struct inl_volume *vol, struct inl_diag *diag);
  */
 INL_API int inl_volume_fix(struct inl_volume *vol, struct inl_time now, const uint8_t seed[32]);
 
+/* What the journal of a volume that is written has done; all zero where there is none. */
+struct inl_volume_journal {
+	uint32_t n_blocks;   /* it has room for */
+	uint32_t n_used;     /* of those, what a crash now would have replayed */
+	uint64_t n_commits;  /* since the volume was opened */
+	uint64_t n_logged;   /* blocks of metadata that were committed */
+};
+INL_API void inl_volume_journal(struct inl_volume *vol, struct inl_volume_journal *journal);
+
 /* What is free now. Blocks that become free only with the next commit count. */
 struct inl_volume_space {
 	uint64_t n_blocks, n_free_blocks;
