@@ -144,6 +144,31 @@ static int walk_all(struct walk *walk, bool follow)
 	return err;
 }
 
+struct parent {
+	struct inl_inode *dir;
+	uint32_t ino;
+};
+
+static int find_parent(struct inl_handle *op, void *arg)
+{
+	struct parent *parent = arg;
+
+	return inl_dir_parent(op, parent->dir, &parent->ino);
+}
+
+int inl_parent(struct inl_inode *dir, uint64_t *ino, struct inl_diag *diag)
+{
+	struct parent parent = { .dir = dir };
+	int err;
+
+	if (!S_ISDIR(dir->raw.i_mode))
+		return inl_diag_set(diag, -ENOTDIR, "is not a directory");
+	err = inl_op_look(dir->vol, find_parent, &parent);
+	if (!err)
+		*ino = parent.ino;
+	return err == -EUCLEAN ? inl_diag_set(diag, err, "directory %u is damaged: \"..\"", dir->ino) : err;
+}
+
 int inl_path(struct inl_volume *vol, const char *path, bool follow, struct inl_diag *diag, struct inl_inode **out)
 {
 	struct walk walk = { .vol = vol, .diag = diag };

@@ -173,6 +173,19 @@ void inl_serve_statfs(fuse_req_t req, fuse_ino_t id)
 
 /* ---- extended attributes ----------------------------------------------------------------------------------------- */
 
+/* Who sets the ACL, and with it the mode, of a file of a group that is not theirs makes it set-group-ID no longer. */
+static int drop_group_id(fuse_req_t req, struct inl_inode *inode)
+{
+	struct inl_attr attr = { 0 };
+	struct inl_stat st;
+	int err = inl_inode_stat(inode, &st, NULL);
+
+	if (err || !(st.mode & S_ISGID) || !fuse_req_ctx(req)->uid || is_in_group(req, st.gid))
+		return err;
+	attr.mode = st.mode & ~(uint32_t)S_ISGID;
+	return inl_setattr(inode, &attr, INL_ATTR_MODE, NULL);
+}
+
 void inl_serve_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags)
 {
 	INL_NODE_SCOPED struct inl_node_use use = { 0 };
@@ -180,6 +193,8 @@ void inl_serve_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const c
 
 	if (!err)
 		err = inl_xattr_set(use.node->inode, name, value, size, (unsigned)flags, NULL);
+	if (!err && !strcmp(name, "system.posix_acl_access"))
+		err = drop_group_id(req, use.node->inode);
 	inl_reply_status(req, err);
 }
 

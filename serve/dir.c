@@ -75,11 +75,15 @@ static bool put(struct listing *list, const char *name, const struct fuse_entry_
 /* "." and ".." are never looked up: the kernel has them. */
 static bool put_dots(struct listing *list, const char *name, uint64_t next)
 {
-	struct fuse_entry_param entry = { .attr = { .st_ino = (ino_t)~0u, .st_mode = S_IFDIR } };
+	struct fuse_entry_param entry = { .attr = { .st_ino = INL_ROOT_INO, .st_mode = S_IFDIR } };
+	struct inl_inode *dir = list->open->node->inode;
 	struct inl_stat st;
+	uint64_t ino;
 
-	if (next == 1 && !inl_inode_stat(list->open->node->inode, &st, NULL))
+	if (next == 1 && !inl_inode_stat(dir, &st, NULL))
 		entry.attr.st_ino = st.ino;
+	if (next == DOTS && !inl_parent(dir, &ino, NULL))
+		entry.attr.st_ino = ino;
 	return put(list, name, &entry, next);
 }
 

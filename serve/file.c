@@ -131,6 +131,26 @@ void inl_serve_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, st
 	fuse_reply_buf(req, (const char *)buf, got);
 }
 
+/*
+ * What the kernel writes back is written as a whole or has failed: it does not look at how much was. A program that wrote
+ * only in part asks again, and then learns why.
+ */
+static int write_all(struct inl_inode *inode, uint64_t offset, const char *buf, size_t size, bool back, size_t *done)
+{
+	int err = 0;
+
+	*done = 0;
+	while (*done < size && !err) {
+		size_t n = 0;
+
+		err = inl_write(inode, offset + *done, buf + *done, size - *done, &n, NULL);
+		*done += err ? 0 : n;
+		if (!err && !n)
+			err = -EIO;
+	}
+	return *done && !back ? 0 : err;
+}
+
 void inl_serve_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct inl_mount *mount = inl_mount_of(req);
@@ -142,7 +162,7 @@ void inl_serve_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size
 	if (!err && inl_request_kills_privileges(req))
 		err = inl_kill_privileges(req, use.node->inode);
 	if (!err)
-		err = inl_write(use.node->inode, (uint64_t)offset, buf, size, &done, NULL);
+		err = write_all(use.node->inode, (uint64_t)offset, buf, size, fi->writepage, &done);
 	if (err) {
 		inl_reply_error(req, err);
 		return;

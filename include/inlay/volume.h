@@ -253,6 +253,9 @@ INL_API void inl_dir_seek(struct inl_dir *dir, uint64_t pos);
  */
 INL_API int inl_lookup(struct inl_inode *dir, const char *name, size_t len, uint64_t *ino, struct inl_diag *diag);
 
+/* What ".." of a directory names; of the root the root. -ENOTDIR; -EUCLEAN; -EIO. */
+INL_API int inl_parent(struct inl_inode *dir, uint64_t *ino, struct inl_diag *diag);
+
 /*
  * Walk a path from the root. "." and ".." work, symbolic links inside are followed within the volume (an absolute
  * target starts at the volume's root; at most 40).
