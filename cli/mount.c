@@ -92,7 +92,7 @@ static void leave_terminal(void)
 static bool fork_server(struct inl_cli *cli, struct waiter *waiter, int *code)
 {
 	unsigned char byte = INL_EXIT_FAILED;
-	int fds[2], status;
+	int fds[2], status = 0;
 	pid_t pid;
 	ssize_t n;
 
@@ -125,6 +125,8 @@ static bool fork_server(struct inl_cli *cli, struct waiter *waiter, int *code)
 		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 			;
 		*code = n == 1 ? byte : INL_EXIT_FAILED;
+		if (WIFSIGNALED(status))
+			inl_cli_fail(cli, *code, NULL, "the server was ended by signal %d", WTERMSIG(status));
 	}
 	return true;
 }

@@ -65,20 +65,28 @@ def _has_xattrs():
         os.unlink(path)
 
 
-_CHECKS = {"xattrs": _has_xattrs, "root": _has_root, "loop": _has_loop, "kernel": koracle.available}
+def _has_fuse():
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR))
+        return True
+    except OSError:
+        return False
+
+
+_CHECKS = {"fuse": _has_fuse, "xattrs": _has_xattrs, "root": _has_root, "loop": _has_loop, "kernel": koracle.available}
 
 
 def requires(*what):
-    """Skip the running test unless all of these are there: "root", "loop", "kernel" (ext4 with fscrypt), "xattrs" (in
-    the temporary directory), or a program.
+    """Skip the running test unless all of these are there: "root", "loop", "fuse", "kernel" (ext4 with fscrypt), "xattrs"
+    (in the temporary directory), or a program.
 
-    Where the environment variable CI is set, root, loop and kernel are not optional: the test fails."""
+    Where the environment variable CI is set, root, loop, fuse and kernel are not optional: the test fails."""
     for thing in what:
         if thing not in _available:
             _available[thing] = _CHECKS[thing]() if thing in _CHECKS else shutil.which(thing) is not None
         if _available[thing]:
             continue
-        if in_ci() and thing in ("root", "loop", "kernel"):
+        if in_ci() and thing in ("root", "loop", "fuse", "kernel"):
             raise AssertionError(f"needs {thing}, which a CI machine must have")
         raise Skip(f"needs {thing}")
 

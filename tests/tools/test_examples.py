@@ -19,9 +19,9 @@ import tap  # noqa: E402
 
 TOP = os.path.dirname(os.path.dirname(HERE))
 GOLDEN = os.path.join(TOP, "tests", "golden")
-READ_FILE, QUEUE_DEPTH, DRIVER, ENGINE_RESET, VOLUME, ENCRYPT = (
+READ_FILE, QUEUE_DEPTH, DRIVER, ENGINE_RESET, VOLUME, ENCRYPT, MOUNT = (
     os.path.join(os.environ["INLAY_BUILD"], "examples", name) for name in (
-        "read-file", "queue-depth", "driver", "engine-reset", "volume", "encrypt"))
+        "read-file", "queue-depth", "driver", "engine-reset", "volume", "encrypt", "mount"))
 BLOCK = 4096
 ALICE, BOB = (os.path.join(GOLDEN, f"demo-{who}.key") for who in ("alice", "bob"))
 
@@ -74,6 +74,31 @@ def usage():
     done = run(READ_FILE)
     tap.equal(done.returncode, 2)
     tap.contains(done.stderr.decode(), "usage:")
+
+
+@tap.test
+def mounted():
+    """mount serves a device in memory: files can be made there, the image stays as it was, a signal ends it"""
+    tap.requires("root", "fuse")
+    volume, folder = image(), tap.fresh("mnt")
+    os.mkdir(folder)
+    with open(volume, "rb") as f:
+        before = hashlib.sha256(f.read()).hexdigest()
+    with subprocess.Popen([MOUNT, "64M", volume, folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
+        try:
+            tap.contains(server.stdout.readline().decode(), "mounted on")
+            with open(os.path.join(folder, "new"), "wb") as f:
+                f.write(b"new" * 100000)
+            with open(os.path.join(folder, "new"), "rb") as f:
+                tap.equal(f.read(), b"new" * 100000)
+            tap.contains(os.listdir(folder), "README.txt")
+        finally:
+            server.terminate()
+            server.wait(30)
+        tap.equal(server.returncode, 0, server.stderr.read().decode())
+    tap.equal(os.listdir(folder), [], "something is still mounted")
+    with open(volume, "rb") as f:
+        tap.equal(hashlib.sha256(f.read()).hexdigest(), before, "the image")
 
 
 def zeros(n_blocks):
@@ -216,7 +241,7 @@ def built_outside():
     found = [base for base, _, files in os.walk(root) if "inlay.pc" in files]
     tap.equal(len(found), 1, "inlay.pc")
     env = {**os.environ, "PKG_CONFIG_PATH": found[0], "PKG_CONFIG_SYSROOT_DIR": root}
-    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "inlay"], env=env, capture_output=True, text=True,
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "inlay-fuse"], env=env, capture_output=True, text=True,
                            check=True).stdout.split()
     programs = {}
     for name in sorted(os.listdir(os.path.join(TOP, "examples"))):
