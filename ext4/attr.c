@@ -166,6 +166,7 @@ static void set_mode_and_owner(struct inl_inode *inode, const struct inl_inode *
 	if (setgid && S_ISDIR(mode))
 		mode |= S_ISGID;
 	inode->raw.i_mode = (uint16_t)mode;
+	inode->type = mode & S_IFMT;
 	set_uid(inode, attr->uid);
 	set_gid(inode, bsd || setgid ? dir->raw.i_gid | (uint32_t)dir->raw.osd2.linux2.l_i_gid_high << 16 : attr->gid);
 }
@@ -210,7 +211,7 @@ int inl_acls_inherit(struct inl_handle *op, struct inl_inode *inode, struct inl_
 	size_t len;
 	int err;
 
-	if (S_ISLNK(inode->raw.i_mode))
+	if (S_ISLNK(inode->type))
 		return 0;
 	acl = malloc(room);
 	if (!acl)
@@ -303,7 +304,7 @@ int inl_setattr(struct inl_inode *inode, const struct inl_attr *attr, unsigned w
 	err = inl_inode_may_change(inode, diag);
 	if (err)
 		return err;
-	if ((which & INL_ATTR_MODE) && S_ISLNK(inode->raw.i_mode))
+	if ((which & INL_ATTR_MODE) && S_ISLNK(inode->type))
 		return inl_diag_set(diag, -EOPNOTSUPP, "a symbolic link has no permissions of its own");
 	return inl_op_run(inode->vol, 1 + (which & INL_ATTR_MODE ? inl_xattr_credits(inode->vol) : 0), setattr_op, &setting,
 			  diag);

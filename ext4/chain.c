@@ -64,7 +64,7 @@ static int chain_up(struct inl_chain *chain, struct inl_diag *diag)
 	if (err)
 		return err == -ENOENT ? -ESTALE : err;
 	err = chain_push(chain, dir);
-	return !err && !S_ISDIR(dir->raw.i_mode) ? circle(parent.dir->ino, diag) : err;
+	return !err && !S_ISDIR(dir->type) ? circle(parent.dir->ino, diag) : err;
 }
 
 /* A way that meets itself never ends: it is seen at twice its length. */

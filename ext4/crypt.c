@@ -50,7 +50,7 @@ bool inl_crypt_permitted(const struct inl_inode *dir, const struct inl_inode *in
 {
 	const struct inl_crypt_info *outer = dir->crypt, *inner = inode->crypt;
 
-	if (!dir->encrypted || !can_be_encrypted(inode->raw.i_mode))
+	if (!dir->encrypted || !can_be_encrypted(inode->type))
 		return true;
 	return outer && inner && inl_policy_equal(inl_crypt_info_policy(outer), inl_crypt_info_policy(inner));
 }
@@ -224,7 +224,7 @@ static int check_setting(struct setting *setting, const struct inl_policy *polic
 	struct inl_volume *vol = dir->vol;
 	int err;
 
-	if (!S_ISDIR(dir->raw.i_mode))
+	if (!S_ISDIR(dir->type))
 		return inl_diag_set(setting->diag, -ENOTDIR, "is not a directory");
 	err = inl_op_look(vol, see_empty, setting);
 	if (err)

@@ -195,9 +195,9 @@ int inl_read(struct inl_inode *inode, uint64_t offset, void *buf, size_t len, si
 {
 	int err;
 
-	if (S_ISDIR(inode->raw.i_mode))
+	if (S_ISDIR(inode->type))
 		return inl_diag_set(diag, -EISDIR, "is a directory");
-	if (!S_ISREG(inode->raw.i_mode))
+	if (!S_ISREG(inode->type))
 		return inl_diag_set(diag, -EINVAL, "is not a regular file");
 	err = inl_inode_unlock(inode, diag);
 	if (err)
@@ -217,7 +217,7 @@ int inl_inode_extent(struct inl_inode *inode, uint64_t offset, struct inl_extent
 	struct inl_run run;
 	int err;
 
-	if (!S_ISREG(inode->raw.i_mode) && !S_ISDIR(inode->raw.i_mode) && !S_ISLNK(inode->raw.i_mode))
+	if (!S_ISREG(inode->type) && !S_ISDIR(inode->type) && !S_ISLNK(inode->type))
 		return inl_diag_set(diag, -EINVAL, "has no contents");
 	if (offset >= inode->size)
 		return -ENXIO;

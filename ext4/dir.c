@@ -178,7 +178,7 @@ int inl_dir_open(struct inl_inode *inode, struct inl_diag *diag, struct inl_dir 
 	struct inl_dir *dir;
 	size_t room = inl_is_inline(inode) ? INLINE_DIR_MAX : inode->vol->block_size;
 
-	if (!S_ISDIR(inode->raw.i_mode))
+	if (!S_ISDIR(inode->type))
 		return inl_diag_set(diag, -ENOTDIR, "is not a directory");
 	if (inode->encrypted && !inode->crypt)
 		return inl_inode_unlock(inode, diag);
@@ -638,7 +638,7 @@ int inl_dir_resolve(struct inl_inode *dir, const char *name, size_t len, uint8_t
 	struct lookup lookup = { dir, &wanted, ino, diag };
 	int err;
 
-	if (!S_ISDIR(dir->raw.i_mode))
+	if (!S_ISDIR(dir->type))
 		return inl_diag_set(diag, -ENOTDIR, "is not a directory");
 	if (dir->encrypted && !dir->crypt)
 		return inl_inode_unlock(dir, diag);
@@ -662,7 +662,7 @@ static int check_found(struct inl_inode *dir, uint64_t ino, struct inl_diag *dia
 
 	if (inl_inode_get(dir->vol, ino, NULL, &inode))
 		return 0; /* whoever asks for it will see why */
-	if (!S_ISREG(inode->raw.i_mode))
+	if (!S_ISREG(inode->type))
 		err = inl_crypt_check_child(dir, inode, diag);
 	inl_inode_put(inode);
 	return err;

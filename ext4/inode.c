@@ -118,9 +118,10 @@ static void take_fields(struct inl_inode *inode, uint32_t inode_size)
 	bool large_dir = ext2fs_has_feature_largedir(inode->vol->fs->super);
 
 	memcpy(&inode->raw, inode->body, inode_size < sizeof(inode->raw) ? inode_size : sizeof(inode->raw));
+	inode->type = inode->raw.i_mode & S_IFMT;
 	inode->lasting = inode->raw.i_flags & EXT4_FL_LASTING;
 	inode->size = inode->raw.i_size;
-	if (S_ISREG(inode->raw.i_mode) || (S_ISDIR(inode->raw.i_mode) && large_dir))
+	if (S_ISREG(inode->type) || (S_ISDIR(inode->type) && large_dir))
 		inode->size |= (uint64_t)inode->raw.i_size_high << 32;
 }
 
@@ -141,7 +142,7 @@ bool inl_is_fast_symlink(const struct inl_inode *inode)
 	struct ext2_super_block *sb = inode->vol->fs->super;
 	uint64_t acl_blocks = 0;
 
-	if (!S_ISLNK(inode->raw.i_mode) || inl_is_inline(inode) || inode->size >= sizeof(inode->raw.i_block))
+	if (!S_ISLNK(inode->type) || inl_is_inline(inode) || inode->size >= sizeof(inode->raw.i_block))
 		return false;
 	/* As Linux tells them: by length where values may be charged to the inode, else by blocks. */
 	if (ext2fs_has_feature_ea_inode(sb))
@@ -266,7 +267,7 @@ static int check_inode(struct inl_inode *inode, struct inl_diag *diag)
 	if (!known_type(inode->raw.i_mode))
 		return inl_diag_set(diag, -EUCLEAN, "inode %u is damaged: unknown type (mode 0%o)", inode->ino,
 				    inode->raw.i_mode);
-	if (S_ISDIR(inode->raw.i_mode) && inode->size > vol->n_blocks << vol->block_bits)
+	if (S_ISDIR(inode->type) && inode->size > vol->n_blocks << vol->block_bits)
 		return inl_diag_set(diag, -EUCLEAN, "inode %u is damaged: a directory larger than the volume",
 				    inode->ino);
 	return 0;
@@ -422,7 +423,7 @@ void inl_inode_forget_run(struct inl_inode *inode)
 	pthread_mutex_unlock(&inode->lock);
 }
 
-/* Only what is different: the type is looked at without the lock, and that never changes. */
+/* Only what is different: fields that never change are looked at without the lock. */
 static void put_back(uint8_t *to, const uint8_t *from, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {

@@ -74,7 +74,7 @@ static int map_all(struct inl_journal_place *place, struct inl_inode *inode, str
 {
 	uint64_t end = inode->size >> inode->vol->block_bits, lblk = 0;
 
-	if (!S_ISREG(inode->raw.i_mode) || (inode->raw.i_flags & (EXT4_FL_ENCRYPT | EXT4_FL_INLINE)) || end == 0 ||
+	if (!S_ISREG(inode->type) || (inode->raw.i_flags & (EXT4_FL_ENCRYPT | EXT4_FL_INLINE)) || end == 0 ||
 	    end > inode->vol->n_blocks || end > UINT32_MAX)
 		return inl_diag_set(diag, -EUCLEAN, "inode %u cannot be a journal", inode->ino);
 	while (lblk < end) {

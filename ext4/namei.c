@@ -308,7 +308,7 @@ static int link_check_inode(const struct linking *linking)
 		err = inl_check_flags(inode, EXT4_FL_IMMUTABLE | EXT4_FL_APPEND, linking->diag);
 	if (err)
 		return err;
-	if (S_ISDIR(inode->raw.i_mode))
+	if (S_ISDIR(inode->type))
 		return inl_diag_set(linking->diag, -EPERM, "a directory has one name only");
 	if (!inode->raw.i_links_count)
 		return -ENOENT;
@@ -341,7 +341,7 @@ static int link_op(struct inl_handle *op, void *arg)
 
 	if (!err)
 		err = inl_dir_add(op, dir, linking->stored, linking->stored_len, inode->ino,
-				  inl_dirent_type(inode->raw.i_mode));
+				  inl_dirent_type(inode->type));
 	if (!err)
 		err = inl_dir_changed(op, dir, now);
 	if (!err)

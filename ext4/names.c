@@ -59,7 +59,7 @@ int inl_check_features(const struct inl_inode *inode, struct inl_diag *diag)
 
 int inl_dir_check(const struct inl_inode *dir, struct inl_diag *diag)
 {
-	if (!S_ISDIR(dir->raw.i_mode))
+	if (!S_ISDIR(dir->type))
 		return inl_diag_set(diag, -ENOTDIR, "is not a directory");
 	if (!dir->vol->txn)
 		return inl_diag_set(diag, -EROFS, "the volume is open for reading only");
@@ -143,7 +143,7 @@ int inl_link_take(struct inl_handle *op, struct inl_inode *inode, struct inl_tim
 		return err;
 	if (!inode->raw.i_links_count)
 		return -EUCLEAN;
-	if (S_ISDIR(inode->raw.i_mode)) {
+	if (S_ISDIR(inode->type)) {
 		inode->raw.i_links_count = 0;
 		inl_inode_set_size(inode, 0);
 	} else {
@@ -199,7 +199,7 @@ int inl_entry_get(struct inl_entry_ref *entry, struct inl_diag *diag)
 		return err == -ENOENT ? 0 : err;
 	err = inl_inode_get_named(entry->dir->vol, ino, diag, &entry->inode);
 	/* As Linux, which looks at regular files only when they are opened. */
-	return err || S_ISREG(entry->inode->raw.i_mode) ? err : inl_crypt_check_child(entry->dir, entry->inode, diag);
+	return err || S_ISREG(entry->inode->type) ? err : inl_crypt_check_child(entry->dir, entry->inode, diag);
 }
 
 void inl_entry_put(struct inl_entry_ref *entry)

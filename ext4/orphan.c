@@ -216,7 +216,7 @@ static void set_aside(struct inl_inode *inode)
 /* Has it blocks, and not something else in the place of their map? */
 static bool has_map(const struct inl_inode *inode)
 {
-	uint16_t mode = inode->raw.i_mode;
+	uint16_t mode = inode->type;
 
 	if (inl_is_inline(inode))
 		return false;
@@ -265,7 +265,7 @@ unsigned inl_inode_unlinked_credits(const struct inl_volume *vol)
 /* With its map empty. */
 static int free_inode(struct inl_handle *op, struct inl_inode *inode)
 {
-	bool is_dir = S_ISDIR(inode->raw.i_mode);
+	bool is_dir = S_ISDIR(inode->type);
 	int err = inl_raw_xattrs_drop(op, inode);
 
 	if (!err)
@@ -289,7 +289,7 @@ static int cut_map(struct inl_handle *op, struct inl_inode *inode, uint64_t lblk
 	*left = lblk;
 	if (!has_map(inode))
 		return 0;
-	return inl_map_remove(op, inode, lblk, inl_map_max(inode), !S_ISREG(inode->raw.i_mode), left);
+	return inl_map_remove(op, inode, lblk, inl_map_max(inode), !S_ISREG(inode->type), left);
 }
 
 int inl_inode_unlinked(struct inl_handle *op, struct inl_inode *inode)
@@ -405,7 +405,7 @@ static int first_op(struct inl_handle *op, void *arg)
 /* Shorten, and behind the end zeros: those of an encrypted file can be written only with its key. */
 static int finish_shortening(struct inl_inode *inode, struct inl_diag *diag)
 {
-	bool has_tail = S_ISREG(inode->raw.i_mode) && !inl_is_inline(inode) && !inl_inode_unlock(inode, NULL);
+	bool has_tail = S_ISREG(inode->type) && !inl_is_inline(inode) && !inl_inode_unlock(inode, NULL);
 	int err = has_tail ? inl_data_zero_tail(inode, inode->size, diag) : 0;
 
 	return err ? err : inl_inode_shorten(inode, inode->size, diag);

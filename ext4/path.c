@@ -108,10 +108,10 @@ static int step(struct walk *walk, const char *name, size_t len, const char *res
 		return err;
 	if (last && !follow_last) {
 		err = enter(walk, child->ino);
-	} else if (S_ISLNK(child->raw.i_mode)) {
+	} else if (S_ISLNK(child->type)) {
 		err = follow_link(walk, child, rest);
 		*followed = !err;
-	} else if (!last && !S_ISDIR(child->raw.i_mode)) {
+	} else if (!last && !S_ISDIR(child->type)) {
 		err = -ENOTDIR;
 	} else {
 		err = enter(walk, child->ino);
@@ -161,7 +161,7 @@ int inl_parent(struct inl_inode *dir, uint64_t *ino, struct inl_diag *diag)
 	struct parent parent = { .dir = dir };
 	int err;
 
-	if (!S_ISDIR(dir->raw.i_mode))
+	if (!S_ISDIR(dir->type))
 		return inl_diag_set(diag, -ENOTDIR, "is not a directory");
 	err = inl_op_look(dir->vol, find_parent, &parent);
 	if (!err)
@@ -182,7 +182,7 @@ int inl_path(struct inl_volume *vol, const char *path, bool follow, struct inl_d
 		err = walk_all(&walk, follow);
 	if (!err)
 		err = inl_inode_get(vol, here(&walk), diag, &inode);
-	if (!err && walk.directory && !S_ISDIR(inode->raw.i_mode))
+	if (!err && walk.directory && !S_ISDIR(inode->type))
 		err = -ENOTDIR;
 	if (err)
 		inl_inode_put(inode);

@@ -313,7 +313,7 @@ static uint64_t group_goal(const struct inl_alloc *alloc, const struct inl_inode
 
 	if (alloc->flex >= FLEX_SPREAD) {
 		group -= group % alloc->flex;
-		if (!S_ISDIR(inode->raw.i_mode) && group + 1 < alloc->n_groups)
+		if (!S_ISDIR(inode->type) && group + 1 < alloc->n_groups)
 			group++;
 	}
 	return inl_group_start(alloc, group);

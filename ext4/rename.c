@@ -44,7 +44,7 @@ static int remove_loaded(struct removal *removal, struct inl_diag *diag)
 	err = inl_check_taking(dir, inode, diag);
 	if (err)
 		return err;
-	if (removal->is_dir != S_ISDIR(inode->raw.i_mode))
+	if (removal->is_dir != S_ISDIR(inode->type))
 		return removal->is_dir ? -ENOTDIR : -EISDIR;
 	return inl_names_run(dir->vol, inl_dir_credits(dir) + 2 + inl_inode_unlinked_credits(dir->vol), remove_op, removal,
 			     diag);
@@ -95,7 +95,7 @@ struct renaming {
 
 static bool is_dir(const struct inl_inode *inode)
 {
-	return inode && S_ISDIR(inode->raw.i_mode);
+	return inode && S_ISDIR(inode->type);
 }
 
 /* Between directories nothing may get into itself: neither what moves, nor what gives way. */
@@ -172,7 +172,7 @@ static int rename_check(const struct renaming *renaming, struct inl_diag *diag)
 static int entry_replace(struct inl_handle *op, struct inl_entry_ref *entry, const struct inl_inode *inode)
 {
 	return inl_dir_replace(op, entry->dir, entry->stored, entry->stored_len, inode->ino,
-			       inl_dirent_type(inode->raw.i_mode));
+			       inl_dirent_type(inode->type));
 }
 
 /* A directory has come to another one. */
@@ -243,7 +243,7 @@ static int put_name(struct inl_handle *op, struct renaming *renaming)
 	if (is_dir(from->inode) && from->dir != to->dir && inl_links_full(to->dir))
 		return inl_links_too_many(renaming->diag);
 	return inl_dir_add(op, to->dir, to->stored, to->stored_len, from->inode->ino,
-			   inl_dirent_type(from->inode->raw.i_mode));
+			   inl_dirent_type(from->inode->type));
 }
 
 /* As a program of root makes it. It is not encrypted, wherever it is: only files, directories and links are. */

@@ -76,7 +76,7 @@ int inl_readlink(struct inl_inode *inode, char *buf, size_t size, size_t *len, s
 	uint8_t *stored;
 	int err;
 
-	if (!S_ISLNK(inode->raw.i_mode))
+	if (!S_ISLNK(inode->type))
 		return inl_diag_set(diag, -EINVAL, "is not a symbolic link");
 	if (inode->encrypted && !inode->crypt)
 		return inl_inode_unlock(inode, diag);

@@ -121,7 +121,7 @@ static int scan_inode(struct inl_volume *vol, struct inl_inode *inode, bool *cle
 	struct inl_journal_map map;
 	int err;
 
-	if (!S_ISREG(inode->raw.i_mode) || (inode->raw.i_flags & (EXT4_FL_ENCRYPT | EXT4_FL_INLINE)) ||
+	if (!S_ISREG(inode->type) || (inode->raw.i_flags & (EXT4_FL_ENCRYPT | EXT4_FL_INLINE)) ||
 	    source.n_blocks > vol->n_blocks)
 		return inl_diag_set(diag, -EUCLEAN, "inode %u cannot be a journal", inode->ino);
 	err = inl_journal_scan(&source, vol->flags & INL_VOLUME_DAMAGED, &map, clean, diag);

@@ -93,9 +93,9 @@ int inl_data_may_write(struct inl_inode *inode, struct inl_diag *diag)
 {
 	int err;
 
-	if (S_ISDIR(inode->raw.i_mode))
+	if (S_ISDIR(inode->type))
 		return inl_diag_set(diag, -EISDIR, "is a directory");
-	if (!S_ISREG(inode->raw.i_mode))
+	if (!S_ISREG(inode->type))
 		return inl_diag_set(diag, -EINVAL, "is not a regular file");
 	err = inl_inode_may_change(inode, diag);
 	if (!err)
@@ -575,7 +575,7 @@ static int check_truncate(struct inl_inode *inode, uint64_t size, struct inl_dia
 	uint64_t max = volume_max_size(inode->vol);
 	int err;
 
-	if (size > max && S_ISREG(inode->raw.i_mode) && !inl_inode_may_change(inode, NULL))
+	if (size > max && S_ISREG(inode->type) && !inl_inode_may_change(inode, NULL))
 		return too_large(max, diag);
 	err = inl_data_may_write(inode, diag);
 	return err || size <= max_size(inode) ? err : too_large(max_size(inode), diag);
