@@ -1,6 +1,6 @@
 /*
- * ext4/dir.c: directories: iterate, look up (linear and by index), real and no-key names.
- * Not here: entries and index nodes as bytes (dirent.c, htree.c); encryption of names (fscrypt/).
+ * ext4/dir.c: directories: their blocks and hashes; looking a name up (linear and by index), a real or a no-key one.
+ * Not here: iterating (readdir.c); the index (dxwalk.c); entries as bytes (dirent.c); encryption of names (fscrypt/).
  * Read more: inlay/volume.h, "directories". Names are bytes of a given length everywhere: a stored one may hold NUL and
  * '/'.
  */
@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#define INLINE_DIR_MAX	 65536u
 
 /* ---- what all of it needs ---------------------------------------------------------------------------------------- */
 
@@ -92,11 +90,8 @@ int inl_dir_block_verify(struct inl_inode *dir, const uint8_t *block, unsigned a
 	return (offset ? dx_checksum_good(dir, block, offset) : leaf_checksum_good(dir, block)) ? 0 : -EUCLEAN;
 }
 
-/*
- * Get a block of a directory. A hole is damage; *skip then says how many blocks it is long (else 1).
- */
-static int dir_block(struct inl_inode *dir, uint64_t lblk, struct inl_block **block, uint64_t *skip,
-		     struct inl_diag *diag)
+int inl_dir_block_get(struct inl_inode *dir, uint64_t lblk, struct inl_block **block, uint64_t *skip,
+		      struct inl_diag *diag)
 {
 	struct inl_run run;
 	int err = inl_map(dir, lblk, &run, diag);
@@ -116,247 +111,6 @@ static int dir_block(struct inl_inode *dir, uint64_t lblk, struct inl_block **bl
 	return err ? inl_diag_set(diag, err, "directory %u: block %llu cannot be read", dir->ino,
 				  (unsigned long long)lblk) :
 		     0;
-}
-
-/* ---- iterate ----------------------------------------------------------------------------------------------------- */
-
-enum hash_source {
-	HASH_NONE,   /* linear directory: no-key names carry 0, 0 */
-	HASH_NAME,   /* of the stored name, by hash_version */
-	HASH_STORED, /* beside the name */
-};
-
-struct inl_dir {
-	struct inl_inode *inode;
-	uint64_t lblk, n_blocks; /* next block to load */
-	uint8_t *bytes;		 /* what is being iterated; NULL before the first block */
-	size_t size, at, room;
-	uint64_t base; /* of bytes in the directory */
-	size_t resume; /* where to begin in the next block to load */
-	bool inline_data;
-	struct inl_dirent_format format;
-	enum hash_source hash_source;
-	uint8_t hash_version;
-};
-
-/* Linux iterates by hash, and shows hashes in no-key names, where it considers the directory indexed. */
-static int choose_hash(struct inl_handle *op, void *arg)
-{
-	struct inl_dir *dir = arg;
-	struct inl_inode *inode = dir->inode;
-	struct ext2_super_block *sb = inode->vol->fs->super;
-	struct inl_block *block;
-	struct inl_dx_node root;
-	uint64_t skip;
-	int err;
-
-	dir->hash_source = HASH_NONE;
-	dir->hash_version = sb->s_def_hash_version;
-	if (dir->format.hashes) {
-		dir->hash_source = HASH_STORED;
-		return 0;
-	}
-	if (!(sb->s_feature_compat & EXT4_COMPAT_DIR_INDEX))
-		return 0;
-	if (!(inode->raw.i_flags & EXT4_FL_INDEX)) {
-		dir->hash_source = dir->n_blocks == 1 || inl_is_inline(inode) ? HASH_NAME : HASH_NONE;
-		return 0;
-	}
-	dir->hash_source = HASH_NAME;
-	err = dir_block(inode, 0, &block, &skip, NULL);
-	if (err)
-		return err == -EAGAIN ? err : 0;
-	if (!inl_dx_root_parse(inl_block_bytes(block), inode->vol->block_size, inode->vol->metadata_csum,
-			       ext2fs_has_feature_largedir(sb), &root))
-		dir->hash_version = root.hash_version;
-	inl_block_put(block);
-	return 0;
-}
-
-int inl_dir_open(struct inl_inode *inode, struct inl_diag *diag, struct inl_dir **out)
-{
-	struct inl_dir *dir;
-	size_t room = inl_is_inline(inode) ? INLINE_DIR_MAX : inode->vol->block_size;
-
-	if (!S_ISDIR(inode->type))
-		return inl_diag_set(diag, -ENOTDIR, "is not a directory");
-	if (inode->encrypted && !inode->crypt)
-		return inl_inode_unlock(inode, diag);
-	dir = calloc(1, sizeof(*dir) + room);
-	if (!dir)
-		return -ENOMEM;
-	atomic_fetch_add_explicit(&inode->refs, 1, memory_order_relaxed);
-	dir->inode = inode;
-	dir->bytes = (uint8_t *)(dir + 1);
-	dir->room = room;
-	dir->inline_data = inl_is_inline(inode);
-	dir->n_blocks = (inode->size + inode->vol->block_size - 1) >> inode->vol->block_bits;
-	dir->format = inl_dir_format(inode);
-	inl_op_look(inode->vol, choose_hash, dir);
-	*out = dir;
-	return 0;
-}
-
-void inl_dir_close(struct inl_dir *dir)
-{
-	if (!dir)
-		return;
-	inl_inode_put(dir->inode);
-	free(dir);
-}
-
-/*
- * An inline directory is the parent's number, then two areas of entries: what is left of i_block, and the attribute.
- * They are iterated as one: an entry never spans them, because the first area's last one ends there.
- */
-static int load_inline(struct inl_dir *dir, size_t resume, struct inl_diag *diag)
-{
-	int err = inl_inline_read(dir->inode, dir->bytes, dir->room, &dir->size, diag);
-
-	dir->inline_data = false;
-	dir->n_blocks = 0;
-	if (err)
-		return err;
-	if (dir->size > dir->inode->size)
-		dir->size = dir->inode->size;
-	dir->at = resume > 4 ? resume : 4;
-	return 0;
-}
-
-struct load {
-	struct inl_dir *dir;
-	uint64_t skip;
-	struct inl_diag *diag;
-};
-
-static int copy_block(struct inl_handle *op, void *arg)
-{
-	struct load *load = arg;
-	struct inl_dir *dir = load->dir;
-	struct inl_block *block;
-	int err = dir_block(dir->inode, dir->lblk, &block, &load->skip, load->diag);
-
-	if (err)
-		return err;
-	memcpy(dir->bytes, inl_block_bytes(block), dir->inode->vol->block_size);
-	inl_block_put(block);
-	return 0;
-}
-
-/* Returns 1 (a block is there), 0 (the end), or an error; the next call goes on behind. */
-static int load_next(struct inl_dir *dir, struct inl_diag *diag)
-{
-	struct load load = { dir, 1, diag };
-	size_t resume = dir->resume;
-	int err;
-
-	dir->size = dir->at = dir->resume = 0;
-	dir->base = dir->lblk << dir->inode->vol->block_bits;
-	if (dir->inline_data) {
-		err = load_inline(dir, resume, diag);
-		return err ? err : 1;
-	}
-	if (dir->lblk >= dir->n_blocks)
-		return 0;
-	err = inl_op_look(dir->inode->vol, copy_block, &load);
-	dir->lblk += load.skip;
-	if (err)
-		return err;
-	dir->size = dir->inode->vol->block_size;
-	dir->at = resume;
-	return 1;
-}
-
-uint64_t inl_dir_tell(const struct inl_dir *dir)
-{
-	uint64_t next = dir->lblk << dir->inode->vol->block_bits;
-
-	if (inl_is_inline(dir->inode))
-		return dir->inline_data ? dir->resume : dir->at;
-	return dir->at < dir->size ? dir->base + dir->at : next + dir->resume;
-}
-
-void inl_dir_seek(struct inl_dir *dir, uint64_t pos)
-{
-	dir->size = dir->at = 0;
-	dir->inline_data = inl_is_inline(dir->inode);
-	dir->lblk = dir->inline_data ? 0 : pos >> dir->inode->vol->block_bits;
-	dir->resume = dir->inline_data ? INL_MIN(pos, dir->room) : pos & (dir->inode->vol->block_size - 1);
-}
-
-static bool possible_name(const char *name, size_t len)
-{
-	return len && len <= INL_NAME_MAX && !memchr(name, '/', len) && !memchr(name, 0, len) &&
-	       !inl_is_dots(name, len);
-}
-
-static int nokey_name(struct inl_dir *dir, const struct inl_raw_dirent *raw, struct inl_dirent *entry, size_t *len)
-{
-	uint32_t hash = raw->hash, minor = raw->minor;
-
-	if (dir->hash_source == HASH_NAME &&
-	    inl_dir_hash(dir->inode, dir->hash_version, raw->name, raw->len, &hash, &minor))
-		hash = minor = 0;
-	entry->nokey = true;
-	return inl_nokey_encode(hash, minor, raw->name, raw->len, entry->name, len);
-}
-
-/* Make the name that is shown. What cannot be one is marked as damaged, with a name that is safe to print. */
-static int show_name(struct inl_dir *dir, const struct inl_raw_dirent *raw, struct inl_dirent *entry,
-		     struct inl_diag *diag)
-{
-	struct inl_crypt_info *crypt = dir->inode->crypt;
-	size_t len = raw->len;
-	int err = 0;
-
-	entry->nokey = false;
-	if (!crypt) {
-		memcpy(entry->name, raw->name, len);
-	} else {
-		err = inl_crypt_info_unlock(crypt, diag);
-		if (!err)
-			err = inl_fname_decrypt(crypt, raw->name, raw->len, entry->name, &len);
-		else if (err == -ENOKEY || err == -ENOPKG || err == -EINVAL)
-			err = nokey_name(dir, raw, entry, &len);
-		if (err && err != -EUCLEAN)
-			return err;
-	}
-	entry->status = err || !possible_name(entry->name, len) || raw->ino > dir->inode->vol->fs->super->s_inodes_count ?
-				-EUCLEAN :
-				0;
-	if (entry->status)
-		len = (size_t)snprintf(entry->name, sizeof(entry->name), "(damaged entry of inode %u)", raw->ino);
-	entry->len = (uint16_t)len;
-	entry->name[len] = 0;
-	return 0;
-}
-
-int inl_dir_next(struct inl_dir *dir, struct inl_dirent *entry, struct inl_diag *diag)
-{
-	struct inl_raw_dirent raw;
-	int err;
-
-	for (;;) {
-		size_t next;
-
-		while (dir->at >= dir->size) {
-			err = load_next(dir, diag);
-			if (err <= 0)
-				return err;
-		}
-		if (inl_dirent_parse(&dir->format, dir->bytes, dir->size, dir->at, &raw, &next)) {
-			dir->at = dir->size;
-			return inl_diag_set(diag, -EUCLEAN, "directory %u is damaged: a bad entry before block %llu",
-					    dir->inode->ino, (unsigned long long)dir->lblk);
-		}
-		dir->at = next;
-		if (raw.ino && !inl_is_dots(raw.name, raw.len))
-			break;
-	}
-	entry->ino = raw.ino;
-	entry->type = raw.type;
-	err = show_name(dir, &raw, entry, NULL);
-	return err ? inl_diag_set(diag, err, "directory %u: a name cannot be decrypted", dir->inode->ino) : 1;
 }
 
 /* ---- look up ----------------------------------------------------------------------------------------------------- */
@@ -406,7 +160,7 @@ static int search_block(struct inl_inode *dir, uint64_t lblk, const struct wante
 {
 	struct inl_dirent_format format = inl_dir_format(dir);
 	struct inl_block *block;
-	int err = dir_block(dir, lblk, &block, skip, diag);
+	int err = inl_dir_block_get(dir, lblk, &block, skip, diag);
 
 	if (err)
 		return err;
@@ -421,13 +175,13 @@ static int search_block(struct inl_inode *dir, uint64_t lblk, const struct wante
 static int search_inline(struct inl_inode *dir, const struct wanted *wanted, uint64_t *ino, struct inl_diag *diag)
 {
 	struct inl_dirent_format format = inl_dir_format(dir);
-	uint8_t *bytes = malloc(INLINE_DIR_MAX);
+	uint8_t *bytes = malloc(INL_INLINE_DIR_MAX);
 	size_t len;
 	int err;
 
 	if (!bytes)
 		return -ENOMEM;
-	err = inl_inline_read(dir, bytes, INLINE_DIR_MAX, &len, diag);
+	err = inl_inline_read(dir, bytes, INL_INLINE_DIR_MAX, &len, diag);
 	if (!err)
 		err = search_bytes(&format, bytes, len < dir->size ? len : dir->size, 4, wanted, ino);
 	free(bytes);
@@ -451,121 +205,45 @@ static int search_linear(struct inl_inode *dir, const struct wanted *wanted, uin
 	return damage ? inl_diag_set(diag, damage, "%s", local.text) : 0;
 }
 
-/* The place in one level of the index. */
-struct frame {
-	struct inl_block *block;
-	struct inl_dx_node node;
-	unsigned at;
-};
-
-#define MAX_LEVELS 3
-
-struct walk {
-	struct inl_inode *dir;
-	struct frame frames[MAX_LEVELS];
-	unsigned n;
-	uint32_t hash;
-	uint64_t n_left; /* how many more leaves: in a sound index none is visited twice */
-};
-
-static int push(struct walk *walk, uint64_t lblk, bool leftmost)
+/* On to the next leaf, if it may hold the same hash: 1; 0; an error. */
+static int next_leaf(struct inl_dx_walk *walk, uint32_t hash)
 {
-	struct inl_volume *vol = walk->dir->vol;
-	struct frame *frame = &walk->frames[walk->n];
-	const uint8_t *bytes;
-	uint64_t skip;
-	int err = dir_block(walk->dir, lblk, &frame->block, &skip, NULL);
-
-	if (err)
-		return err;
-	walk->n++;
-	bytes = inl_block_bytes(frame->block);
-	if (walk->n == 1)
-		err = inl_dx_root_parse(bytes, vol->block_size, vol->metadata_csum,
-					ext2fs_has_feature_largedir(vol->fs->super), &frame->node);
-	else
-		err = inl_dx_node_parse(bytes, vol->block_size, vol->metadata_csum, &frame->node);
-	if (!err)
-		frame->at = leftmost ? 0 : inl_dx_search(&frame->node, walk->hash);
-	return err;
-}
-
-static void walk_done(struct walk *walk)
-{
-	while (walk->n)
-		inl_block_put(walk->frames[--walk->n].block);
-}
-
-static uint32_t frame_child(const struct frame *frame)
-{
-	return inl_dx_entry(&frame->node, frame->at).block;
-}
-
-/* Down to the level above the leaves. */
-static int descend(struct walk *walk, bool leftmost)
-{
-	int err = 0;
-
-	while (!err && walk->n <= walk->frames[0].node.levels)
-		err = push(walk, frame_child(&walk->frames[walk->n - 1]), leftmost);
-	return err;
-}
-
-/*
- * On to the next leaf, if it may hold the same hash: a set low bit of its hash says that it continues the one before.
- * Returns 1, 0 (no), or an error.
- */
-static int next_leaf(struct walk *walk)
-{
-	struct frame *frame;
+	uint32_t next;
 	int err;
 
-	while (walk->n) {
-		frame = &walk->frames[walk->n - 1];
-		if (frame->at + 1 < frame->node.count)
-			break;
-		inl_block_put(walk->frames[--walk->n].block);
-	}
-	if (!walk->n)
+	if (!inl_dx_walk_to(walk, &next) || next != (hash | 1))
 		return 0;
-	frame->at++;
-	if (inl_dx_entry(&frame->node, frame->at).hash != (walk->hash | 1))
-		return 0;
-	if (!walk->n_left--)
-		return -EUCLEAN;
-	err = descend(walk, true);
+	err = inl_dx_walk_next(walk);
 	return err ? err : 1;
 }
 
 /* Returns 1, 0, or an error: then the index is of no use. */
 static int search_index(struct inl_inode *dir, const struct wanted *wanted, uint64_t *ino)
 {
-	struct walk walk = { .dir = dir, .n_left = dir->size >> dir->vol->block_bits };
 	const uint8_t *stored = wanted->is_nokey ? wanted->nokey.bytes : wanted->stored;
 	size_t len = wanted->is_nokey ? wanted->nokey.len : wanted->len;
-	uint32_t minor;
+	struct inl_dx_walk walk;
+	uint32_t hash = 0, minor;
 	uint64_t skip;
-	int err = push(&walk, 0, true);
+	int err = inl_dx_walk_begin(&walk, dir);
 
 	/* The hash within a no-key name counts only where the stored name is not all there. */
 	if (!err && wanted->is_nokey && wanted->nokey.truncated)
-		walk.hash = wanted->nokey.hash;
+		hash = wanted->nokey.hash;
 	else if (!err)
-		err = inl_dir_hash(dir, walk.frames[0].node.hash_version, stored, len, &walk.hash, &minor);
-	if (!err) {
-		walk.frames[0].at = inl_dx_search(&walk.frames[0].node, walk.hash);
-		err = descend(&walk, false);
-	}
+		err = inl_dir_hash(dir, walk.steps[0].node.hash_version, stored, len, &hash, &minor);
+	if (!err)
+		err = inl_dx_walk_find(&walk, hash);
 	while (!err) {
-		err = search_block(dir, frame_child(&walk.frames[walk.n - 1]), wanted, ino, &skip, NULL);
+		err = search_block(dir, inl_dx_walk_leaf(&walk), wanted, ino, &skip, NULL);
 		if (err)
 			break;
-		err = next_leaf(&walk);
+		err = next_leaf(&walk, hash);
 		if (err <= 0)
 			break;
 		err = 0;
 	}
-	walk_done(&walk);
+	inl_dx_walk_done(&walk);
 	return err;
 }
 

@@ -19,9 +19,52 @@ struct inl_dir_block {
 	const uint8_t *bytes;
 };
 
-/* dir.c */
+/* ---- dir.c ------------------------------------------------------------------------------------------------------- */
+
 struct inl_dirent_format inl_dir_format(const struct inl_inode *dir);
 int inl_dir_block_verify(struct inl_inode *dir, const uint8_t *block, unsigned arg);
+
+/*
+ * Get a block of a directory, for reading only; also outside of operations, where nothing changes. A hole is damage:
+ * *skip then says how many blocks it is long (else 1).
+ */
+int inl_dir_block_get(struct inl_inode *dir, uint64_t lblk, struct inl_block **block, uint64_t *skip,
+		      struct inl_diag *diag);
+
+/* An inline directory, of whatever block size, is not longer. */
+#define INL_INLINE_DIR_MAX 65536u
+
+/* ---- dxwalk.c ---------------------------------------------------------------------------------------------------- */
+
+struct inl_dx_step {
+	struct inl_block *block;
+	struct inl_dx_node node;
+	unsigned at;
+};
+
+/* The way through the index to a leaf, for reading only. Done in any case. */
+struct inl_dx_walk {
+	struct inl_inode *dir;
+	struct inl_dx_step steps[INL_DX_LEVELS]; /* the root first */
+	unsigned n;
+	uint64_t n_left; /* how many more leaves: in a sound index none is visited twice */
+};
+
+/* Read the root; then to the leaf where a hash is, or would be. 0, or an error: the index is of no use. */
+int inl_dx_walk_begin(struct inl_dx_walk *walk, struct inl_inode *dir);
+int inl_dx_walk_find(struct inl_dx_walk *walk, uint32_t hash);
+void inl_dx_walk_done(struct inl_dx_walk *walk);
+
+/* The leaf; the hash in the index where it begins (its lowest bit set: it continues the one before), and the next. */
+uint64_t inl_dx_walk_leaf(const struct inl_dx_walk *walk);
+uint32_t inl_dx_walk_from(const struct inl_dx_walk *walk);
+bool inl_dx_walk_to(const struct inl_dx_walk *walk, uint32_t *hash); /* false: there is no next one */
+
+/* On to the next leaf. -EUCLEAN also if there is none. */
+int inl_dx_walk_next(struct inl_dx_walk *walk);
+
+/* Read all nodes: are their hashes in order, and does each block have its one place? 0; -EUCLEAN; -EIO; -ENOMEM. */
+int inl_dx_check(struct inl_inode *dir);
 
 /* ---- dirmod.c ---------------------------------------------------------------------------------------------------- */
 

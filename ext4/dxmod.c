@@ -1,6 +1,6 @@
 /*
  * ext4/dxmod.c: the index of large directories: finding the leaf of a hash, splitting leaves and nodes, growing.
- * Not here: entries within a leaf (dirmod.c); the index as bytes (htree.c); reading through it (dir.c).
+ * Not here: entries within a leaf (dirmod.c); the index as bytes (htree.c); reading through it (dxwalk.c).
  * Read more: Linux Documentation/filesystems/ext4/directory.rst, "Hash Tree Directories".
  *
  * A node names, for ranges of hashes, the block that has them: the first of its hashes is not kept, as it is the node's

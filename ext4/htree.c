@@ -1,6 +1,6 @@
 /*
  * ext4/htree.c: the index of large directories as it lies in its blocks. Bytes in, no I/O.
- * Not here: walking it (dir.c).
+ * Not here: walking it (dxwalk.c).
  * Read more: Linux Documentation/filesystems/ext4/directory.rst, "Hash Tree Directories".
  */
 #include "ext4/own.h"

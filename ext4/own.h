@@ -152,6 +152,9 @@ struct inl_run {
 	uint64_t lblk, len, pblk;
 };
 
+/* What is known of a directory's index by who iterates. */
+enum inl_index_state { INL_INDEX_NOT_SEEN, INL_INDEX_SOUND, INL_INDEX_DAMAGED };
+
 struct inl_inode {
 	struct inl_volume *vol;
 	atomic_uint refs;
@@ -179,6 +182,7 @@ struct inl_inode {
 	struct inl_orphan orphan;
 
 	uint64_t add_hint;	      /* linear directories: the first block that may have room */
+	_Atomic uint8_t index;	      /* of directories: enum inl_index_state */
 
 	/* Data: shared by reads and writes, exclusive for whatever takes blocks away. Ranges: write.c */
 	pthread_rwlock_t rw;

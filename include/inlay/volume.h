@@ -213,6 +213,7 @@ INL_API int inl_xattrs(struct inl_inode *inode, int (*each)(const char *name, co
 
 struct inl_dirent {
 	uint64_t ino;
+	uint64_t pos;	     /* where it is (inl_dir_seek) */
 	uint8_t type;	     /* DT_* of dirent.h, DT_UNKNOWN where the volume does not keep it */
 	bool nokey;	     /* the name is a no-key name: the directory's key is not there */
 	int status;	     /* 0, or -EUCLEAN: name is the best that could be made of a damaged entry, for messages only */
@@ -221,7 +222,14 @@ struct inl_dirent {
 };
 
 /*
- * Iterate over a directory ("." and ".." are left out), in the order on the medium, in bounded memory.
+ * Iterate over a directory ("." and ".." are left out), in bounded memory. Names may be made, removed and renamed
+ * meanwhile: one that is there all the time is met once, one that comes or goes meanwhile at most once (again, if it
+ * comes back). What is told of an entry is what was so when its block was read, which may be some entries ago. An
+ * iterator is used by one thread at a time; a directory may have any number of them.
+ *
+ * The order is that of Linux: by hash in a volume with dir_index, where the directory has one block or an index. Else,
+ * and where the index is damaged, or names are casefolded and not encrypted, it is the order on the medium. In a
+ * directory whose index is damaged names may be met twice or not at all if others are made meanwhile.
  */
 struct inl_dir;
 INL_API int inl_dir_open(struct inl_inode *inode, struct inl_diag *diag, struct inl_dir **out);
@@ -236,10 +244,18 @@ INL_API void inl_dir_close(struct inl_dir *dir); /* NULL is fine */
 INL_API int inl_dir_next(struct inl_dir *dir, struct inl_dirent *entry, struct inl_diag *diag);
 
 /*
- * Where the iteration stands, and back to there: on the same iterator, or on another one of the same directory. The
- * next entry after a seek is the one that came next at the time of the tell. A block that cannot be read then is an
- * error of inl_dir_next, as ever.
+ * Where the iteration stands, and back to there: on the same iterator, or on another one of the same directory, as long
+ * as the volume is open, whatever happens to the directory meanwhile. After a seek come the entries that were still to
+ * come at the time of the tell. A block that cannot be read then is an error of inl_dir_next, as ever.
+ *
+ * A position is 0 (the begin), or from INL_DIR_POS_FIRST to INL_DIR_POS_LAST; what is below the first is taken for the
+ * begin, so that whoever serves "." and ".." has positions for them. By hash the position of an entry is, as in Linux,
+ * (hash >> 1) << 32 | minor hash, and what is told is at most that of the entry that comes next. Names with the same hash have the same position: a seek goes in front of all
+ * of them, and none is lost, but those that came before the tell come again. So do not seek where the iterator stands
+ * already: inl_dirent.pos == inl_dir_tell says that the entry would come again.
  */
+#define INL_DIR_POS_FIRST UINT64_C(8)
+#define INL_DIR_POS_LAST  (UINT64_C(0x7fffffff) << 32) /* the end */
 INL_API uint64_t inl_dir_tell(const struct inl_dir *dir);
 INL_API void inl_dir_seek(struct inl_dir *dir, uint64_t pos);
 
