@@ -18,6 +18,7 @@ struct frame {
 	struct inl_inode *dir;	/* NULL: closed, with the cursor */
 	struct inl_dir *cursor; /* NULL: closed, to be opened at pos */
 	uint64_t pos;
+	bool tied; /* that would bring the last entry again: it stays open */
 	size_t path_len; /* with its own name */
 	size_t name;	 /* where that begins */
 	bool failed;
@@ -56,6 +57,13 @@ static void close_frame(struct frame *frame)
 	inl_inode_put(frame->dir);
 	frame->cursor = NULL;
 	frame->dir = NULL;
+}
+
+/* To be opened again where it was, if there is no doubt about where that is. */
+static void park_frame(struct frame *frame)
+{
+	if (!frame->tied)
+		close_frame(frame);
 }
 
 static int tell(struct inl_below *below, int err, const struct inl_diag *diag)
@@ -103,7 +111,7 @@ static void push(struct inl_below *below, uint64_t ino, struct inl_inode *dir, s
 	below->frames[below->n_frames++] =
 		(struct frame){ .ino = ino, .dir = dir, .path_len = strlen(below->path), .name = name };
 	if (below->n_frames > OPEN_MAX_DIRS)
-		close_frame(&below->frames[below->n_frames - 1 - OPEN_MAX_DIRS]);
+		park_frame(&below->frames[below->n_frames - 1 - OPEN_MAX_DIRS]);
 }
 
 static int open_frame(struct inl_below *below, struct frame *frame, struct inl_diag *diag)
@@ -247,6 +255,8 @@ static void step(struct inl_below *below)
 		return;
 	}
 	got = inl_dir_next(top(below)->cursor, &entry, &diag);
+	if (got > 0)
+		top(below)->tied = entry.pos == inl_dir_tell(top(below)->cursor);
 	if (!got)
 		end_of(below);
 	else if (got < 0)

@@ -32,6 +32,7 @@ struct twin {
 struct name {
 	uint64_t hash;
 	uint64_t pos;
+	uint64_t nth; /* of the entries that have this position */
 };
 
 struct check {
@@ -90,27 +91,45 @@ static int by_hash(const void *a, const void *b)
 {
 	const struct name *x = a, *y = b;
 
-	return x->hash != y->hash ? (x->hash > y->hash ? 1 : -1) : (x->pos > y->pos) - (x->pos < y->pos);
+	if (x->hash != y->hash)
+		return x->hash > y->hash ? 1 : -1;
+	if (x->pos != y->pos)
+		return x->pos > y->pos ? 1 : -1;
+	return (x->nth > y->nth) - (x->nth < y->nth);
 }
 
 /* Returns how many names there are. What is damaged is left out: the walk reports it. */
 static size_t collect_names(struct check *check, struct inl_dir *cursor)
 {
 	struct inl_dirent entry;
+	uint64_t pos = UINT64_MAX, nth = 0;
 	size_t n = 0;
 
 	while (!inl_cli_interrupted()) {
-		uint64_t pos = inl_dir_tell(cursor);
 		int got = inl_dir_next(cursor, &entry, NULL);
 
 		if (!got)
 			break;
-		if (got < 0 || entry.status)
+		if (got < 0)
+			continue;
+		nth = entry.pos == pos ? nth + 1 : 0;
+		pos = entry.pos;
+		if (entry.status)
 			continue;
 		check->names = inl_cli_grow(check->names, n, n + 1, &check->names_room, sizeof(*check->names));
-		check->names[n++] = (struct name){ hash_name(entry.name, entry.len), pos };
+		check->names[n++] = (struct name){ hash_name(entry.name, entry.len), pos, nth };
 	}
 	return n;
+}
+
+static bool read_name(struct inl_dir *cursor, const struct name *name, struct inl_dirent *entry)
+{
+	inl_dir_seek(cursor, name->pos);
+	for (uint64_t i = 0; i <= name->nth; i++) {
+		if (inl_dir_next(cursor, entry, NULL) != 1)
+			return false;
+	}
+	return true;
 }
 
 static void compare_names(struct check *check, const char *path, struct inl_dir *cursor, const struct name *pair)
@@ -118,11 +137,9 @@ static void compare_names(struct check *check, const char *path, struct inl_dir 
 	struct inl_dirent a, b;
 	char *where;
 
-	inl_dir_seek(cursor, pair[0].pos);
-	if (inl_dir_next(cursor, &a, NULL) != 1)
+	if (!read_name(cursor, &pair[0], &a) || !read_name(cursor, &pair[1], &b))
 		return;
-	inl_dir_seek(cursor, pair[1].pos);
-	if (inl_dir_next(cursor, &b, NULL) != 1 || a.len != b.len || memcmp(a.name, b.name, a.len))
+	if (a.len != b.len || memcmp(a.name, b.name, a.len))
 		return;
 	where = inl_cli_join(path, a.name, a.len);
 	found(check, where, "two entries of the directory have this name: inodes %ju and %ju", (uintmax_t)a.ino,

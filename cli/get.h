@@ -53,6 +53,8 @@ struct inl_frame {
 	uint32_t ino;
 	struct inl_dir *cursor; /* NULL: closed, to be opened again at pos */
 	uint64_t pos;           /* inl_dir_tell */
+	bool tied;              /* that would bring the last entry again: the cursor stays open */
+	uint64_t n_entries;     /* so far */
 	size_t path_len;
 	dev_t dev; /* the exported directory */
 	ino_t dev_ino;

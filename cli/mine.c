@@ -61,7 +61,7 @@ static bool became(const struct inl_get *get, const struct inl_dirent *earlier, 
 static bool is_earlier(struct inl_get *get, const char *name, const struct stat *st)
 {
 	const struct inl_frame *frame = &get->frames[get->n_frames - 1];
-	uint64_t end = inl_dir_tell(frame->cursor);
+	uint64_t left = frame->n_entries;
 	struct inl_inode *inode = NULL;
 	struct inl_dir *cursor = NULL;
 	struct inl_dirent earlier;
@@ -70,7 +70,8 @@ static bool is_earlier(struct inl_get *get, const char *name, const struct stat 
 	while (!found) {
 		int got = inl_dir_next(cursor, &earlier, NULL);
 
-		if (!got || inl_dir_tell(cursor) >= end)
+		/* The last of these is the entry itself. */
+		if (!got || (got > 0 && !--left))
 			break;
 		found = inl_cli_interrupted() || get->n_looks++ >= LOOKS_MAX ||
 			(got > 0 && became(get, &earlier, name, st));

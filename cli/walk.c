@@ -68,6 +68,13 @@ static void close_cursor(struct inl_frame *frame)
 	frame->cursor = NULL;
 }
 
+/* To be opened again where it was, if there is no doubt about where that is. */
+static void park_cursor(struct inl_frame *frame)
+{
+	if (!frame->tied)
+		close_cursor(frame);
+}
+
 /* Go down: fd is the directory to fill, ino the one to read. */
 static int push(struct inl_get *get, uint64_t ino, int fd)
 {
@@ -90,7 +97,7 @@ static int push(struct inl_get *get, uint64_t ino, int fd)
 	frame->gid = st.st_gid;
 	frame->has_default_acl = inl_meta_default_acl(fd);
 	if (get->n_frames > CURSORS_MAX)
-		close_cursor(&get->frames[get->n_frames - 1 - CURSORS_MAX]);
+		park_cursor(&get->frames[get->n_frames - 1 - CURSORS_MAX]);
 	if (get->dir_fd >= 0)
 		close(get->dir_fd);
 	get->dir_fd = fd;
@@ -263,6 +270,8 @@ static int step(struct inl_get *get)
 		return pop(get);
 	if (got < 0)
 		return inl_get_trouble(get, inl_get_failed(get, INL_SOURCE, got));
+	frame->tied = entry.pos == inl_dir_tell(frame->cursor);
+	frame->n_entries++;
 	return take(get, &entry);
 }
 

@@ -513,6 +513,53 @@ def deep_and_wide():
         trees.check(trees.snapshot(source), got, fields=("type", "size", "sha256"))
 
 
+def legacy_hash(name):
+    """The simplest of the hashes of ext4's directories."""
+    now, before = 0x12A3FE2D, 0x37ABE8F9
+    for c in name:
+        value = (before + (now ^ c * 7152373)) & 0xFFFFFFFF
+        now, before = value - 0x7FFFFFFF & 0xFFFFFFFF if value & 0x80000000 else value, now
+    return now << 1 & 0xFFFFFFFF
+
+
+def same_hash():
+    """Two names of one hash, in order."""
+    seen = {}
+    for i in range(1000000):
+        name = b"%d.name" % i
+        other = seen.setdefault(legacy_hash(name), name)
+        if other != name:
+            return min(name, other), max(name, other)
+    raise AssertionError("no two names have the same hash")
+
+
+def same_hash_tree(path):
+    """A deep tree where each directory has a neighbour with the same hash, which comes behind it."""
+    down, beside = same_hash()
+    here = os.fsencode(path)
+    for level in range(40):
+        os.makedirs(os.path.join(here, beside, b"x"))
+        trees.write(os.path.join(here, b"file"), b"%d" % level)
+        here = os.path.join(here, down)
+        os.mkdir(here)
+
+
+@tap.test
+def deep_and_same():
+    """The same in the order of the hash, where names of one hash come behind the directory that was gone into"""
+    path = tap.copy(tap.served(("-b", "1024", "-N", "512"), 8 * MIB, same_hash_tree))
+    subprocess.run(["tune2fs", "-E", "hash_alg=legacy", path], check=True, capture_output=True)
+    dest, source = tap.fresh("dest"), tap.fresh_dir("again")
+    cli.good("get", path, dest)
+    same_hash_tree(source)
+    got = {p: row for p, row in trees.snapshot(dest).items() if p != b"lost+found"}
+    trees.check(trees.snapshot(source), got, fields=("type", "size", "sha256"))
+    down = os.fsdecode(same_hash()[0])
+    cli.good("chmod", "-R", "u+rwx", path + ":/" + down)
+    cli.good("rm", "-r", path + ":/" + down)
+    subprocess.run(["e2fsck", "-fn", path], check=True, capture_output=True)
+
+
 def long_path_tree(path):
     here = path
     for _ in range(12):
