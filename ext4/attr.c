@@ -113,36 +113,6 @@ static void set_gid(struct inl_inode *inode, uint32_t gid)
 
 /* ---- new inodes -------------------------------------------------------------------------------------------------- */
 
-/* Flags that go from a directory to what is made in it. */
-enum {
-	FL_SECRM = 0x00000001,
-	FL_UNRM = 0x00000002,
-	FL_COMPR = 0x00000004,
-	FL_SYNC = 0x00000008,
-	FL_NODUMP = 0x00000040,
-	FL_NOATIME = 0x00000080,
-	FL_NOCOMPR = 0x00000400,
-	FL_JOURNAL_DATA = 0x00004000,
-	FL_NOTAIL = 0x00008000,
-	FL_DIRSYNC = 0x00010000,
-	FL_DAX = 0x02000000,
-	FL_PROJINHERIT = 0x20000000,
-
-	INHERITED = FL_SECRM | FL_UNRM | FL_COMPR | FL_SYNC | FL_NODUMP | FL_NOATIME | FL_NOCOMPR | FL_JOURNAL_DATA |
-		    FL_NOTAIL | FL_DIRSYNC | FL_DAX | FL_PROJINHERIT,
-	OF_DIRS_ONLY = FL_DIRSYNC | FL_PROJINHERIT,
-	OF_ALL = FL_NODUMP | FL_NOATIME,
-};
-
-static uint32_t inherited_flags(const struct inl_inode *dir, uint32_t mode)
-{
-	uint32_t flags = dir->raw.i_flags & INHERITED;
-
-	if (S_ISDIR(mode))
-		return flags;
-	return S_ISREG(mode) ? flags & ~(uint32_t)OF_DIRS_ONLY : flags & OF_ALL;
-}
-
 /* The old form (16 bits) in the first word where it has room, else the new one in the second. */
 static int set_device(struct inl_inode *inode, uint32_t major, uint32_t minor)
 {
@@ -178,7 +148,7 @@ int inl_inode_fill(struct inl_inode *inode, const struct inl_inode *dir, uint32_
 
 	set_mode_and_owner(inode, dir, mode, attr, which);
 	inode->raw.i_links_count = S_ISDIR(mode) ? 2 : 1;
-	inode->raw.i_flags |= inherited_flags(dir, mode);
+	inode->raw.i_flags |= inl_flags_inherited(dir, mode);
 	inode->lasting = inode->raw.i_flags & EXT4_FL_LASTING;
 	inl_inode_set_times(inode, INL_TIME_A, which & INL_ATTR_ATIME ? attr->atime : now);
 	inl_inode_set_times(inode, INL_TIME_M, which & INL_ATTR_MTIME ? attr->mtime : now);
@@ -251,7 +221,18 @@ struct setting {
 	struct inl_inode *inode;
 	const struct inl_attr *attr;
 	unsigned which;
+	struct inl_diag *diag;
 };
+
+static int check_setting(const struct setting *setting)
+{
+	struct inl_inode *inode = setting->inode;
+	int err = inl_inode_may_change(inode, setting->diag);
+
+	if (!err && (setting->which & INL_ATTR_MODE) && S_ISLNK(inode->type))
+		err = inl_diag_set(setting->diag, -EOPNOTSUPP, "a symbolic link has no permissions of its own");
+	return err;
+}
 
 static void set_times(struct inl_inode *inode, const struct inl_attr *attr, unsigned which)
 {
@@ -269,8 +250,10 @@ static int setattr_op(struct inl_handle *op, void *arg)
 	const struct setting *setting = arg;
 	const struct inl_attr *attr = setting->attr;
 	struct inl_inode *inode = setting->inode;
-	int err = inl_inode_modify(op, inode);
+	int err = check_setting(setting);
 
+	if (!err)
+		err = inl_inode_modify(op, inode);
 	if (err)
 		return err;
 	if (setting->which & INL_ATTR_MODE) {
@@ -295,17 +278,10 @@ bool inl_attr_good(const struct inl_attr *attr, unsigned which)
 
 int inl_setattr(struct inl_inode *inode, const struct inl_attr *attr, unsigned which, struct inl_diag *diag)
 {
-	struct setting setting = { inode, attr, which };
-
-	int err;
+	struct setting setting = { inode, attr, which, diag };
+	unsigned credits = 1 + (which & INL_ATTR_MODE ? inl_xattr_credits(inode->vol) : 0);
 
 	if ((which & ~(unsigned)(INL_ATTR_MODE | INL_ATTR_UID | INL_ATTR_GID | INL_ATTR_TIMES)) || !inl_attr_good(attr, which))
 		return -EINVAL;
-	err = inl_inode_may_change(inode, diag);
-	if (err)
-		return err;
-	if ((which & INL_ATTR_MODE) && S_ISLNK(inode->type))
-		return inl_diag_set(diag, -EOPNOTSUPP, "a symbolic link has no permissions of its own");
-	return inl_op_run(inode->vol, 1 + (which & INL_ATTR_MODE ? inl_xattr_credits(inode->vol) : 0), setattr_op, &setting,
-			  diag);
+	return inl_op_run(inode->vol, credits, setattr_op, &setting, diag);
 }

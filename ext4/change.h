@@ -200,13 +200,25 @@ void inl_new_crypt_done(struct inl_new_crypt *new);
  */
 int inl_new_crypt_give(struct inl_handle *op, struct inl_inode *inode, struct inl_new_crypt *new);
 
-/* ---- write.c ----------------------------------------------------------------------------------------------------- */
+/* ---- flags.c ----------------------------------------------------------------------------------------------------- */
+
+/* -EPERM: it has one of these flags, EXT4_FL_IMMUTABLE or EXT4_FL_APPEND. */
+int inl_check_flags(const struct inl_inode *inode, uint32_t flags, struct inl_diag *diag);
 
 /* 0; -EROFS; -EPERM (immutable, append-only). */
 int inl_inode_may_change(struct inl_inode *inode, struct inl_diag *diag);
 
-/* ... and the contents: 0; -EISDIR; -EINVAL; -EOPNOTSUPP; -ENOKEY. */
-int inl_data_may_write(struct inl_inode *inode, struct inl_diag *diag);
+/* The flags of what is made in a directory. */
+uint32_t inl_flags_inherited(const struct inl_inode *dir, uint32_t mode);
+
+/* ---- write.c ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * The contents: 0; -EISDIR; -EINVAL; -EROFS; -EPERM; -EOPNOTSUPP; -ENOKEY.
+ *
+ *   flags   that forbid it
+ */
+int inl_data_may_write(struct inl_inode *inode, uint32_t flags, struct inl_diag *diag);
 
 /* Behind `size`, zeros to the end of its block. Outside of operations. */
 int inl_data_zero_tail(struct inl_inode *inode, uint64_t size, struct inl_diag *diag);

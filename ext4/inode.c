@@ -439,6 +439,7 @@ void inl_inode_restore(struct inl_inode *inode, const uint8_t *saved)
 	memcpy(&state, saved, sizeof(state));
 	put_back((uint8_t *)&inode->raw, (const uint8_t *)&state.raw, sizeof(state.raw));
 	inode->size = state.size;
+	inode->lasting = state.raw.i_flags & EXT4_FL_LASTING;
 	inode->csum_seed = state.csum_seed;
 	memcpy(inode->body, saved + sizeof(state), EXT2_INODE_SIZE(inode->vol->fs->super));
 	inl_inode_forget_run(inode);

@@ -61,7 +61,10 @@ static int create_check(struct inl_handle *op, const struct creation *creation)
 	err = inl_dir_find(op, dir, creation->stored, creation->stored_len, &ino, NULL);
 	if (err != -ENOENT)
 		return err ? err : -EEXIST;
-	return create_check_dir(creation);
+	err = create_check_dir(creation);
+	if (!err && creation->target_len >= dir->vol->block_size) /* of an encrypted one also: fscrypt/ */
+		err = inl_diag_set(creation->diag, -ENAMETOOLONG, "the target of a symbolic link has no room in a block");
+	return err;
 }
 
 /* The target stands in place of the map where it fits with a NUL, else in a block. */
@@ -239,8 +242,6 @@ static int create(struct creation *creation, struct inl_inode **out)
 		if (err)
 			return refuse_locked(dir, creation->name, creation->len, create_locked, creation, err);
 	}
-	if (!err && creation->target_len >= dir->vol->block_size) /* of an encrypted one also: fscrypt/ */
-		err = inl_diag_set(creation->diag, -ENAMETOOLONG, "the target of a symbolic link has no room in a block");
 	if (!err && !inl_attr_good(creation->attr, creation->which))
 		err = -EINVAL;
 	if (!err)

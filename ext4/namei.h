@@ -38,9 +38,6 @@ int inl_check_features(const struct inl_inode *inode, struct inl_diag *diag);
 /* A directory whose entries are to change. -ENOTDIR; -EROFS; -EOPNOTSUPP. */
 int inl_dir_check(const struct inl_inode *dir, struct inl_diag *diag);
 
-/* -EPERM: it has one of these flags, which are of EXT4_FL_LASTING. */
-int inl_check_flags(const struct inl_inode *inode, uint32_t flags, struct inl_diag *diag);
-
 /* May a name be taken from a directory, and from this inode? -EPERM; -EBUSY; -EOPNOTSUPP. */
 int inl_check_taking(const struct inl_inode *dir, const struct inl_inode *inode, struct inl_diag *diag);
 

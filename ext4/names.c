@@ -66,14 +66,6 @@ int inl_dir_check(const struct inl_inode *dir, struct inl_diag *diag)
 	return inl_check_features(dir, diag);
 }
 
-int inl_check_flags(const struct inl_inode *inode, uint32_t flags, struct inl_diag *diag)
-{
-	if (!(inode->lasting & flags))
-		return 0;
-	return inl_diag_set(diag, -EPERM, "inode %u is marked as %s", inode->ino,
-			    inode->lasting & flags & EXT4_FL_IMMUTABLE ? "immutable" : "append-only");
-}
-
 int inl_check_taking(const struct inl_inode *dir, const struct inl_inode *inode, struct inl_diag *diag)
 {
 	int err = inl_check_flags(dir, EXT4_FL_IMMUTABLE | EXT4_FL_APPEND, diag);

@@ -162,7 +162,7 @@ struct inl_inode {
 	uint32_t csum_seed; /* of everything that belongs to this inode */
 	_Atomic uint64_t size;
 	uint16_t type;		      /* S_IFMT of i_mode, which never changes: readable without a lock, as i_mode is not */
-	uint32_t lasting;	      /* of i_flags, those that never change (EXT4_FL_LASTING): readable without a lock */
+	_Atomic uint32_t lasting;     /* of i_flags, EXT4_FL_LASTING: readable without a lock. Only what programs set changes */
 	_Atomic bool encrypted;	      /* set last when a directory becomes so: then crypt is there */
 	int crypt_status;	      /* of the context: 0 or -EUCLEAN */
 	struct inl_crypt_info *_Atomic crypt; /* NULL: not encrypted, or crypt_status */

@@ -23,6 +23,8 @@ static int remove_op(struct inl_handle *op, void *arg)
 	struct inl_time now = inl_now(inl_op_vol(op));
 	int err = inl_entry_check(op, &removal->entry);
 
+	if (!err && inl_check_taking(dir, inode, NULL)) /* it is marked since: that is said in its order */
+		err = -ESTALE;
 	if (!err && removal->is_dir)
 		err = inl_dir_empty(op, inode);
 	if (!err)
@@ -150,15 +152,23 @@ static int check_policies(const struct renaming *renaming, struct inl_diag *diag
 	return err || !(renaming->flags & INL_RENAME_EXCHANGE) ? err : inl_crypt_check_move(from->dir, to->inode, diag);
 }
 
-/* What can be said of the two before the operation. */
-static int rename_check(const struct renaming *renaming, struct inl_diag *diag)
+/* May the names be taken, and made? */
+static int check_marks(const struct renaming *renaming, struct inl_diag *diag)
 {
 	const struct inl_entry_ref *from = &renaming->from, *to = &renaming->to;
 	int err = inl_check_taking(from->dir, from->inode, diag);
 
 	if (err)
 		return err;
-	err = to->inode ? inl_check_taking(to->dir, to->inode, diag) : inl_check_flags(to->dir, EXT4_FL_IMMUTABLE, diag);
+	return to->inode ? inl_check_taking(to->dir, to->inode, diag) : inl_check_flags(to->dir, EXT4_FL_IMMUTABLE, diag);
+}
+
+/* What can be said of the two before the operation. */
+static int rename_check(const struct renaming *renaming, struct inl_diag *diag)
+{
+	const struct inl_entry_ref *from = &renaming->from, *to = &renaming->to;
+	int err = check_marks(renaming, diag);
+
 	if (err)
 		return err;
 	if (to->inode && !(renaming->flags & INL_RENAME_EXCHANGE) && is_dir(from->inode) != is_dir(to->inode))
@@ -307,6 +317,8 @@ static int rename_op(struct inl_handle *op, void *arg)
 		err = inl_chain_check(op, &renaming->above_from);
 	if (!err)
 		err = inl_chain_check(op, &renaming->above_to);
+	if (!err && check_marks(renaming, NULL))
+		err = -ESTALE;
 	if (err)
 		return err;
 	return renaming->flags & INL_RENAME_EXCHANGE ? exchange(op, renaming) : move(op, renaming);

@@ -21,6 +21,7 @@
 #define SHRINK_CREDITS 64u
 #define ORPHAN_CREDITS 4u	 /* of inl_orphan_remove */
 #define PIECE_BYTES   (4u << 20) /* of one run of blocks that is written at once */
+#define FORBIDS	      (EXT4_FL_IMMUTABLE | EXT4_FL_APPEND)
 
 /* ---- locks ------------------------------------------------------------------------------------------------------- */
 
@@ -80,16 +81,7 @@ static void range_unlock(struct inl_inode *inode, struct inl_range *range)
 
 /* ---- may it be written? ------------------------------------------------------------------------------------------ */
 
-int inl_inode_may_change(struct inl_inode *inode, struct inl_diag *diag)
-{
-	if (!inode->vol->txn)
-		return inl_diag_set(diag, -EROFS, "the volume is open for reading only");
-	if (inode->lasting & (EXT4_FL_IMMUTABLE | EXT4_FL_APPEND))
-		return inl_diag_set(diag, -EPERM, "inode %u is marked as immutable or append-only", inode->ino);
-	return 0;
-}
-
-int inl_data_may_write(struct inl_inode *inode, struct inl_diag *diag)
+int inl_data_may_write(struct inl_inode *inode, uint32_t flags, struct inl_diag *diag)
 {
 	int err;
 
@@ -97,7 +89,9 @@ int inl_data_may_write(struct inl_inode *inode, struct inl_diag *diag)
 		return inl_diag_set(diag, -EISDIR, "is a directory");
 	if (!S_ISREG(inode->type))
 		return inl_diag_set(diag, -EINVAL, "is not a regular file");
-	err = inl_inode_may_change(inode, diag);
+	if (!inode->vol->txn)
+		return inl_diag_set(diag, -EROFS, "the volume is open for reading only");
+	err = inl_check_flags(inode, flags, diag);
 	if (!err)
 		err = inl_inode_unlock(inode, diag);
 	if (err)
@@ -469,11 +463,17 @@ static int write_all(struct inl_inode *inode, uint64_t offset, const uint8_t *bu
 	return *done ? 0 : err;
 }
 
+/* An append-only file may be written at its end. */
+static uint32_t write_forbids(const struct inl_inode *inode, uint64_t offset)
+{
+	return offset == inode->size ? EXT4_FL_IMMUTABLE : FORBIDS;
+}
+
 int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, size_t *done, struct inl_diag *diag)
 {
 	struct inl_range range;
 	uint64_t max;
-	int err = inl_data_may_write(inode, diag);
+	int err = inl_data_may_write(inode, write_forbids(inode, offset), diag);
 
 	if (err)
 		return err;
@@ -490,9 +490,12 @@ int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf, size_t 
 		inl_data_unlock(inode);
 		inl_data_lock_exclusive(inode);
 	}
-	range_lock(inode, &range);
-	err = write_all(inode, offset, buf, len, done, diag);
-	range_unlock(inode, &range);
+	err = inl_check_flags(inode, write_forbids(inode, offset), diag); /* the end, and the flags, may be others since */
+	if (!err) {
+		range_lock(inode, &range);
+		err = write_all(inode, offset, buf, len, done, diag);
+		range_unlock(inode, &range);
+	}
 	inl_data_unlock(inode);
 	return err;
 }
@@ -577,7 +580,7 @@ static int check_truncate(struct inl_inode *inode, uint64_t size, struct inl_dia
 
 	if (size > max && S_ISREG(inode->type) && !inl_inode_may_change(inode, NULL))
 		return too_large(max, diag);
-	err = inl_data_may_write(inode, diag);
+	err = inl_data_may_write(inode, FORBIDS, diag);
 	return err || size <= max_size(inode) ? err : too_large(max_size(inode), diag);
 }
 
@@ -588,7 +591,9 @@ int inl_truncate(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
 	if (err)
 		return err;
 	inl_data_lock_exclusive(inode);
-	err = truncate_locked(inode, size, diag);
+	err = inl_check_flags(inode, FORBIDS, diag);
+	if (!err)
+		err = truncate_locked(inode, size, diag);
 	inl_data_unlock(inode);
 	return err;
 }
@@ -764,11 +769,17 @@ static int allocate(struct change *change, unsigned flags, uint64_t offset, uint
 	return err ? err : inl_op_run(inode->vol, 2, finish_change, change, change->diag);
 }
 
+/* An append-only file may get blocks, and become longer. */
+static uint32_t fallocate_forbids(unsigned flags)
+{
+	return flags & ~(unsigned)INL_FALLOC_KEEP_SIZE ? FORBIDS : EXT4_FL_IMMUTABLE;
+}
+
 static int check_fallocate(struct inl_inode *inode, unsigned flags, uint64_t offset, uint64_t len, struct inl_diag *diag)
 {
 	unsigned known = INL_FALLOC_KEEP_SIZE | INL_FALLOC_PUNCH_HOLE | INL_FALLOC_ZERO_RANGE;
 	uint64_t max = volume_max_size(inode->vol); /* punching goes as far, whatever the map */
-	int err = inl_data_may_write(inode, diag);
+	int err = inl_data_may_write(inode, fallocate_forbids(flags), diag);
 
 	if (err)
 		return err;
@@ -788,9 +799,10 @@ int inl_fallocate(struct inl_inode *inode, unsigned flags, uint64_t offset, uint
 	if (err)
 		return err;
 	inl_data_lock_exclusive(inode);
-	if (flags & INL_FALLOC_PUNCH_HOLE)
+	err = inl_check_flags(inode, fallocate_forbids(flags), diag);
+	if (!err && (flags & INL_FALLOC_PUNCH_HOLE))
 		err = punch(&change, offset, offset + len);
-	else
+	else if (!err)
 		err = allocate(&change, flags, offset, offset + len);
 	inl_data_unlock(inode);
 	return err;

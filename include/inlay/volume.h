@@ -400,12 +400,33 @@ INL_API int inl_rename(struct inl_inode *dir, const char *name, size_t len, stru
 /* Change attributes; ctime becomes the current time unless it is given. */
 INL_API int inl_setattr(struct inl_inode *inode, const struct inl_attr *attr, unsigned which, struct inl_diag *diag);
 
+/* Of inl_stat.flags, what FS_IOC_GETFLAGS shows; of regular files without 0x20000000. */
+#define INL_FLAGS_VISIBLE 0x725bdfffu
+
+/*
+ * Set the flags of a file or directory: FS_IOC_SETFLAGS, chattr(1).
+ *
+ *   flags   EXT4_*_FL: all that it is to have, and those that are visible and cannot be set as they are
+ *
+ * Set or cleared are those of chattr's letters a A c d D i P s S t T u x, 0x00400000, and j on a volume with a journal.
+ * The rest stays as it is, also the form of the map (e), which Linux would convert, and case (F), which is -EOPNOTSUPP to
+ * change. Immutable (i) and append-only (a) are honoured: -EPERM from whatever changes such an inode or its names, and
+ * takes names from such a directory or makes them in an immutable one; an append-only file can be written at its end.
+ * The others are kept for Linux (of S and D nothing is durable before a sync). Who may set i, a and j is up to the caller.
+ * What is immutable has that flag taken away before, or while, others change.
+ *
+ * Returns: 0; -ENOTTY (neither file nor directory); -EROFS; -EOPNOTSUPP (no such flag; not of this type; DAX with what it
+ *          does not go with); -EPERM (immutable, and is to remain that).
+ */
+INL_API int inl_set_flags(struct inl_inode *inode, uint32_t flags, struct inl_diag *diag);
+
 /*
  * Write to a regular file.
  *
  *   done   bytes written; less than len when the volume became full or the file as large as it can be
  *
- * Returns: 0 if anything was written; -ENOSPC; -EFBIG; -EISDIR; -EINVAL (no regular file); -EIO. Not atomic.
+ * Returns: 0 if anything was written; -ENOSPC; -EFBIG; -EISDIR; -EINVAL (no regular file); -EPERM (immutable; append-only,
+ *          and offset is not its end); -EIO. Not atomic.
  * Fastest with offset and len multiples of the block size and len of 128 KiB to 1 MiB.
  */
 INL_API int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, size_t *done,

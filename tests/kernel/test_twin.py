@@ -188,7 +188,7 @@ def full(mkfs, policies=()):
     tap.requires("root", "loop", "kernel")
     image = make_image((9 if policies else 10) * MIB // 4, mkfs)
     refusals, crypt = 0, ["policy=" + policy for policy in policies]
-    for number in range(-(-(OPTIONS.ops or (900 if policies else 600)) // 150)):
+    for number in range(-(-(OPTIONS.ops or 900) // 150)):
         crash = number % 2 == 1
         args = ("inlay", image, OPTIONS.seed * 1000003 + number, 150, *(["crash"] if crash else []), *crypt)
         refusals += sum(line.endswith("= ENOSPC") for line in twin("run", *args))

@@ -47,7 +47,7 @@ static void age(const char *path, void *obj, const struct twin_stat *st)
 	struct twin_time time = { 1000000000 + (int64_t)(tw_hash_bytes(0, path, strlen(path)) % 100000000), 0 };
 	int err = tw_side->utimes(obj, time, time);
 
-	if (err)
+	if (err && !(err == -EPERM && (st->marks & (TWIN_IMMUTABLE | TWIN_APPEND))))
 		tw_die("cannot set the times of", path, err);
 }
 
@@ -201,7 +201,7 @@ static void dump_one(const char *path, void *obj, const struct twin_stat *st)
 	uint64_t hash = 0;
 
 	tw_show(path[0] ? path : "/");
-	printf(" %o %u %u:%u", st->mode, st->nlink, st->uid, st->gid);
+	printf(" %o %u %u:%u %02x", st->mode, st->nlink, st->uid, st->gid, st->marks);
 	show_time("mtime", st->mtime);
 	show_time("atime", st->atime);
 	if (!err)

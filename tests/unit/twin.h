@@ -21,12 +21,19 @@ struct twin_time {
 struct twin_stat {
 	uint64_t ino, size, blocks;
 	bool encrypted;
+	uint32_t marks; /* TWIN_MARKS */
 	uint32_t mode, nlink, uid, gid, rdev_major, rdev_minor;
 	struct twin_time atime, mtime, ctime;
 };
 
 enum twin_fallocate { TWIN_ALLOCATE, TWIN_ALLOCATE_KEEP, TWIN_PUNCH, TWIN_ZERO, TWIN_ZERO_KEEP, TWIN_N_FALLOCATE };
 enum twin_rename { TWIN_RENAME, TWIN_NOREPLACE, TWIN_EXCHANGE, TWIN_WHITEOUT, TWIN_WHITEOUT_NOREPLACE };
+
+/* Of EXT4_*_FL those that can be seen of what cannot be opened: immutable, append-only, no dump. */
+#define TWIN_IMMUTABLE 0x10u
+#define TWIN_APPEND    0x20u
+#define TWIN_NODUMP    0x40u
+#define TWIN_MARKS     0x70u
 
 /* An encryption policy, as FS_IOC_SET_ENCRYPTION_POLICY has it. */
 struct twin_policy {
@@ -66,6 +73,9 @@ struct twin_side {
 	int (*stat)(void *obj, struct twin_stat *st);
 	int (*chmod)(void *obj, uint32_t mode);
 	int (*chown)(void *obj, uint32_t uid, uint32_t gid);
+	/* EXT4_*_FL of a file or directory, to be seen and to be set */
+	int (*get_flags)(void *obj, uint32_t *flags);
+	int (*set_flags)(void *obj, uint32_t flags);
 	int (*utimes)(void *obj, struct twin_time atime, struct twin_time mtime);
 
 	/* value NULL: remove. flags: XATTR_CREATE, XATTR_REPLACE */

@@ -181,6 +181,7 @@ static int inlay_stat(void *obj, struct twin_stat *out)
 		.size = st.size,
 		.blocks = st.blocks,
 		.encrypted = st.flags & FL_ENCRYPT,
+		.marks = st.flags & TWIN_MARKS,
 		.mode = st.mode,
 		.nlink = st.nlink,
 		.uid = st.uid,
@@ -209,6 +210,22 @@ static int inlay_chmod(void *obj, uint32_t mode)
 static int inlay_chown(void *obj, uint32_t uid, uint32_t gid)
 {
 	return set(obj, &(struct inl_attr){ .uid = uid, .gid = gid }, INL_ATTR_UID | INL_ATTR_GID);
+}
+
+static int inlay_get_flags(void *obj, uint32_t *flags)
+{
+	struct inl_stat st;
+	int err = inl_inode_stat(obj, &st, NULL);
+
+	*flags = st.flags & INL_FLAGS_VISIBLE;
+	return err;
+}
+
+static int inlay_set_flags(void *obj, uint32_t flags)
+{
+	struct inl_diag diag = { 0 };
+
+	return told(inl_set_flags(obj, flags, &diag), &diag);
 }
 
 static int inlay_utimes(void *obj, struct twin_time atime, struct twin_time mtime)
@@ -368,6 +385,8 @@ const struct twin_side tw_inlay = {
 	.stat = inlay_stat,
 	.chmod = inlay_chmod,
 	.chown = inlay_chown,
+	.get_flags = inlay_get_flags,
+	.set_flags = inlay_set_flags,
 	.utimes = inlay_utimes,
 	.xattr_set = inlay_xattr_set,
 	.xattr_get = inlay_xattr_get,

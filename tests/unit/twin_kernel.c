@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inlay/fscrypt.h>
+#include <linux/fs.h>
 #include <linux/fscrypt.h>
 #include <linux/securebits.h>
 #include <stdio.h>
@@ -22,6 +23,9 @@
 #include <unistd.h>
 
 #define N_LIST 65536
+
+_Static_assert(STATX_ATTR_IMMUTABLE == TWIN_IMMUTABLE && STATX_ATTR_APPEND == TWIN_APPEND && STATX_ATTR_NODUMP == TWIN_NODUMP,
+	       "statx has the numbers of the flags");
 
 static int root = -1;
 
@@ -65,10 +69,8 @@ static int kernel_get(const char *path, void **obj)
 		path = ".";
 	if (fstatat(root, path, &st, AT_SYMLINK_NOFOLLOW))
 		return -errno;
-	if (S_ISDIR(st.st_mode))
+	if (S_ISDIR(st.st_mode) || S_ISREG(st.st_mode))
 		flags = O_RDONLY;
-	else if (S_ISREG(st.st_mode))
-		flags = faccessat(root, path, W_OK, 0) ? O_RDONLY : O_RDWR;
 	fd = openat(root, path, flags | O_NOFOLLOW);
 	if (fd < 0 && errno == ENOKEY)
 		fd = openat(root, path, O_PATH | O_NOFOLLOW);
@@ -143,16 +145,34 @@ static bool is_closed(void *obj)
 
 	if (!(fcntl(fd_of(obj), F_GETFL) & O_PATH))
 		return false;
-	fd = open(path_of(obj), O_RDWR);
+	fd = open(path_of(obj), O_RDONLY);
 	if (fd < 0)
 		return true;
 	close(fd);
 	return false;
 }
 
+/*
+ * For writing, as the file is now: each time, since Linux asks only at the open whether it is append-only.
+ *
+ *   append   at the end: then it may be
+ */
+static int open_to_write(void *obj, bool append)
+{
+	int fd = open(path_of(obj), O_RDWR);
+
+	return fd < 0 && errno == EPERM && append ? open(path_of(obj), O_RDWR | O_APPEND) : fd;
+}
+
 static int64_t kernel_write(void *obj, uint64_t offset, const void *buf, size_t len)
 {
-	return is_closed(obj) ? -errno : result(pwrite(fd_of(obj), buf, len, (off_t)offset));
+	struct stat st;
+	int fd = fstat(fd_of(obj), &st) ? -1 : open_to_write(obj, offset == (uint64_t)st.st_size);
+	int64_t done = result(fd < 0 ? -1 : pwrite(fd, buf, len, (off_t)offset));
+
+	if (fd >= 0)
+		close(fd);
+	return done;
 }
 
 static int64_t kernel_read(void *obj, uint64_t offset, void *buf, size_t len)
@@ -187,7 +207,12 @@ static int kernel_fallocate(void *obj, enum twin_fallocate how, uint64_t offset,
 	static const int modes[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 				     FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
 
-	return is_closed(obj) ? -errno : result(fallocate(fd_of(obj), modes[how], (off_t)offset, (off_t)len));
+	int fd = open_to_write(obj, true);
+	int err = result(fd < 0 ? -1 : fallocate(fd, modes[how], (off_t)offset, (off_t)len));
+
+	if (fd >= 0)
+		close(fd);
+	return err;
 }
 
 static int kernel_stat(void *obj, struct twin_stat *out)
@@ -203,6 +228,7 @@ static int kernel_stat(void *obj, struct twin_stat *out)
 		.size = (uint64_t)st.st_size,
 		.blocks = (uint64_t)st.st_blocks,
 		.encrypted = stx.stx_attributes & STATX_ATTR_ENCRYPTED,
+		.marks = stx.stx_attributes & TWIN_MARKS,
 		.mode = st.st_mode,
 		.nlink = (uint32_t)st.st_nlink,
 		.uid = st.st_uid,
@@ -224,6 +250,21 @@ static int kernel_chmod(void *obj, uint32_t mode)
 static int kernel_chown(void *obj, uint32_t uid, uint32_t gid)
 {
 	return result(fchownat(fd_of(obj), "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
+}
+
+static int kernel_get_flags(void *obj, uint32_t *flags)
+{
+	int value = 0, err = is_closed(obj) ? -1 : ioctl(fd_of(obj), FS_IOC_GETFLAGS, &value);
+
+	*flags = (uint32_t)value;
+	return result(err);
+}
+
+static int kernel_set_flags(void *obj, uint32_t flags)
+{
+	int value = (int)flags;
+
+	return is_closed(obj) ? -errno : result(ioctl(fd_of(obj), FS_IOC_SETFLAGS, &value));
 }
 
 static int kernel_utimes(void *obj, struct twin_time atime, struct twin_time mtime)
@@ -370,6 +411,8 @@ const struct twin_side tw_kernel = {
 	.stat = kernel_stat,
 	.chmod = kernel_chmod,
 	.chown = kernel_chown,
+	.get_flags = kernel_get_flags,
+	.set_flags = kernel_set_flags,
 	.utimes = kernel_utimes,
 	.xattr_set = kernel_xattr_set,
 	.xattr_get = kernel_xattr_get,

@@ -62,8 +62,6 @@ static int64_t op_symlink(void)
 	for (unsigned i = 0; i < len; i++)
 		target[i] = (char)('a' + tw_rng(26));
 	tw_new_place(&place);
-	if (len > 1000 && tw_is_there(place.path)) /* one error at a time */
-		len = 10;
 	target[len] = 0;
 	putchar(' ');
 	tw_show(place.path);
@@ -310,6 +308,22 @@ static int64_t op_chmod(void)
 	if (S_ISDIR(target.type) && tw_rng(2))
 		mode |= S_ISGID;
 	err = tw_side->chmod(target.obj, mode);
+	tw_close_target(&target);
+	return err;
+}
+
+static int64_t op_chattr(void)
+{
+	uint32_t marks = tw_rng(3) ? tw_rng(2) * TWIN_NODUMP : tw_rng(8) * TWIN_IMMUTABLE, flags;
+	struct target target;
+	int err;
+
+	if (!tw_open_target(&target, TW_REG | TW_DIR))
+		return 0;
+	printf(" %02x", marks);
+	err = tw_locked || (!target.is_held && !target.path[0]) ? -EBUSY : tw_side->get_flags(target.obj, &flags);
+	if (!err)
+		err = tw_side->set_flags(target.obj, (flags & ~TWIN_MARKS) | marks);
 	tw_close_target(&target);
 	return err;
 }
@@ -623,6 +637,7 @@ static const struct op ops[] = {
 	{ "fallocate", op_fallocate, 11, 11 },
 	{ "chmod", op_chmod, 3, 3 },
 	{ "chown", op_chown, 3, 3 },
+	{ "chattr", op_chattr, 6, 6 },
 	{ "utimes", op_utimes, 3, 3 },
 	{ "setxattr", op_setxattr, 8, 8 },
 	{ "removexattr", op_removexattr, 3, 3 },

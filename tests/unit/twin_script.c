@@ -224,12 +224,32 @@ static int64_t on(void *obj, const char *verb, char **args)
 		return tw_side->read(obj, 0, tw_buf, 4);
 	if (!strcmp(verb, "truncate"))
 		return tw_side->truncate(obj, strtoul(args[1], NULL, 10));
+	if (!strcmp(verb, "write-end"))
+		return !tw_side->stat(obj, &st) ? tw_side->write(obj, st.size, "more", 4) : -EIO;
 	if (!strcmp(verb, "allocate"))
 		return tw_side->fallocate(obj, TWIN_ALLOCATE, 0, 1);
+	if (!strcmp(verb, "allocate-more"))
+		return tw_side->fallocate(obj, TWIN_ALLOCATE, 0, 9000);
 	if (!strcmp(verb, "chown"))
 		return tw_side->chown(obj, (uint32_t)strtoul(args[1], NULL, 10), (uint32_t)strtoul(args[1], NULL, 10));
 	if (!strcmp(verb, "chmod"))
 		return tw_side->chmod(obj, (uint32_t)strtoul(args[1], NULL, 8));
+	if (!strcmp(verb, "chattr"))
+		return tw_side->set_flags(obj, (uint32_t)strtoul(args[1], NULL, 16));
+	if (!strcmp(verb, "lsattr")) {
+		uint32_t flags;
+		int err = tw_side->get_flags(obj, &flags);
+
+		if (!err)
+			printf("%08x ", flags);
+		return err;
+	}
+	if (!strcmp(verb, "punch"))
+		return tw_side->fallocate(obj, TWIN_PUNCH, 0, 1);
+	if (!strcmp(verb, "utimes"))
+		return tw_side->utimes(obj, (struct twin_time){ 1, 0 }, (struct twin_time){ 2, 0 });
+	if (!strcmp(verb, "xattr"))
+		return tw_side->xattr_set(obj, "user.x", args[1], strlen(args[1]), 0);
 	if (!strcmp(verb, "acl"))
 		return set_acl(obj, args[1], args[2]);
 	if (!strcmp(verb, "readlink"))
@@ -295,9 +315,16 @@ static const struct {
 	{ "write", 1 },
 	{ "read", 1 },
 	{ "truncate", 2 }, /* PATH SIZE */
+	{ "write-end", 1 },
 	{ "allocate", 1 },
+	{ "allocate-more", 1 },
 	{ "chown", 2 }, /* PATH UID, which is the group too */
 	{ "chmod", 2 }, /* PATH MODE: octal */
+	{ "chattr", 2 }, /* PATH FLAGS: hexadecimal, all of them */
+	{ "lsattr", 1 }, /* the flags stand before the result */
+	{ "punch", 1 },
+	{ "utimes", 1 },
+	{ "xattr", 2 },	 /* PATH VALUE */
 	{ "acl", 3 },	/* PATH access|default ENTRIES */
 	{ "readlink", 1 },
 	{ "list", 1 },
