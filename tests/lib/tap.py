@@ -154,10 +154,16 @@ def mount(*args):
     return args[-1]
 
 
+def unmount_later(directory):
+    """At the end at the latest, whatever will be mounted there."""
+    if directory not in _mounts:
+        _mounts.append(directory)
+
+
 def umount(directory):
     for _ in range(20):
         done = subprocess.run(["umount", directory], capture_output=True, check=False)
-        if done.returncode == 0:
+        if done.returncode == 0 or b"not mounted" in done.stderr:
             break
         time.sleep(0.1)
     else:

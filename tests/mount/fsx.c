@@ -4,11 +4,12 @@
  * Read more: HACKING.md, "Tests".
  *
  *   fsx DIR [--ops N] [--seed S] [--size MAX] [--base OFFSET] [--procs N] [--drop] [--direct] [--lenient]
- *       [--verbose] [--from N] [--no-cases]
+ *       [--verbose] [--from N] [--no-cases] [--keep]
  *
  * Every process has files and a seed of its own. The same seed makes the same choices: --verbose prints them, --from N
  * those from number N on. --base: files begin with a hole of that many bytes. --drop: the caches of the machine are
  * dropped now and then (root). --direct: with O_DIRECT, too. --lenient: fallocate(2) may not know all of its modes.
+ * --keep: the files are left there in the end.
  */
 #include "tests/mount/fsx.h"
 #include <errno.h>
@@ -22,7 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define N_LINES	 50u
+#define N_LINES  50u
 #define LINE_LEN 200u
 
 struct fx fx = { .max = 400 << 10, .from = ~0ul };
@@ -30,8 +31,9 @@ struct fx fx = { .max = 400 << 10, .from = ~0ul };
 static char lines[N_LINES][LINE_LEN];
 static unsigned long n_lines;
 static uint64_t seed = 1;
+static bool keep;
 
-/* ---- what is remembered, and said ---------------------------------------------------------------------------------- */
+/* ---- what is remembered, and said -------------------------------------------------------------------------------- */
 
 /* A line is printed when the next one begins: then nothing is added any more. */
 static void print_last(void)
@@ -97,7 +99,7 @@ static void on_fault(int number)
 	fx_fail("signal %d (%s)", number, strsignal(number));
 }
 
-/* ---- chance (SplitMix64) ------------------------------------------------------------------------------------------- */
+/* ---- chance (SplitMix64) ----------------------------------------------------------------------------------------- */
 
 uint64_t fx_rng64(void)
 {
@@ -113,7 +115,7 @@ uint64_t fx_rng(uint64_t below)
 	return fx_rng64() % below;
 }
 
-/* ---- processes ----------------------------------------------------------------------------------------------------- */
+/* ---- processes --------------------------------------------------------------------------------------------------- */
 
 static void *aligned(size_t len)
 {
@@ -155,7 +157,7 @@ static void work(const char *dir, unsigned process, unsigned long n_ops, bool ca
 		fx_reopen(f, false);
 		fx_verify(f);
 		fx_close(f);
-		if (unlink(f->path))
+		if (!keep && unlink(f->path))
 			fx_fail_errno("unlink");
 	}
 }
@@ -184,13 +186,13 @@ static int work_in_children(const char *dir, unsigned n_procs, unsigned long n_o
 }
 
 static const struct option options[] = {
-	{ "ops", required_argument, NULL, 'o' },    { "seed", required_argument, NULL, 's' },
-	{ "size", required_argument, NULL, 'S' },   { "base", required_argument, NULL, 'b' },
-	{ "procs", required_argument, NULL, 'p' },  { "threads", required_argument, NULL, 'p' },
-	{ "from", required_argument, NULL, 'f' },   { "drop", no_argument, NULL, 'd' },
-	{ "direct", no_argument, NULL, 'D' },	    { "lenient", no_argument, NULL, 'l' },
-	{ "verbose", no_argument, NULL, 'v' },	    { "no-cases", no_argument, NULL, 'n' },
-	{ NULL },
+	{ "ops", required_argument, NULL, 'o' },   { "seed", required_argument, NULL, 's' },
+	{ "size", required_argument, NULL, 'S' },  { "base", required_argument, NULL, 'b' },
+	{ "procs", required_argument, NULL, 'p' }, { "threads", required_argument, NULL, 'p' },
+	{ "from", required_argument, NULL, 'f' },  { "drop", no_argument, NULL, 'd' },
+	{ "direct", no_argument, NULL, 'D' },      { "lenient", no_argument, NULL, 'l' },
+	{ "verbose", no_argument, NULL, 'v' },     { "no-cases", no_argument, NULL, 'n' },
+	{ "keep", no_argument, NULL, 'k' },        { NULL },
 };
 
 int main(int argc, char **argv)
@@ -214,12 +216,15 @@ int main(int argc, char **argv)
 		case 'l': fx.lenient = true; break;
 		case 'v': fx.verbose = true; break;
 		case 'n': cases = false; break;
+		case 'k': keep = true; break;
 		default: return 2;
 		}
 	}
 	if (optind + 1 != argc || fx.max < 4 * FX_PAGE) {
-		fputs("usage: fsx DIR [--ops N] [--seed S] [--size MAX] [--base OFFSET] [--procs N] [--drop] [--direct]\n"
-		      "       [--lenient] [--verbose] [--from N] [--no-cases]\n", stderr);
+		fputs("usage: fsx DIR [--ops N] [--seed S] [--size MAX] [--base OFFSET] [--procs N] [--drop] "
+		      "[--direct]\n"
+		      "       [--lenient] [--verbose] [--from N] [--no-cases] [--keep]\n",
+		      stderr);
 		return 2;
 	}
 	signal(SIGBUS, on_fault);

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FX_PAGE	   4096u
+#define FX_PAGE    4096u
 #define FX_N_FILES 3u
 
 /* Offsets in a file of ours count from fx.base: before it is nothing but a hole. */
@@ -18,18 +18,18 @@ struct fx_file {
 	char path[512];
 	bool linked; /* false: unlinked or replaced while it was open, and `path` is free */
 	int fd, append_fd;
-	int direct_fd;	/* -1 where it cannot be opened, or is not wanted */
-	uint8_t *map;	/* a shared mapping that lives on, of fx.max bytes, or NULL */
-	uint8_t *want;	/* fx.max + FX_PAGE bytes; zero from `size` on */
+	int direct_fd; /* -1 where it cannot be opened, or is not wanted */
+	uint8_t *map;  /* a shared mapping that lives on, of fx.max bytes, or NULL */
+	uint8_t *want; /* fx.max + FX_PAGE bytes; zero from `size` on */
 	uint64_t size;
 };
 
 struct fx {
 	uint64_t max, base;
 	bool drop, lenient, direct, verbose;
-	unsigned long from;  /* verbose from this operation on */
+	unsigned long from; /* verbose from this operation on */
 	unsigned process;
-	const char *doing;   /* the name of the case that is tried, or NULL */
+	const char *doing;    /* the name of the case that is tried, or NULL */
 	unsigned long number; /* of the operation */
 	uint64_t dice;
 	uint8_t *buf, *buf2; /* fx.max + 2 * FX_PAGE bytes, aligned for O_DIRECT */
@@ -38,7 +38,7 @@ struct fx {
 
 extern struct fx fx;
 
-/* ---- fsx.c: what is remembered, and said --------------------------------------------------------------------------- */
+/* ---- fsx.c: what is remembered, and said ------------------------------------------------------------------------- */
 
 /* Remembers what is about to be done; the last fifty are printed when something is wrong. */
 void fx_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -52,7 +52,7 @@ _Noreturn void fx_fail_errno(const char *call);
 uint64_t fx_rng64(void);
 uint64_t fx_rng(uint64_t below);
 
-/* ---- fsx_file.c: one change, made to the file and to its copy; or one look, which compares them --------------------- */
+/* ---- fsx_file.c: one change, made to the file and to its copy; or one look, which compares them ------------------ */
 
 void fx_create(struct fx_file *f);
 /* Opens it again; what has no name any more is looked at for the last time, and becomes a new, empty file. */
@@ -85,7 +85,7 @@ void fx_seek(struct fx_file *f);
 void fx_check_size(struct fx_file *f);
 void fx_verify(struct fx_file *f);
 
-/* ---- fsx_ops.c ------------------------------------------------------------------------------------------------------ */
+/* ---- fsx_ops.c --------------------------------------------------------------------------------------------------- */
 
 void fx_some_op(void);
 /* The case that has a name; says so. */

@@ -30,7 +30,7 @@ static off_t at(uint64_t offset)
 	return (off_t)(fx.base + offset);
 }
 
-/* ---- comparing ------------------------------------------------------------------------------------------------------ */
+/* ---- comparing --------------------------------------------------------------------------------------------------- */
 
 static void hex(char out[64], const uint8_t *data, size_t len)
 {
@@ -59,9 +59,9 @@ static void compare(struct fx_file *f, uint64_t offset, const uint8_t *got, size
 	hex(wanted, want + first, len - first);
 	hex(was, got + first, len - first);
 	fx_fail("%s of file %u (%s, size 0x%llx) at 0x%llx, 0x%zx bytes: wrong from 0x%llx to 0x%llx, %zu bytes\n"
-		"  wanted %s\n  got    %s", by, number_of(f), name_of(f), (unsigned long long)f->size,
-		(unsigned long long)offset, len, (unsigned long long)(offset + first),
-		(unsigned long long)(offset + last - 1), n, wanted, was);
+		"  wanted %s\n  got    %s",
+		by, number_of(f), name_of(f), (unsigned long long)f->size, (unsigned long long)offset, len,
+		(unsigned long long)(offset + first), (unsigned long long)(offset + last - 1), n, wanted, was);
 }
 
 void fx_check_size(struct fx_file *f)
@@ -90,7 +90,7 @@ static void expect(ssize_t got, size_t wanted, const char *call)
 		fx_fail("%s: 0x%zx bytes, wanted 0x%zx", call, (size_t)got, wanted);
 }
 
-/* ---- opening, closing ----------------------------------------------------------------------------------------------- */
+/* ---- opening, closing -------------------------------------------------------------------------------------------- */
 
 static void open_all(struct fx_file *f, int flags)
 {
@@ -143,7 +143,7 @@ void fx_reopen(struct fx_file *f, bool truncate)
 	fx_check_size(f);
 }
 
-/* ---- read and write ------------------------------------------------------------------------------------------------- */
+/* ---- read and write ---------------------------------------------------------------------------------------------- */
 
 /* Three parts, the middle one of a page where there is so much. */
 static int split(struct iovec iov[3], uint8_t *buf, size_t len)
@@ -222,7 +222,7 @@ void fx_verify(struct fx_file *f)
 	expect(got, f->size, "pread of all");
 }
 
-/* ---- size and space ------------------------------------------------------------------------------------------------- */
+/* ---- size and space ---------------------------------------------------------------------------------------------- */
 
 void fx_truncate(struct fx_file *f, uint64_t size, bool by_path)
 {
@@ -251,8 +251,8 @@ void fx_fallocate(struct fx_file *f, int mode, uint64_t offset, uint64_t len)
 {
 	uint64_t end = offset + len;
 
-	fx_say("fallocate %sfile %u at 0x%llx, 0x%llx bytes", mode_name(mode), number_of(f),
-	       (unsigned long long)offset, (unsigned long long)len);
+	fx_say("fallocate %sfile %u at 0x%llx, 0x%llx bytes", mode_name(mode), number_of(f), (unsigned long long)offset,
+	       (unsigned long long)len);
 	if (fallocate(f->fd, mode, at(offset), (off_t)len)) {
 		if (errno != EOPNOTSUPP || !fx.lenient)
 			fx_fail_errno("fallocate");
@@ -279,13 +279,13 @@ void fx_copy(struct fx_file *from, uint64_t offset, struct fx_file *to, uint64_t
 		fx_fail_errno("copy_file_range");
 	fx_add(" = 0x%zx", (size_t)got);
 	if ((size_t)got > there || (there && !got) || in != at(offset) + got || out != at(to_offset) + got)
-		fx_fail("copy_file_range: 0x%zx bytes (wanted 0x%zx), offsets then 0x%llx and 0x%llx", (size_t)got, there,
-			(unsigned long long)in - fx.base, (unsigned long long)out - fx.base);
+		fx_fail("copy_file_range: 0x%zx bytes (wanted 0x%zx), offsets then 0x%llx and 0x%llx", (size_t)got,
+			there, (unsigned long long)in - fx.base, (unsigned long long)out - fx.base);
 	memcpy(fx.buf, from->want + offset, (size_t)got);
 	copy_in(to, to_offset, fx.buf, (size_t)got);
 }
 
-/* ---- mappings ------------------------------------------------------------------------------------------------------- */
+/* ---- mappings ---------------------------------------------------------------------------------------------------- */
 
 void fx_map(struct fx_file *f)
 {
@@ -343,7 +343,8 @@ void fx_map_write(struct fx_file *f, uint64_t offset, size_t len, int msync_flag
 {
 	bool keep = f->map != NULL;
 	size_t skip = offset % FX_PAGE;
-	uint8_t *map = keep ? f->map + (offset - skip) : map_range(f, offset, len, PROT_READ | PROT_WRITE, MAP_SHARED, &skip);
+	uint8_t *map =
+		keep ? f->map + (offset - skip) : map_range(f, offset, len, PROT_READ | PROT_WRITE, MAP_SHARED, &skip);
 
 	fx_say("write %s mapping of file %u at 0x%llx, 0x%zx bytes%s", keep ? "the old" : "a new", number_of(f),
 	       (unsigned long long)offset, len, msync_flags ? ", msync" : "");
@@ -361,7 +362,8 @@ void fx_map_private(struct fx_file *f, uint64_t offset, size_t len)
 	size_t skip;
 	uint8_t *map = map_range(f, offset, len, PROT_READ | PROT_WRITE, MAP_PRIVATE, &skip);
 
-	fx_say("write a private mapping of file %u at 0x%llx, 0x%zx bytes", number_of(f), (unsigned long long)offset, len);
+	fx_say("write a private mapping of file %u at 0x%llx, 0x%zx bytes", number_of(f), (unsigned long long)offset,
+	       len);
 	compare(f, offset, map + skip, len, "private mapping");
 	memset(map + skip, 0x5a, len);
 	if (pread(f->fd, fx.buf, len, at(offset)) != (ssize_t)len)
@@ -371,7 +373,7 @@ void fx_map_private(struct fx_file *f, uint64_t offset, size_t len)
 		fx_fail_errno("munmap");
 }
 
-/* ---- caches --------------------------------------------------------------------------------------------------------- */
+/* ---- caches ------------------------------------------------------------------------------------------------------ */
 
 static void drop_caches(const char *what)
 {
@@ -395,14 +397,15 @@ void fx_evict(struct fx_file *f)
 		drop_caches(fx_rng(2) ? "1" : "3");
 }
 
-/* ---- holes ---------------------------------------------------------------------------------------------------------- */
+/* ---- holes ------------------------------------------------------------------------------------------------------- */
 
 static void check_hole(struct fx_file *f, uint64_t start, uint64_t end)
 {
 	for (uint64_t i = start; i < end; i++) {
 		if (f->want[i])
-			fx_fail("file %u: 0x%llx to 0x%llx is said to be a hole, but there is data at 0x%llx", number_of(f),
-				(unsigned long long)start, (unsigned long long)end, (unsigned long long)i);
+			fx_fail("file %u: 0x%llx to 0x%llx is said to be a hole, but there is data at 0x%llx",
+				number_of(f), (unsigned long long)start, (unsigned long long)end,
+				(unsigned long long)i);
 	}
 }
 

@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define PUNCH	 (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
+#define PUNCH    (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 
-/* ---- chance --------------------------------------------------------------------------------------------------------- */
+/* ---- chance ------------------------------------------------------------------------------------------------------ */
 
 static struct fx_file *some_file(void)
 {
@@ -28,7 +28,10 @@ static uint64_t some_offset(const struct fx_file *f, uint64_t limit)
 	uint64_t offset;
 
 	switch (fx_rng(4)) {
-	case 0: offset = f->size + fx_rng(5000); offset -= offset < 2500 ? offset : 2500; break;
+	case 0:
+		offset = f->size + fx_rng(5000);
+		offset -= offset < 2500 ? offset : 2500;
+		break;
 	case 1: offset = fx_rng(limit) & ~(uint64_t)(FX_PAGE - 1); break;
 	case 2: offset = (fx_rng(limit) & ~(uint64_t)(FX_PAGE - 1)) + FX_PAGE - 8 + fx_rng(16); break;
 	default: offset = fx_rng(limit);
@@ -56,7 +59,7 @@ static bool some_range_inside(const struct fx_file *f, uint64_t *offset, size_t 
 	return true;
 }
 
-/* ---- operations ----------------------------------------------------------------------------------------------------- */
+/* ---- operations -------------------------------------------------------------------------------------------------- */
 
 static void op_write(struct fx_file *f)
 {
@@ -138,8 +141,8 @@ static void op_truncate(struct fx_file *f)
 
 static void op_fallocate(struct fx_file *f)
 {
-	static const int modes[] = { 0, FALLOC_FL_KEEP_SIZE, PUNCH, PUNCH, FALLOC_FL_ZERO_RANGE,
-				     FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
+	static const int modes[] = { 0,     FALLOC_FL_KEEP_SIZE,  PUNCH,
+				     PUNCH, FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
 	uint64_t offset = some_offset(f, fx.max);
 	size_t len = some_len(fx.max - offset);
 
@@ -267,10 +270,10 @@ static const struct {
 	unsigned weight;
 	void (*fn)(struct fx_file *f);
 } ops[] = {
-	{ 16, op_write },  { 5, op_append },  { 16, op_read }, { 8, op_map_read },  { 12, op_map_write }, { 2, op_map_private },
-	{ 2, op_map },	   { 8, op_truncate }, { 8, op_fallocate }, { 5, op_copy }, { 3, op_seek },	  { 2, op_sync },
-	{ 2, op_evict },   { 2, op_reopen },  { 5, op_verify }, { 1, op_unlink },   { 1, op_rename },	  { 1, op_link },
-	{ 4, op_direct },
+	{ 16, op_write },      { 5, op_append }, { 16, op_read },    { 8, op_map_read },  { 12, op_map_write },
+	{ 2, op_map_private }, { 2, op_map },    { 8, op_truncate }, { 8, op_fallocate }, { 5, op_copy },
+	{ 3, op_seek },        { 2, op_sync },   { 2, op_evict },    { 2, op_reopen },    { 5, op_verify },
+	{ 1, op_unlink },      { 1, op_rename }, { 1, op_link },     { 4, op_direct },
 };
 
 void fx_some_op(void)
@@ -292,7 +295,7 @@ void fx_some_op(void)
 		fx_check_size(&fx.files[i]);
 }
 
-/* ---- mmap_write_after_fallocate ------------------------------------------------------------------------------------- */
+/* ---- mmap_write_after_fallocate ---------------------------------------------------------------------------------- */
 
 enum { RANGE = 3 * FX_PAGE + 100, RANGE_LEN = 6 * FX_PAGE, END = 16 * FX_PAGE };
 

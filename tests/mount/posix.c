@@ -7,8 +7,8 @@
  *   posix DIR --walk                                           only those at the end
  *   posix DIR --shared [--ops N] [--seed S] [--procs P]        P processes in one directory, and what must be true then
  *
- * On two file systems the same seed has the same output, if both are right: it has no inode numbers, no times of today, no
- * sizes of directories. With --procs each process works below DIR/pN and writes to FILE.pN. Needs root, except for
+ * On two file systems the same seed has the same output, if both are right: it has no inode numbers, no times of today,
+ * no sizes of directories. With --procs each process works below DIR/pN and writes to FILE.pN. Needs root, except for
  * --shared; the processes are confined to their directories by chroot(2).
  */
 #include "tests/mount/posix.h"
@@ -33,7 +33,7 @@ static _Noreturn void die(const char *what)
 	exit(2);
 }
 
-/* ---- which operation ------------------------------------------------------------------------------------------------ */
+/* ---- which operation --------------------------------------------------------------------------------------------- */
 
 static const struct px_op *const groups[] = { px_file_ops, px_name_ops, px_meta_ops, px_case_ops, px_peer_ops };
 enum { N_SIMPLE = 3 };
@@ -117,7 +117,7 @@ static int run(uint64_t seed, unsigned long n_ops)
 	return fflush(stdout) ? 2 : 0;
 }
 
-/* ---- processes ------------------------------------------------------------------------------------------------------ */
+/* ---- processes --------------------------------------------------------------------------------------------------- */
 
 static int confined(const char *dir, uint64_t seed, unsigned long n_ops, bool walk)
 {
@@ -172,9 +172,12 @@ static int several(const char *dir, unsigned n_procs, const char *out, uint64_t 
 }
 
 static const struct option options[] = {
-	{ "ops", required_argument, NULL, 'o' }, { "seed", required_argument, NULL, 's' },
-	{ "procs", required_argument, NULL, 'p' }, { "out", required_argument, NULL, 'O' },
-	{ "walk", no_argument, NULL, 'w' }, { "shared", no_argument, NULL, 'S' },
+	{ "ops", required_argument, NULL, 'o' },
+	{ "seed", required_argument, NULL, 's' },
+	{ "procs", required_argument, NULL, 'p' },
+	{ "out", required_argument, NULL, 'O' },
+	{ "walk", no_argument, NULL, 'w' },
+	{ "shared", no_argument, NULL, 'S' },
 	{ NULL },
 };
 

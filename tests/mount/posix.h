@@ -15,18 +15,18 @@
 #include <time.h>
 
 #define PX_COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define PX_PATH	    6000
+#define PX_PATH     6000
 #define PX_KNOWN    160u /* paths remembered */
 #define PX_LONGEST  700u /* bytes of a remembered path */
 #define PX_N_HELD   6u
-#define PX_BUF	    (1u << 17)
+#define PX_BUF      (1u << 17)
 
 /* Kinds of files, as a set. */
 enum { PX_REG = 1, PX_DIR = 2, PX_LNK = 4, PX_OTHER = 8, PX_ANY = 15 };
 
 /*
- * In memory that children share: what a child of another user makes is known to its parent. What is remembered is a hint
- * where there may be something; what is there decides.
+ * In memory that children share: what a child of another user makes is known to its parent. What is remembered is a
+ * hint where there may be something; what is there decides.
  */
 struct px {
 	uint64_t dice;
@@ -46,7 +46,7 @@ extern struct px_held px_held[PX_N_HELD];
 extern bool px_is_child; /* of another user: what it opens is gone when it ends */
 extern uint8_t px_buf[PX_BUF];
 
-/* ---- posix_names.c -------------------------------------------------------------------------------------------------- */
+/* ---- posix_names.c ----------------------------------------------------------------------------------------------- */
 
 uint64_t px_rng64(void);
 uint64_t px_rng(uint64_t below);
@@ -73,7 +73,7 @@ void px_moved(const char *from, const char *to);
 
 /* These choose, write into `path` (PX_PATH bytes), and show it. */
 void px_old_path(char *path, unsigned kinds); /* mostly one that is there, of these kinds */
-void px_new_path(char *path);		      /* mostly one that is not there, in a directory that is */
+void px_new_path(char *path);                 /* mostly one that is not there, in a directory that is */
 void px_any_path(char *path);
 /* A directory that is there: "." or below. */
 void px_dir_path(char *path);
@@ -98,7 +98,7 @@ void px_list_add(struct px_list *list, unsigned type, const char *name);
 void px_list_sort(struct px_list *list);
 void px_list_free(struct px_list *list);
 
-/* ---- operations, each a line: its arguments and what came of it ------------------------------------------------------ */
+/* ---- operations, each a line: its arguments and what came of it -------------------------------------------------- */
 
 struct px_op {
 	unsigned weight;
@@ -115,14 +115,14 @@ extern const struct px_op px_peer_ops[]; /* posix_peers.c: with other processes 
 /* One of those of a user. */
 void px_simple_op(void);
 
-/* ---- posix_walk.c --------------------------------------------------------------------------------------------------- */
+/* ---- posix_walk.c ------------------------------------------------------------------------------------------------ */
 
 /* Everything below the working directory, a line for each. */
 void px_walk(FILE *out);
 /* All of a tree, wherever it is; -errno of the first that cannot be removed. */
 int px_remove_tree(const char *path);
 
-/* ---- posix_shared.c ------------------------------------------------------------------------------------------------- */
+/* ---- posix_shared.c ---------------------------------------------------------------------------------------------- */
 
 /* Many processes in one directory; 0: nobody has seen anything wrong. */
 int px_shared(const char *dir, uint64_t seed, unsigned n_procs, unsigned long n_ops);

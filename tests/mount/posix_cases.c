@@ -57,7 +57,7 @@ static void step_fd(const char *what, int fd)
 		close(fd);
 }
 
-/* ---- a directory that is read --------------------------------------------------------------------------------------- */
+/* ---- a directory that is read ------------------------------------------------------------------------------------ */
 
 /* Two in three are there to stay; of the rest one goes at a time while the directory is read. */
 struct crowd {
@@ -68,11 +68,10 @@ struct crowd {
 
 static void crowd_name(const struct crowd *c, unsigned i, char *name)
 {
-	unsigned len = (c->salt + i * 37) % 180;
+	size_t len = (size_t)snprintf(name, NAME_MAX, "c%u-", i), more = (c->salt + i * 37) % 180;
 
-	snprintf(name, NAME_MAX, "c%u-%.*s", i, (int)len,
-		 "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"
-		 "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz");
+	memset(name + len, 'a' + (int)(i % 26), more);
+	name[len + more] = 0;
 }
 
 static bool is_victim(const struct crowd *c, unsigned i)
@@ -259,7 +258,7 @@ static void op_seekdir(void)
 	closedir(dir);
 }
 
-/* ---- without a name ------------------------------------------------------------------------------------------------- */
+/* ---- without a name ---------------------------------------------------------------------------------------------- */
 
 static void op_orphan(void)
 {
@@ -351,7 +350,7 @@ static void op_cwd(void)
 		printf(" status %d", status);
 }
 
-/* ---- files that must not change ------------------------------------------------------------------------------------- */
+/* ---- files that must not change ---------------------------------------------------------------------------------- */
 
 static bool set_flag(const char *path, int flag, bool on)
 {
@@ -447,7 +446,7 @@ static void op_fixed_dir(void)
 	step("remove", px_remove_tree(path));
 }
 
-/* ---- long names, long paths, loops ---------------------------------------------------------------------------------- */
+/* ---- long names, long paths, loops ------------------------------------------------------------------------------- */
 
 static void op_long_names(void)
 {
@@ -545,7 +544,7 @@ static void op_loop(void)
 	step("remove", px_remove_tree(path));
 }
 
-/* ---- times and sizes ------------------------------------------------------------------------------------------------ */
+/* ---- times and sizes --------------------------------------------------------------------------------------------- */
 
 static const struct timespec long_ago[2] = { { 981173106, 123456789 }, { 981173107, 999999999 } };
 
@@ -562,15 +561,21 @@ static struct moment look(const char *path)
 	return m;
 }
 
+static int later(struct timespec a, struct timespec b)
+{
+	if (a.tv_sec != b.tv_sec)
+		return a.tv_sec > b.tv_sec ? 1 : -1;
+	return (a.tv_nsec > b.tv_nsec) - (a.tv_nsec < b.tv_nsec);
+}
+
 static void show_changes(const char *what, const struct moment *before, const char *path)
 {
+	static const char *const changes[] = { " ctime went back", "", " ctime" };
 	struct moment m = look(path);
-	bool modified = m.st.st_mtim.tv_sec != long_ago[1].tv_sec || m.st.st_mtim.tv_nsec != long_ago[1].tv_nsec;
-	int64_t sec = m.st.st_ctim.tv_sec - before->st.st_ctim.tv_sec, nsec = m.st.st_ctim.tv_nsec - before->st.st_ctim.tv_nsec;
 
-	if (!m.there || !before->there)
-		return;
-	printf(" %s%s%s", what, modified ? " mtime" : "", sec > 0 || (!sec && nsec > 0) ? " ctime" : sec || nsec ? " back" : "");
+	if (m.there && before->there)
+		printf(" %s%s%s", what, later(m.st.st_mtim, long_ago[1]) ? " mtime" : "",
+		       changes[1 + later(m.st.st_ctim, before->st.st_ctim)]);
 }
 
 static long open_and_close(int dir, int flags)

@@ -12,16 +12,16 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/* ---- open ----------------------------------------------------------------------------------------------------------- */
+/* ---- open -------------------------------------------------------------------------------------------------------- */
 
 static const struct {
 	int flag;
 	unsigned one_of; /* chances */
 	const char *name;
 } open_flags[] = {
-	{ O_CREAT, 2, "CREAT" },     { O_EXCL, 5, "EXCL" },	    { O_TRUNC, 5, "TRUNC" },	     { O_APPEND, 5, "APPEND" },
-	{ O_SYNC, 20, "SYNC" },	     { O_NOFOLLOW, 6, "NOFOLLOW" }, { O_DIRECTORY, 12, "DIRECTORY" }, { O_PATH, 25, "PATH" },
-	{ O_NOATIME, 20, "NOATIME" },
+	{ O_CREAT, 2, "CREAT" },          { O_EXCL, 5, "EXCL" },  { O_TRUNC, 5, "TRUNC" },
+	{ O_APPEND, 5, "APPEND" },        { O_SYNC, 20, "SYNC" }, { O_NOFOLLOW, 6, "NOFOLLOW" },
+	{ O_DIRECTORY, 12, "DIRECTORY" }, { O_PATH, 25, "PATH" }, { O_NOATIME, 20, "NOATIME" },
 };
 
 static int some_open_flags(void)
@@ -101,7 +101,7 @@ static void op_close(void)
 		px_release(held);
 }
 
-/* ---- contents ------------------------------------------------------------------------------------------------------- */
+/* ---- contents ---------------------------------------------------------------------------------------------------- */
 
 /* By path, or what is held; -1 and a line that is complete where that cannot be. */
 static int some_file(int flags, struct px_held **held)
@@ -208,9 +208,13 @@ static void op_truncate(void)
 
 static void op_fallocate(void)
 {
-	static const int modes[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				     FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
-				     FALLOC_FL_PUNCH_HOLE, 0x100 };
+	static const int modes[] = { 0,
+				     FALLOC_FL_KEEP_SIZE,
+				     FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				     FALLOC_FL_ZERO_RANGE,
+				     FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+				     FALLOC_FL_PUNCH_HOLE,
+				     0x100 };
 	struct px_held *held;
 	int fd = some_file(O_RDWR, &held), mode = modes[px_rng(PX_COUNT(modes))];
 	uint64_t offset = px_some_offset(), len = px_some_len();
@@ -282,7 +286,7 @@ const struct px_op px_file_ops[] = {
 	{ 0 },
 };
 
-/* ---- names ---------------------------------------------------------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------------------------------------------------- */
 
 static void made(long ret, const char *path)
 {
@@ -308,7 +312,8 @@ static void op_mknod(void)
 	static const mode_t types[] = { S_IFIFO, S_IFCHR, S_IFSOCK, S_IFREG, S_IFBLK, S_IFDIR, 0 };
 	static const unsigned majors[] = { 0, 511, 300, 4095, 511 };
 	mode_t mode = types[px_rng(PX_COUNT(types))] | px_some_mode();
-	unsigned number = majors[px_rng(PX_COUNT(majors))], less = (unsigned)px_rng(4) ? (unsigned)px_rng(256) : 0xfffff;
+	unsigned number = majors[px_rng(PX_COUNT(majors))],
+		 less = (unsigned)px_rng(4) ? (unsigned)px_rng(256) : 0xfffff;
 	char path[PX_PATH];
 
 	px_new_path(path);
@@ -389,8 +394,18 @@ static void op_prune(void)
 
 static void op_rename(void)
 {
-	static const unsigned all[] = { 0, 0, 0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_EXCHANGE, RENAME_WHITEOUT,
-					RENAME_NOREPLACE | RENAME_EXCHANGE, RENAME_NOREPLACE | RENAME_WHITEOUT, 64 };
+	static const unsigned all[] = { 0,
+					0,
+					0,
+					0,
+					0,
+					RENAME_NOREPLACE,
+					RENAME_EXCHANGE,
+					RENAME_EXCHANGE,
+					RENAME_WHITEOUT,
+					RENAME_NOREPLACE | RENAME_EXCHANGE,
+					RENAME_NOREPLACE | RENAME_WHITEOUT,
+					64 };
 	unsigned flags = all[px_rng(PX_COUNT(all))];
 	char from[PX_PATH], to[PX_PATH];
 
@@ -484,16 +499,8 @@ static void op_at(void)
 }
 
 const struct px_op px_name_ops[] = {
-	{ 50, "mkdir", op_mkdir },
-	{ 14, "mknod", op_mknod },
-	{ 22, "symlink", op_symlink },
-	{ 22, "link", op_link },
-	{ 36, "unlink", op_unlink },
-	{ 22, "rmdir", op_rmdir },
-	{ 6, "prune", op_prune },
-	{ 60, "rename", op_rename },
-	{ 16, "list", op_list },
-	{ 3, "statfs", op_statfs },
-	{ 10, "at", op_at },
-	{ 0 },
+	{ 50, "mkdir", op_mkdir },  { 14, "mknod", op_mknod },   { 22, "symlink", op_symlink },
+	{ 22, "link", op_link },    { 36, "unlink", op_unlink }, { 22, "rmdir", op_rmdir },
+	{ 6, "prune", op_prune },   { 60, "rename", op_rename }, { 16, "list", op_list },
+	{ 3, "statfs", op_statfs }, { 10, "at", op_at },         { 0 },
 };

@@ -18,7 +18,7 @@
 #define SYS_fchmodat2 452
 #endif
 
-/* ---- modes and owners ----------------------------------------------------------------------------------------------- */
+/* ---- modes and owners -------------------------------------------------------------------------------------------- */
 
 static void op_chmod(void)
 {
@@ -110,25 +110,39 @@ static void op_stat(void)
 	px_any_path(path);
 	if (!px_result(statx(AT_FDCWD, path, flags, STATX_BASIC_STATS, &st)))
 		return;
-	printf(" %x %o n%u %u:%u d%u:%u", st.stx_mask & STATX_BASIC_STATS, st.stx_mode, st.stx_nlink, st.stx_uid, st.stx_gid,
-	       st.stx_rdev_major, st.stx_rdev_minor);
+	printf(" %x %o n%u %u:%u d%u:%u", st.stx_mask & STATX_BASIC_STATS, st.stx_mode, st.stx_nlink, st.stx_uid,
+	       st.stx_gid, st.stx_rdev_major, st.stx_rdev_minor);
 	if (!S_ISDIR(st.stx_mode))
 		printf(" s%llu", (unsigned long long)st.stx_size);
 }
 
-/* ---- times ---------------------------------------------------------------------------------------------------------- */
+/* ---- times ------------------------------------------------------------------------------------------------------- */
 
 static struct timespec some_time(void)
 {
-	static const int64_t seconds[] = { 0, 1, -1, 1000000000, 0x7fffffff, 0x80000000, 0x1ffffffff, -0x80000000ll,
-					   0x3fffffff0ll, 0x7ffffffff0ll, -0x90000000ll };
+	static const int64_t seconds[] = { 0,
+					   1,
+					   -1,
+					   1000000000,
+					   0x7fffffff,
+					   0x80000000,
+					   0x1ffffffff,
+					   -0x80000000ll,
+					   0x3fffffff0ll,
+					   0x7ffffffff0ll,
+					   -0x90000000ll };
 	static const long odd[] = { UTIME_NOW, UTIME_OMIT, 1000000000, -1 };
 	struct timespec t = { px_rng(3) ? (time_t)px_rng(1500000000) : (time_t)seconds[px_rng(PX_COUNT(seconds))],
-			      px_rng(3) ? (long)px_rng(1000000000) : px_rng(2) ? 0 : 999999999 };
+			      px_rng(3)   ? (long)px_rng(1000000000)
+			      : px_rng(2) ? 0
+					  : 999999999 };
 
 	if (!px_rng(4))
 		t.tv_nsec = odd[px_rng(8) ? px_rng(2) : px_rng(PX_COUNT(odd))];
-	printf(t.tv_nsec == UTIME_NOW ? " NOW" : t.tv_nsec == UTIME_OMIT ? " OMIT" : " %lld.%ld", (long long)t.tv_sec, t.tv_nsec);
+	printf(t.tv_nsec == UTIME_NOW    ? " NOW"
+	       : t.tv_nsec == UTIME_OMIT ? " OMIT"
+					 : " %lld.%ld",
+	       (long long)t.tv_sec, t.tv_nsec);
 	return t;
 }
 
@@ -148,19 +162,29 @@ static void op_utimens(void)
 	times[0] = some_time();
 	times[1] = some_time();
 	printf("%s", none ? " NULL" : "");
-	px_result(held ? futimens(held->fd, none ? NULL : times) :
-			 utimensat(AT_FDCWD, path, none ? NULL : times, AT_SYMLINK_NOFOLLOW));
+	px_result(held ? futimens(held->fd, none ? NULL : times)
+		       : utimensat(AT_FDCWD, path, none ? NULL : times, AT_SYMLINK_NOFOLLOW));
 	if (px_is_child || (held ? fstat(held->fd, &st) : lstat(path, &st)))
 		return;
 	px_show_time("atime", st.st_atim);
 	px_show_time("mtime", st.st_mtim);
 }
 
-/* ---- extended attributes -------------------------------------------------------------------------------------------- */
+/* ---- extended attributes ----------------------------------------------------------------------------------------- */
 
-static const char *const names[] = { "user.a", "user.b", "user.A", "trusted.t", "security.foo", "security.capability",
-				     "user.a.very.long.name.of.an.attribute", "user.", "nonsense.x", "user", "system.other",
-				     "system.posix_acl_access", "system.posix_acl_default" };
+static const char *const names[] = { "user.a",
+				     "user.b",
+				     "user.A",
+				     "trusted.t",
+				     "security.foo",
+				     "security.capability",
+				     "user.a.very.long.name.of.an.attribute",
+				     "user.",
+				     "nonsense.x",
+				     "user",
+				     "system.other",
+				     "system.posix_acl_access",
+				     "system.posix_acl_default" };
 static const char acl_access[] = "system.posix_acl_access", acl_default[] = "system.posix_acl_default";
 
 /* Of 255 bytes, or one more. */
@@ -177,7 +201,9 @@ static const char *long_name(size_t len)
 static const char *some_name(void)
 {
 	unsigned what = (unsigned)px_rng(40);
-	const char *name = what == 0 ? long_name(255) : what == 1 ? long_name(256) : names[px_rng(px_rng(3) ? 5 : PX_COUNT(names))];
+	const char *name = what == 0   ? long_name(255)
+			   : what == 1 ? long_name(256)
+				       : names[px_rng(px_rng(3) ? 5 : PX_COUNT(names))];
 
 	px_show(name);
 	return name;
@@ -313,7 +339,7 @@ static void op_xattr_list(void)
 	px_list_free(&sorted);
 }
 
-/* ---- access control lists ------------------------------------------------------------------------------------------- */
+/* ---- access control lists ---------------------------------------------------------------------------------------- */
 
 enum { USER_OBJ = 1, USER = 2, GROUP_OBJ = 4, GROUP = 8, MASK = 16, OTHER = 32 };
 
@@ -396,14 +422,16 @@ static void op_acl_inherit(void)
 		px_result(removexattr(path, acl_default));
 }
 
-/* ---- flags ---------------------------------------------------------------------------------------------------------- */
+/* ---- flags ------------------------------------------------------------------------------------------------------- */
 
 /* Layout is no business of the comparison. */
-#define COMPARED (FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL | FS_SYNC_FL | FS_DIRSYNC_FL | FS_ENCRYPT_FL)
+#define COMPARED                                                                                                       \
+	(FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL | FS_SYNC_FL | FS_DIRSYNC_FL | FS_ENCRYPT_FL)
 
 static void op_flags(void)
 {
-	static const int all[] = { FS_NODUMP_FL, FS_NOATIME_FL, FS_SYNC_FL, FS_DIRSYNC_FL, FS_NODUMP_FL | FS_NOATIME_FL };
+	static const int all[] = { FS_NODUMP_FL, FS_NOATIME_FL, FS_SYNC_FL, FS_DIRSYNC_FL,
+				   FS_NODUMP_FL | FS_NOATIME_FL };
 	int wanted = all[px_rng(PX_COUNT(all))], flags = 0, fd;
 	bool sets = px_rng(2);
 	char path[PX_PATH];

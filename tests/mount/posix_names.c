@@ -12,7 +12,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-/* ---- chance (SplitMix64), and contents ------------------------------------------------------------------------------ */
+/* ---- chance (SplitMix64), and contents --------------------------------------------------------------------------- */
 
 uint64_t px_rng64(void)
 {
@@ -47,7 +47,7 @@ void px_fill(uint8_t *buf, size_t len)
 	}
 }
 
-/* ---- showing -------------------------------------------------------------------------------------------------------- */
+/* ---- showing ----------------------------------------------------------------------------------------------------- */
 
 void px_show(const char *path)
 {
@@ -117,7 +117,7 @@ void px_show_path(const char *path)
 		px_show_stat(&st);
 }
 
-/* ---- what is known -------------------------------------------------------------------------------------------------- */
+/* ---- what is known ----------------------------------------------------------------------------------------------- */
 
 unsigned px_kind(mode_t mode)
 {
@@ -185,7 +185,7 @@ void px_moved(const char *from, const char *to)
 	}
 }
 
-/* ---- choices -------------------------------------------------------------------------------------------------------- */
+/* ---- choices ----------------------------------------------------------------------------------------------------- */
 
 static bool known_path(char *path, unsigned kinds)
 {
@@ -262,9 +262,7 @@ static void odd_path(char *path)
 	case 5: snprintf(path, PX_PATH, "/n%u", (unsigned)px_rng(30)); break;
 	case 6: snprintf(path, PX_PATH, "%s", px_rng(2) ? "." : ".."); break;
 	case 7: path[0] = 0; break;
-	default:
-		memset(path, 'p', PATH_MAX);
-		path[PATH_MAX] = 0;
+	default: memset(path, 'p', PATH_MAX); path[PATH_MAX] = 0;
 	}
 }
 
@@ -296,7 +294,8 @@ void px_any_path(char *path)
 
 mode_t px_some_mode(void)
 {
-	static const mode_t modes[] = { 0644, 0755, 0777, 0666, 0600, 0700, 01777, 02775, 04755, 06777, 0, 0111, 0444, 02777 };
+	static const mode_t modes[] = { 0644,  0755,  0777,  0666, 0600, 0700, 01777,
+					02775, 04755, 06777, 0,    0111, 0444, 02777 };
 
 	return px_rng(4) ? modes[px_rng(PX_COUNT(modes))] : (mode_t)px_rng(010000);
 }
@@ -312,7 +311,11 @@ uint64_t px_some_offset(void)
 {
 	unsigned what = (unsigned)px_rng(100);
 
-	return what < 30 ? 0 : what < 60 ? px_rng(12000) : what < 80 ? px_rng(32) * 1024 : what < 98 ? px_rng(200000) : px_rng(2000000);
+	return what < 30   ? 0
+	       : what < 60 ? px_rng(12000)
+	       : what < 80 ? px_rng(32) * 1024
+	       : what < 98 ? px_rng(200000)
+			   : px_rng(2000000);
 }
 
 size_t px_some_len(void)
@@ -322,7 +325,7 @@ size_t px_some_len(void)
 	return what < 50 ? px_rng(300) : what < 70 ? 1024 * px_rng(9) : what < 97 ? px_rng(12000) : px_rng(PX_BUF);
 }
 
-/* ---- what is held open ---------------------------------------------------------------------------------------------- */
+/* ---- what is held open ------------------------------------------------------------------------------------------- */
 
 struct px_held *px_some_held(unsigned kinds)
 {
@@ -360,7 +363,7 @@ void px_hold(int fd, int flags)
 	printf(" as held%u", slot);
 }
 
-/* ---- lists of names ------------------------------------------------------------------------------------------------- */
+/* ---- lists of names ---------------------------------------------------------------------------------------------- */
 
 void px_list_add(struct px_list *list, unsigned type, const char *name)
 {

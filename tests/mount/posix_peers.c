@@ -22,7 +22,7 @@ static void step(const char *what, long ret)
 	px_result(ret);
 }
 
-/* ---- other users ---------------------------------------------------------------------------------------------------- */
+/* ---- other users ------------------------------------------------------------------------------------------------- */
 
 static const struct {
 	uid_t uid;
@@ -37,7 +37,8 @@ static const struct {
 
 static void become(size_t user)
 {
-	if (setgroups(users[user].n_more, users[user].more) || setresgid(users[user].gid, users[user].gid, users[user].gid) ||
+	if (setgroups(users[user].n_more, users[user].more) ||
+	    setresgid(users[user].gid, users[user].gid, users[user].gid) ||
 	    setresuid(users[user].uid, users[user].uid, users[user].uid))
 		abort();
 }
@@ -90,7 +91,7 @@ static void op_user(void)
 	wait_for(pid);
 }
 
-/* ---- privileges that go --------------------------------------------------------------------------------------------- */
+/* ---- privileges that go ------------------------------------------------------------------------------------------ */
 
 static void own_file(char *path, const char *name, mode_t mode)
 {
@@ -207,7 +208,7 @@ static void op_shared_dir(void)
 	step("remove", px_remove_tree(path));
 }
 
-/* ---- locks ---------------------------------------------------------------------------------------------------------- */
+/* ---- locks ------------------------------------------------------------------------------------------------------- */
 
 static int to_child[2], to_parent[2];
 
@@ -256,7 +257,9 @@ static void get_lock(int fd, int command, short type, off_t start, off_t len, pi
 	printf(" %d", lk.l_type);
 	if (lk.l_type != F_UNLCK)
 		printf(" %lld %lld %s", (long long)lk.l_start, (long long)lk.l_len,
-		       lk.l_pid == owner ? "its" : lk.l_pid == -1 ? "-1" : "whose?");
+		       lk.l_pid == owner ? "its"
+		       : lk.l_pid == -1  ? "-1"
+					 : "whose?");
 }
 
 /* The child has 10 to 19 exclusively and 30 to 39 shared, until it is told. Then it closes another descriptor. */
@@ -411,7 +414,7 @@ static void op_lock_wait(void)
 	step("unlink", unlink(path));
 }
 
-/* ---- pipes and sockets ---------------------------------------------------------------------------------------------- */
+/* ---- pipes and sockets ------------------------------------------------------------------------------------------- */
 
 static void op_fifo(void)
 {

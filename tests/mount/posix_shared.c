@@ -15,13 +15,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define N_PROCS	 32u
-#define N_DIRS	 3u
-#define N_OWN	 24u
-#define N_ROUNDS 400u
-#define STRIPE	 100u
+#define N_PROCS   32u
+#define N_DIRS    3u
+#define N_OWN     24u
+#define N_ROUNDS  400u
+#define STRIPE    100u
 #define N_STRIPES 60u
-#define N_CELLS	 2048u
+#define N_CELLS   2048u
 
 enum race { RACE_OPEN, RACE_MKDIR, RACE_LINK, RACE_SYMLINK, RACE_RENAME, RACE_UNLINK, N_RACES };
 
@@ -29,9 +29,10 @@ enum race { RACE_OPEN, RACE_MKDIR, RACE_LINK, RACE_SYMLINK, RACE_RENAME, RACE_UN
 static struct {
 	atomic_ulong n_failures;
 	atomic_uint wins[N_RACES][N_ROUNDS];
-	unsigned long n_names[N_PROCS], n_dirs[N_PROCS][N_DIRS], n_links[N_PROCS], counted[N_PROCS][3], appended[N_PROCS];
+	unsigned long n_names[N_PROCS], n_dirs[N_PROCS][N_DIRS], n_links[N_PROCS], counted[N_PROCS][3],
+		appended[N_PROCS];
 	atomic_uint arrived;
-} *shared;
+} * shared;
 
 static unsigned me, n_procs;
 static const char *doing;
@@ -63,7 +64,7 @@ static void make_file(const char *name, const void *data, size_t len)
 		complain_errno("cannot make", name);
 }
 
-/* ---- names: of its own each process finds what it made, and nothing else -------------------------------------------- */
+/* ---- names: of its own each process finds what it made, and nothing else ----------------------------------------- */
 
 static struct own {
 	unsigned dir, serial; /* serial 0: there is none */
@@ -259,7 +260,7 @@ static void judge_names(void)
 		complain("%lu names, wanted %lu", n, wanted);
 }
 
-/* ---- counters: no increment under a lock is lost -------------------------------------------------------------------- */
+/* ---- counters: no increment under a lock is lost ----------------------------------------------------------------- */
 
 static const char *const counters[] = { "count-fcntl", "count-flock", "count-ofd" };
 
@@ -314,20 +315,21 @@ static void judge_counters(void)
 		for (unsigned p = 0; p < n_procs; p++)
 			wanted += shared->counted[p][i];
 		if (value != wanted)
-			complain("%s is %llu, wanted %llu", counters[i], (unsigned long long)value, (unsigned long long)wanted);
+			complain("%s is %llu, wanted %llu", counters[i], (unsigned long long)value,
+				 (unsigned long long)wanted);
 		close(fd);
 	}
 }
 
-/* ---- append: every record is there, once, whole, and in the order of who wrote it ------------------------------------ */
+/* ---- append: every record is there, once, whole, and in the order of who wrote it -------------------------------- */
 
 struct record {
 	uint32_t magic, process, number, len; /* of all of it */
-	uint64_t hash;			      /* of what follows */
+	uint64_t hash;                        /* of what follows */
 };
 
 #define RECORD_MAGIC 0x1a2b3c4du
-#define MOST	     6000u
+#define MOST         6000u
 
 static void work_append(unsigned long n_ops)
 {
@@ -376,7 +378,7 @@ static void judge_append(void)
 	close(fd);
 }
 
-/* ---- replace: who opens a file that others rename over sees one of them, whole ---------------------------------------- */
+/* ---- replace: who opens a file that others rename over sees one of them, whole ----------------------------------- */
 
 /* The contents follow from who wrote them and which version they are. */
 static size_t version_of(unsigned process, uint32_t version, uint8_t *buf)
@@ -448,7 +450,7 @@ static void work_replace(unsigned long n_ops)
 	}
 }
 
-/* ---- races: of all who make or remove the same name, one does -------------------------------------------------------- */
+/* ---- races: of all who make or remove the same name, one does ---------------------------------------------------- */
 
 static long enter(enum race kind, unsigned round)
 {
@@ -459,15 +461,10 @@ static long enter(enum race kind, unsigned round)
 	snprintf(name, sizeof(name), "race-%d-%u", kind, round);
 	snprintf(mine, sizeof(mine), "mine-%u", me);
 	switch (kind) {
-	case RACE_OPEN:
-		fd = open(name, O_CREAT | O_EXCL | O_WRONLY, 0644);
-		return fd < 0 ? -1 : close(fd);
-	case RACE_MKDIR:
-		return mkdir(name, 0755);
-	case RACE_LINK:
-		return link(mine, name);
-	case RACE_SYMLINK:
-		return symlink(mine, name);
+	case RACE_OPEN: fd = open(name, O_CREAT | O_EXCL | O_WRONLY, 0644); return fd < 0 ? -1 : close(fd);
+	case RACE_MKDIR: return mkdir(name, 0755);
+	case RACE_LINK: return link(mine, name);
+	case RACE_SYMLINK: return symlink(mine, name);
 	case RACE_RENAME:
 		snprintf(mine, sizeof(mine), "moves-%u", me);
 		make_file(mine, "", 0);
@@ -477,9 +474,7 @@ static long enter(enum race kind, unsigned round)
 			complain_errno("unlink", mine);
 		errno = fd;
 		return ret;
-	default:
-		snprintf(name, sizeof(name), "race-%d-%u", RACE_OPEN, round);
-		return unlink(name);
+	default: snprintf(name, sizeof(name), "race-%d-%u", RACE_OPEN, round); return unlink(name);
 	}
 }
 
@@ -523,7 +518,7 @@ static void judge_races(void)
 	}
 }
 
-/* ---- links: the count is right at the end ----------------------------------------------------------------------------- */
+/* ---- links: the count is right at the end ------------------------------------------------------------------------ */
 
 static void prepare_links(void)
 {
@@ -561,7 +556,7 @@ static void judge_links(void)
 		complain("%lu links, wanted %lu", (unsigned long)st.st_nlink, wanted);
 }
 
-/* ---- stripes: neighbours in the same block do not write over each other ------------------------------------------------ */
+/* ---- stripes: neighbours in the same block do not write over each other ------------------------------------------ */
 
 static void work_stripes(unsigned long n_ops)
 {
@@ -593,7 +588,7 @@ static void work_stripes(unsigned long n_ops)
 	close(fd);
 }
 
-/* ---- mapped: all see the same pages ------------------------------------------------------------------------------------ */
+/* ---- mapped: all see the same pages ------------------------------------------------------------------------------ */
 
 static void prepare_mapped(void)
 {
@@ -640,7 +635,7 @@ static void judge_mapped(void)
 	close(fd);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ */
+/* ------------------------------------------------------------------------------------------------------------------ */
 
 static void nothing(void)
 {

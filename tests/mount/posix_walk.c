@@ -120,7 +120,7 @@ static void walk_one(FILE *out, const char *path, const char *name, const struct
 	putc('\n', out);
 }
 
-static const unsigned dt_of[] = { [S_IFREG >> 12] = DT_REG, [S_IFDIR >> 12] = DT_DIR, [S_IFLNK >> 12] = DT_LNK,
+static const unsigned dt_of[] = { [S_IFREG >> 12] = DT_REG,  [S_IFDIR >> 12] = DT_DIR, [S_IFLNK >> 12] = DT_LNK,
 				  [S_IFIFO >> 12] = DT_FIFO, [S_IFCHR >> 12] = DT_CHR, [S_IFBLK >> 12] = DT_BLK,
 				  [S_IFSOCK >> 12] = DT_SOCK };
 
@@ -171,7 +171,7 @@ void px_walk(FILE *out)
 	walk_dir(out, "");
 }
 
-/* ---- removal -------------------------------------------------------------------------------------------------------- */
+/* ---- removal ----------------------------------------------------------------------------------------------------- */
 
 static int remove_at(int dir, const char *name)
 {
