@@ -227,7 +227,9 @@ struct setting {
 static int check_setting(const struct setting *setting)
 {
 	struct inl_inode *inode = setting->inode;
-	int err = inl_inode_may_change(inode, setting->diag);
+	bool touch = (setting->which & INL_ATTR_TOUCH) && !(setting->which & ~(unsigned)(INL_ATTR_TIMES | INL_ATTR_TOUCH));
+	int err = touch ? inl_check_flags(inode, EXT4_FL_IMMUTABLE, setting->diag) :
+			  inl_inode_may_change(inode, setting->diag);
 
 	if (!err && (setting->which & INL_ATTR_MODE) && S_ISLNK(inode->type))
 		err = inl_diag_set(setting->diag, -EOPNOTSUPP, "a symbolic link has no permissions of its own");
@@ -281,7 +283,8 @@ int inl_setattr(struct inl_inode *inode, const struct inl_attr *attr, unsigned w
 	struct setting setting = { inode, attr, which, diag };
 	unsigned credits = 1 + (which & INL_ATTR_MODE ? inl_xattr_credits(inode->vol) : 0);
 
-	if ((which & ~(unsigned)(INL_ATTR_MODE | INL_ATTR_UID | INL_ATTR_GID | INL_ATTR_TIMES)) || !inl_attr_good(attr, which))
+	if ((which & ~(unsigned)(INL_ATTR_MODE | INL_ATTR_UID | INL_ATTR_GID | INL_ATTR_TIMES | INL_ATTR_TOUCH)) ||
+	    !inl_attr_good(attr, which))
 		return -EINVAL;
 	return inl_op_run(inode->vol, credits, setattr_op, &setting, diag);
 }

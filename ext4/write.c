@@ -464,16 +464,17 @@ static int write_all(struct inl_inode *inode, uint64_t offset, const uint8_t *bu
 }
 
 /* An append-only file may be written at its end. */
-static uint32_t write_forbids(const struct inl_inode *inode, uint64_t offset)
+static uint32_t write_forbids(const struct inl_inode *inode, uint64_t offset, bool back)
 {
-	return offset == inode->size ? EXT4_FL_IMMUTABLE : FORBIDS;
+	return back || offset == inode->size ? EXT4_FL_IMMUTABLE : FORBIDS;
 }
 
-int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, size_t *done, struct inl_diag *diag)
+static int write_data_of(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, bool back, size_t *done,
+			 struct inl_diag *diag)
 {
 	struct inl_range range;
 	uint64_t max;
-	int err = inl_data_may_write(inode, write_forbids(inode, offset), diag);
+	int err = inl_data_may_write(inode, write_forbids(inode, offset, back), diag);
 
 	if (err)
 		return err;
@@ -490,7 +491,7 @@ int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf, size_t 
 		inl_data_unlock(inode);
 		inl_data_lock_exclusive(inode);
 	}
-	err = inl_check_flags(inode, write_forbids(inode, offset), diag); /* the end, and the flags, may be others since */
+	err = inl_check_flags(inode, write_forbids(inode, offset, back), diag); /* the end, and the flags, may be others since */
 	if (!err) {
 		range_lock(inode, &range);
 		err = write_all(inode, offset, buf, len, done, diag);
@@ -498,6 +499,17 @@ int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf, size_t 
 	}
 	inl_data_unlock(inode);
 	return err;
+}
+
+int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, size_t *done, struct inl_diag *diag)
+{
+	return write_data_of(inode, offset, buf, len, false, done, diag);
+}
+
+int inl_write_back(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, size_t *done,
+		   struct inl_diag *diag)
+{
+	return write_data_of(inode, offset, buf, len, true, done, diag);
 }
 
 /* ---- truncate ---------------------------------------------------------------------------------------------------- */

@@ -111,6 +111,9 @@ static unsigned collect(const struct stat *attr, int which, struct inl_attr *out
 		wanted |= INL_ATTR_MTIME;
 	if (which & FUSE_SET_ATTR_CTIME)
 		wanted |= INL_ATTR_CTIME;
+	/* utimes(NULL); or what the kernel noted while it kept the data: that comes without a time of access. */
+	if ((which & FUSE_SET_ATTR_ATIME_NOW) || ((wanted & INL_ATTR_CTIME) && !(wanted & INL_ATTR_ATIME)))
+		wanted |= INL_ATTR_TOUCH;
 	*out = (struct inl_attr){ .mode = attr->st_mode & 07777, .uid = attr->st_uid, .gid = attr->st_gid };
 	out->atime = which & FUSE_SET_ATTR_ATIME_NOW ? time_now() : time_of(attr->st_atim);
 	out->mtime = which & FUSE_SET_ATTR_MTIME_NOW ? time_now() : time_of(attr->st_mtim);

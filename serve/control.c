@@ -15,7 +15,8 @@
 struct control {
 	fuse_req_t req;
 	struct inl_mount *mount;
-	struct inl_inode *inode;
+	struct inl_node *node;
+	struct inl_inode *inode; /* of node */
 	const void *in;
 	size_t in_size, out_size;
 };
@@ -45,9 +46,104 @@ static int get_flags(const struct control *control)
 
 	if (err)
 		return err;
-	/* Of the medium, but no matter of whoever asks: as EXT4_FL_USER_VISIBLE. */
-	flags = st.flags & INL_FL_VISIBLE;
+	flags = st.flags & INL_FLAGS_VISIBLE;
 	return reply(control, &flags, sizeof(flags));
+}
+
+/* Flags that are set when what was written before has arrived. */
+struct marking {
+	struct inl_flush flush; /* first */
+	struct inl_mount *mount;
+	struct inl_node *node; /* held */
+	fuse_req_t req;
+	uint32_t flags;
+};
+
+static void mark_now(struct inl_flush *flush)
+{
+	struct marking *marking = (struct marking *)flush;
+	int err = inl_set_flags(marking->node->inode, marking->flags, NULL);
+
+	if (err)
+		inl_reply_error(marking->req, err);
+	else
+		fuse_reply_ioctl(marking->req, 0, NULL, 0);
+	inl_node_put(&marking->mount->nodes, marking->node);
+	free(marking);
+}
+
+/* What becomes immutable, or append-only, may have been written before, and the kernel still have it. */
+static int mark(const struct control *control, uint32_t flags)
+{
+	struct inl_nodes *nodes = &control->mount->nodes;
+	struct marking *marking = calloc(1, sizeof(*marking));
+
+	if (!marking)
+		return -ENOMEM;
+	*marking = (struct marking){ .flush = { .id = control->node->id, .fn = mark_now }, .mount = control->mount,
+				     .node = control->node, .req = control->req, .flags = flags };
+	inl_node_hold(nodes, marking->node);
+	if (control->mount->writeback && (flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) &&
+	    inl_node_is_written(nodes, marking->node))
+		inl_flush_queue(control->mount, &marking->flush);
+	else
+		mark_now(&marking->flush);
+	return 0;
+}
+
+static int set_flags(const struct control *control)
+{
+	uint32_t flags;
+
+	if (control->in_size < sizeof(flags))
+		return -EINVAL;
+	memcpy(&flags, control->in, sizeof(flags));
+	return mark(control, flags);
+}
+
+/* The same flags by other names: the kernel asks in this way before it sets any. */
+static const struct {
+	uint32_t xflag, flag;
+} xflags[] = {
+	{ FS_XFLAG_SYNC, FS_SYNC_FL },     { FS_XFLAG_IMMUTABLE, FS_IMMUTABLE_FL }, { FS_XFLAG_APPEND, FS_APPEND_FL },
+	{ FS_XFLAG_NODUMP, FS_NODUMP_FL }, { FS_XFLAG_NOATIME, FS_NOATIME_FL },
+};
+
+#define N_XFLAGS (sizeof(xflags) / sizeof(xflags[0]))
+
+static int get_xattr_flags(const struct control *control)
+{
+	struct fsxattr out = { 0 };
+	struct inl_stat st;
+	int err = inl_inode_stat(control->inode, &st, NULL);
+
+	for (size_t i = 0; !err && i < N_XFLAGS; i++)
+		out.fsx_xflags |= st.flags & xflags[i].flag ? xflags[i].xflag : 0;
+	return err ? err : reply(control, &out, sizeof(out));
+}
+
+static int set_xattr_flags(const struct control *control)
+{
+	uint32_t flags, left;
+	struct fsxattr in;
+	struct inl_stat st;
+	int err;
+
+	if (control->in_size != sizeof(in))
+		return -EINVAL;
+	memcpy(&in, control->in, sizeof(in));
+	err = inl_inode_stat(control->inode, &st, NULL);
+	if (err)
+		return err;
+	flags = st.flags & INL_FLAGS_VISIBLE;
+	left = in.fsx_xflags;
+	for (size_t i = 0; i < N_XFLAGS; i++) {
+		flags = in.fsx_xflags & xflags[i].xflag ? flags | xflags[i].flag : flags & ~xflags[i].flag;
+		left &= ~xflags[i].xflag;
+	}
+	if (left || in.fsx_projid || in.fsx_extsize || in.fsx_cowextsize)
+		return -EOPNOTSUPP;
+	return mark(control, flags);
 }
 
 static int get_version(const struct control *control)
@@ -172,6 +268,10 @@ static const struct {
 } controls[] = {
 	{ FS_IOC_GETFLAGS, get_flags },
 	{ FS_IOC32_GETFLAGS, get_flags },
+	{ FS_IOC_SETFLAGS, set_flags },
+	{ FS_IOC32_SETFLAGS, set_flags },
+	{ FS_IOC_FSGETXATTR, get_xattr_flags },
+	{ FS_IOC_FSSETXATTR, set_xattr_flags },
 	{ FS_IOC_GETVERSION, get_version },
 	{ FS_IOC32_GETVERSION, get_version },
 	{ INL_IOC_COUNTERS, get_counters },
@@ -192,6 +292,7 @@ void inl_serve_ioctl(fuse_req_t req, fuse_ino_t id, unsigned cmd, void *arg, str
 		if (controls[i].cmd != cmd)
 			continue;
 		err = inl_node_use(control.mount, id, &use);
+		control.node = use.node;
 		control.inode = err ? NULL : use.node->inode;
 		err = err ? err : controls[i].fn(&control);
 	}

@@ -143,7 +143,7 @@ static int write_all(struct inl_inode *inode, uint64_t offset, const char *buf, 
 	while (*done < size && !err) {
 		size_t n = 0;
 
-		err = inl_write(inode, offset + *done, buf + *done, size - *done, &n, NULL);
+		err = (back ? inl_write_back : inl_write)(inode, offset + *done, buf + *done, size - *done, &n, NULL);
 		*done += err ? 0 : n;
 		if (!err && !n)
 			err = -EIO;

@@ -22,7 +22,6 @@
 /* Of inl_stat.flags: as linux/fs.h and e2fsprogs have them. */
 #define INL_FL_IMMUTABLE 0x10u
 #define INL_FL_APPEND	 0x20u
-#define INL_FL_VISIBLE	 0x705bdfffu /* what FS_IOC_GETFLAGS of ext4 shows */
 
 #define INL_FOREVER	86400.0	   /* seconds: nobody but the kernel changes the volume */
 

@@ -335,6 +335,7 @@ enum inl_attr_which {
 	INL_ATTR_CRTIME = 64,
 	INL_ATTR_TIMES = 8 | 16 | 32 | 64,
 	INL_ATTR_INHERIT = 256, /* inl_create, inl_symlink */
+	INL_ATTR_TOUCH = 512, /* inl_setattr: the times are those of a change, not chosen: append-only files have them, too */
 };
 
 /*
@@ -431,6 +432,13 @@ INL_API int inl_set_flags(struct inl_inode *inode, uint32_t flags, struct inl_di
  */
 INL_API int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, size_t *done,
 		      struct inl_diag *diag);
+
+/*
+ * The same with data that a page cache took over before, in pages: an append-only file is not asked whether they lie at its
+ * end. Whoever keeps that cache has seen to it.
+ */
+INL_API int inl_write_back(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, size_t *done,
+			   struct inl_diag *diag);
 
 /*
  * Make a regular file this long. Longer: with a hole. -EFBIG; -EISDIR; -EINVAL. A crash, or -EIO, may leave it to the
