@@ -59,7 +59,7 @@ static uint32_t without_privileges(fuse_req_t req, const struct inl_stat *st)
 {
 	uint32_t mode = st->mode;
 
-	if (!S_ISREG(mode))
+	if (S_ISDIR(mode))
 		return mode;
 	mode &= ~(uint32_t)S_ISUID;
 	if ((mode & S_ISGID) && ((mode & S_IXGRP) || (fuse_req_ctx(req)->uid && !is_in_group(req, st->gid))))
@@ -125,7 +125,8 @@ static int change(fuse_req_t req, struct inl_inode *inode, const struct stat *at
 {
 	struct inl_attr out;
 	unsigned wanted = collect(attr, which, &out);
-	bool owner = wanted & (INL_ATTR_UID | INL_ATTR_GID);
+	/* Nothing but a time of change: a chown that changes no owner. It takes privileges away all the same. */
+	bool owner = (wanted & (INL_ATTR_UID | INL_ATTR_GID)) || (wanted & ~(unsigned)INL_ATTR_TOUCH) == INL_ATTR_CTIME;
 	struct inl_stat st;
 	int err = 0;
 
@@ -138,6 +139,7 @@ static int change(fuse_req_t req, struct inl_inode *inode, const struct stat *at
 		out.mode = err ? 0 : without_privileges(req, &st);
 		if (!err && out.mode != st.mode)
 			wanted |= INL_ATTR_MODE;
+		out.mode &= 07777;
 	}
 	return err || !wanted ? err : inl_setattr(inode, &out, wanted, NULL);
 }

@@ -184,6 +184,9 @@ void inl_serve_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, 
 	struct inl_inode *inode = open_of(fi)->node->inode;
 	int err = inl_fallocate(inode, (unsigned)mode, (uint64_t)offset, (uint64_t)len, NULL);
 
+	/* Of this, and of a copy, the kernel does not say that privileges should go. */
+	if (!err && fuse_req_ctx(req)->uid)
+		err = inl_kill_privileges(req, inode);
 	inl_reply_status(req, err);
 }
 
@@ -272,9 +275,9 @@ void inl_serve_copy(fuse_req_t req, fuse_ino_t from_id, off_t from, struct fuse_
 	struct inl_inode *source = open_of(from_fi)->node->inode, *dest = open_of(to_fi)->node->inode;
 	uint8_t *buf = inl_worker_current()->answer;
 	size_t total = 0;
-	int err = 0;
+	int err = fuse_req_ctx(req)->uid ? inl_kill_privileges(req, dest) : 0;
 
-	while (total < len) {
+	while (!err && total < len) {
 		size_t want = len - total < INL_REQUEST_MAX ? len - total : INL_REQUEST_MAX, got = 0, done = 0;
 
 		err = inl_read(source, (uint64_t)from + total, buf, want, &got, NULL);
