@@ -5,10 +5,10 @@
 set -eu
 
 build_set="gcc libc6-dev meson ninja-build pkg-config libssl-dev libext2fs-dev liburing-dev libfuse3-dev fuse3 e2fsprogs xz-utils"
-test_set="libcmocka-dev clang libclang-rt-14-dev python3 valgrind"
+test_set="libcmocka-dev clang libclang-rt-14-dev python3 valgrind acl git rsync sqlite3 stress-ng"
 cross_set="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" # for testing on emulated CPUs, where they are others
 bench_set="fio nbdkit qemu-utils libgcrypt20-dev"
-extra_set="acl attr fdisk mandoc" # tests that need these are skipped without them; installed along, never on their own
+extra_set="attr fdisk mandoc" # tests that need these are skipped without them; installed along, never on their own
 
 [ "$(uname -m)" != x86_64 ] || test_set="$test_set $cross_set"
 case "${1-}" in
