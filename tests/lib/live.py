@@ -69,9 +69,14 @@ def alive(pid):
         return False
 
 
-def is_mount(directory):
+def n_mounts(directory):
+    """How many there are on it, one above the other."""
     with open("/proc/self/mountinfo", "rb") as f:
-        return any(line.split()[4] == os.fsencode(directory) for line in f)
+        return sum(line.split()[4] == os.fsencode(directory) for line in f)
+
+
+def is_mount(directory):
+    return n_mounts(directory) > 0
 
 
 class Mount:
