@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -142,6 +143,7 @@ static void signals_of(sigset_t *set)
 struct ender {
 	struct inl_mount *mount;
 	pthread_t thread;
+	atomic_bool over; /* it has ended already */
 };
 
 /* Waits for a signal to end the mount. */
@@ -152,7 +154,7 @@ static void *end_on_signal(void *arg)
 	int number;
 
 	signals_of(&set);
-	if (!sigwait(&set, &number))
+	if (!sigwait(&set, &number) && !atomic_load(&ender->over))
 		inl_mount_end(ender->mount);
 	return NULL;
 }
@@ -179,6 +181,7 @@ static int serve(struct inl_cli *cli, struct inl_mount *mount, struct waiter *wa
 		leave_terminal();
 	tell(waiter, INL_EXIT_OK);
 	inl_mount_wait(mount);
+	atomic_store(&ender.over, true);
 	pthread_kill(ender.thread, SIGTERM);
 	pthread_join(ender.thread, NULL);
 	return 0;

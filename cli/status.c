@@ -234,15 +234,9 @@ static void print_rates(const struct inl_mount_counters *now, const struct inl_m
 	char in_text[16], out_text[16];
 
 	if (json) {
-		struct inl_json line = { 0 };
-
-		inl_json_open(&line, NULL, '{');
-		inl_json_u64(&line, "requests", now->requests - then->requests);
-		inl_json_u64(&line, "bytes_read", out);
-		inl_json_u64(&line, "bytes_written", in);
-		inl_json_u64(&line, "open", now->n_open);
-		inl_json_u64(&line, "errors", now->errors);
-		inl_json_close(&line, '}');
+		printf("{\"requests\": %" PRIu64 ", \"bytes_read\": %" PRIu64 ", \"bytes_written\": %" PRIu64
+		       ", \"open\": %" PRIu64 ", \"errors\": %" PRIu64 "}\n",
+		       now->requests - then->requests, out, in, now->n_open, now->errors);
 	} else {
 		printf("%8" PRIu64 " requests, %10s read, %10s written, %6" PRIu64 " open, %" PRIu64 " errors\n",
 		       now->requests - then->requests, inl_text_size(out, out_text), inl_text_size(in, in_text), now->n_open,
@@ -251,19 +245,31 @@ static void print_rates(const struct inl_mount_counters *now, const struct inl_m
 	fflush(stdout);
 }
 
+/* The mount is not kept in use meanwhile: it may end. */
+static int count(const char *dir, struct inl_mount_counters *counters)
+{
+	int err, fd = open(dir, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	err = inl_mounted_counters(fd, counters);
+	close(fd);
+	return err;
+}
+
 /* A line for each second, until it is interrupted or unmounted. */
-static int watch(struct inl_cli *cli, int fd, const char *dir)
+static int watch(struct inl_cli *cli, const char *dir)
 {
 	struct inl_mount_counters then, now;
-	int err = inl_mounted_counters(fd, &then);
+	int err = count(dir, &then);
 
 	inl_cli_catch_signals(true);
 	while (!err && !inl_cli_interrupted()) {
 		struct timespec second = { .tv_sec = 1 };
 
 		nanosleep(&second, NULL);
-		err = inl_mounted_counters(fd, &now);
-		if (err == -ENOTCONN || err == -ENODEV || err == -ECONNABORTED)
+		err = count(dir, &now);
+		if (err == -ENOTCONN || err == -ENODEV || err == -ECONNABORTED || err == -ENOTTY)
 			return inl_cli_fail(cli, INL_EXIT_FAILED, dir, "is not served any more");
 		if (!err)
 			print_rates(&now, &then, cli->given[INL_OPT_JSON]);
@@ -291,7 +297,7 @@ int inl_cli_status(struct inl_cli *cli, int n_args, char **args)
 
 	if (!inl_mounted_open(args[0], &fd))
 		return inl_cli_fail(cli, INL_EXIT_FAILED, args[0], "%s", why_not(errno));
-	code = cli->given[INL_OPT_WATCH] ? watch(cli, fd, args[0]) : report(cli, fd, args[0]);
+	code = cli->given[INL_OPT_WATCH] ? 0 : report(cli, fd, args[0]);
 	close(fd);
-	return code;
+	return cli->given[INL_OPT_WATCH] ? watch(cli, args[0]) : code;
 }

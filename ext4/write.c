@@ -232,6 +232,7 @@ int inl_data_zero_tail(struct inl_inode *inode, uint64_t size, struct inl_diag *
 /* One run of blocks that is being written: of one kind, and in one place. */
 struct piece {
 	struct inl_inode *inode;
+	bool back; /* from a page cache: times are its business */
 	struct inl_diag *diag;
 	uint64_t offset;	/* bytes of the file */
 	const uint8_t *buf;
@@ -385,8 +386,16 @@ static int attach(struct inl_handle *op, void *arg)
 		return err;
 	if (piece->offset + piece->len > inode->size)
 		err = move_size(op, inode, piece->offset + piece->len);
-	inl_inode_set_times(inode, INL_TIME_M | INL_TIME_C, inl_now(inl_op_vol(op)));
+	/* Whoever keeps a cache knows when it was written to. */
+	if (!piece->back)
+		inl_inode_set_times(inode, INL_TIME_M | INL_TIME_C, inl_now(inl_op_vol(op)));
 	return err;
+}
+
+/* Does the inode remain as it is? The size can only grow meanwhile. */
+static bool is_overwrite(const struct piece *piece)
+{
+	return piece->back && piece->kind == INL_EXTENT_DATA && piece->offset + piece->len <= piece->inode->size;
 }
 
 static unsigned attach_credits(const struct piece *piece)
@@ -415,7 +424,7 @@ static int write_keyed(struct piece *piece)
 	free_blocks(piece->inode, edges, n);
 	if (err)
 		write_failed(piece->inode, err, piece->diag);
-	else
+	else if (!is_overwrite(piece))
 		err = inl_op_run(vol, attach_credits(piece), attach, piece, piece->diag);
 	if (err && piece->kind == INL_EXTENT_HOLE)
 		inl_blocks_unreserve(vol, piece->pblk, piece->n);
@@ -443,7 +452,7 @@ static int write_piece(struct piece *piece)
 	return err;
 }
 
-static int write_all(struct inl_inode *inode, uint64_t offset, const uint8_t *buf, size_t len, size_t *done,
+static int write_all(struct inl_inode *inode, uint64_t offset, const uint8_t *buf, size_t len, bool back, size_t *done,
 		     struct inl_diag *diag)
 {
 	int err = 0;
@@ -453,7 +462,7 @@ static int write_all(struct inl_inode *inode, uint64_t offset, const uint8_t *bu
 		err = inl_data_zero_tail(inode, inode->size, diag);
 	*done = 0;
 	while (!err && *done < len) {
-		struct piece piece = { .inode = inode, .diag = diag, .offset = offset + *done, .buf = buf + *done,
+		struct piece piece = { .inode = inode, .diag = diag, .back = back, .offset = offset + *done, .buf = buf + *done,
 				       .len = len - *done };
 
 		err = write_piece(&piece);
@@ -494,7 +503,7 @@ static int write_data_of(struct inl_inode *inode, uint64_t offset, const void *b
 	err = inl_check_flags(inode, write_forbids(inode, offset, back), diag); /* the end, and the flags, may be others since */
 	if (!err) {
 		range_lock(inode, &range);
-		err = write_all(inode, offset, buf, len, done, diag);
+		err = write_all(inode, offset, buf, len, back, done, diag);
 		range_unlock(inode, &range);
 	}
 	inl_data_unlock(inode);

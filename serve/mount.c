@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -222,10 +223,20 @@ static unsigned choose_threads(unsigned wanted)
 /* What a server that was killed has left behind is in the way of the next one. */
 static void detach_dead(const char *dir)
 {
+	struct statvfs st;
+
+	/* Not stat, which the kernel may answer of its own. */
+	if (statvfs(dir, &st) && errno == ENOTCONN)
+		unmount((char *)dir, true);
+}
+
+static int check_directory(const char *dir)
+{
 	struct stat st;
 
-	if (stat(dir, &st) && errno == ENOTCONN)
-		unmount((char *)dir, true);
+	if (stat(dir, &st))
+		return -errno;
+	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
 }
 
 int inl_mount_new(struct inl_volume *vol, const char *dir, const struct inl_mount_options *options,
@@ -255,7 +266,8 @@ int inl_mount_new(struct inl_volume *vol, const char *dir, const struct inl_moun
 	detach_dead(dir);
 	/* The process may change its directory; the path must stay good. */
 	mount->dir = realpath(dir, NULL);
-	err = mount->dir ? open_session(mount, options, diag) : -errno;
+	err = mount->dir ? check_directory(mount->dir) : -errno;
+	err = err ? err : open_session(mount, options, diag);
 	if (err) {
 		inl_mount_free(mount);
 		return err;
@@ -409,7 +421,8 @@ void inl_mount_end(struct inl_mount *mount)
 	bool first;
 
 	pthread_mutex_lock(&mount->lock);
-	first = !mount->asked_to_end;
+	/* When nobody serves any more it was unmounted: what is mounted on the directory now is another's. */
+	first = !mount->asked_to_end && mount->n_serving;
 	mount->asked_to_end = true;
 	pthread_mutex_unlock(&mount->lock);
 	if (!first)
