@@ -10,6 +10,7 @@ import contextlib
 import errno
 import glob
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -61,12 +62,15 @@ def wait_for(condition, seconds=10, what="it does not happen"):
 
 
 def alive(pid):
-    """A zombie is not: it has nothing open any more."""
+    """A zombie is not, once all of its threads are gone: it has nothing open any more."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as f:
-            return f.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except (FileNotFoundError, ProcessLookupError):
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
         return False
+    try:
+        return not select.select([fd], [], [], 0)[0]
+    finally:
+        os.close(fd)
 
 
 def n_mounts(directory):
