@@ -103,8 +103,6 @@ bool inl_request_kills_privileges(fuse_req_t req)
 		return ((const struct fuse_setattr_in *)(head + 1))->valid & FATTR_KILL_SUIDGID;
 	if (head->opcode == FUSE_WRITE)
 		return ((const struct fuse_write_in *)(head + 1))->write_flags & FUSE_WRITE_KILL_SUIDGID;
-	if (head->opcode == FUSE_OPEN || head->opcode == FUSE_CREATE)
-		return ((const struct fuse_open_in *)(head + 1))->open_flags & FUSE_OPEN_KILL_SUIDGID;
 	return false;
 }
 

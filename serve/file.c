@@ -63,18 +63,17 @@ void inl_open_free(struct inl_mount *mount, struct inl_open *open)
 /* What Linux says at the open, and not later: no key; a file that may only grow, or not change. */
 static int may_open(struct inl_inode *inode, int flags)
 {
-	bool writes = (flags & O_ACCMODE) != O_RDONLY;
 	struct inl_stat st;
 	int err = inl_inode_unlock(inode, NULL);
 
-	if (err || (!writes && !(flags & O_TRUNC)))
+	if (err || (flags & O_ACCMODE) == O_RDONLY)
 		return err;
 	err = inl_inode_stat(inode, &st, NULL);
 	if (err)
 		return err;
 	if (st.flags & INL_FL_IMMUTABLE)
 		return -EPERM;
-	return (st.flags & INL_FL_APPEND) && (!(flags & O_APPEND) || (flags & O_TRUNC)) ? -EPERM : 0;
+	return (st.flags & INL_FL_APPEND) && !(flags & O_APPEND) ? -EPERM : 0;
 }
 
 void inl_serve_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
@@ -86,11 +85,6 @@ void inl_serve_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 
 	if (!err)
 		err = may_open(use.node->inode, fi->flags);
-	if (!err && (fi->flags & O_TRUNC)) {
-		err = inl_truncate(use.node->inode, 0, NULL);
-		if (!err && inl_request_kills_privileges(req))
-			err = inl_kill_privileges(req, use.node->inode);
-	}
 	if (err) {
 		inl_reply_error(req, err);
 		return;
@@ -131,11 +125,15 @@ void inl_serve_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, st
 	fuse_reply_buf(req, (const char *)buf, got);
 }
 
+typedef int write_fn(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, size_t *done,
+		     struct inl_diag *diag);
+
 /*
  * What the kernel writes back is written as a whole or has failed: it does not look at how much was. A program that wrote
  * only in part asks again, and then learns why.
  */
-static int write_all(struct inl_inode *inode, uint64_t offset, const char *buf, size_t size, bool back, size_t *done)
+static int write_all(struct inl_inode *inode, uint64_t offset, const char *buf, size_t size, write_fn *fn, bool all,
+		     size_t *done)
 {
 	int err = 0;
 
@@ -143,12 +141,12 @@ static int write_all(struct inl_inode *inode, uint64_t offset, const char *buf, 
 	while (*done < size && !err) {
 		size_t n = 0;
 
-		err = (back ? inl_write_back : inl_write)(inode, offset + *done, buf + *done, size - *done, &n, NULL);
+		err = fn(inode, offset + *done, buf + *done, size - *done, &n, NULL);
 		*done += err ? 0 : n;
 		if (!err && !n)
 			err = -EIO;
 	}
-	return *done && !back ? 0 : err;
+	return *done && !all ? 0 : err;
 }
 
 void inl_serve_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, off_t offset, struct fuse_file_info *fi)
@@ -162,7 +160,8 @@ void inl_serve_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size
 	if (!err && inl_request_kills_privileges(req))
 		err = inl_kill_privileges(req, use.node->inode);
 	if (!err)
-		err = write_all(use.node->inode, (uint64_t)offset, buf, size, fi->writepage, &done);
+		err = write_all(use.node->inode, (uint64_t)offset, buf, size, mount->writeback ? inl_write_back : inl_write,
+				fi->writepage, &done);
 	if (err) {
 		inl_reply_error(req, err);
 		return;
@@ -177,13 +176,30 @@ void inl_serve_fsync(fuse_req_t req, fuse_ino_t id, int data_only, struct fuse_f
 	inl_reply_status(req, inl_mount_of(req)->read_only ? 0 : inl_fsync(open_of(fi)->node->inode, NULL));
 }
 
+/*
+ * With the writeback cache the kernel has noted the time of a change itself, and tells it when it likes: unless that is what
+ * it has told already.
+ */
+static void keep_times(struct inl_mount *mount, struct inl_inode *inode, const struct inl_stat *before)
+{
+	struct inl_attr attr = { .mtime = before->mtime, .ctime = before->ctime };
+
+	if (mount->writeback)
+		inl_setattr(inode, &attr, INL_ATTR_MTIME | INL_ATTR_CTIME | INL_ATTR_TOUCH, NULL);
+}
+
 /* ---- holes ------------------------------------------------------------------------------------------------------- */
 
 void inl_serve_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t len, struct fuse_file_info *fi)
 {
 	struct inl_inode *inode = open_of(fi)->node->inode;
-	int err = inl_fallocate(inode, (unsigned)mode, (uint64_t)offset, (uint64_t)len, NULL);
+	struct inl_stat st;
+	int err = inl_inode_stat(inode, &st, NULL);
 
+	if (!err)
+		err = inl_fallocate(inode, (unsigned)mode, (uint64_t)offset, (uint64_t)len, NULL);
+	if (!err)
+		keep_times(inl_mount_of(req), inode, &st);
 	/* Of this, and of a copy, the kernel does not say that privileges should go. */
 	if (!err && fuse_req_ctx(req)->uid)
 		err = inl_kill_privileges(req, inode);
@@ -274,9 +290,12 @@ void inl_serve_copy(fuse_req_t req, fuse_ino_t from_id, off_t from, struct fuse_
 {
 	struct inl_inode *source = open_of(from_fi)->node->inode, *dest = open_of(to_fi)->node->inode;
 	uint8_t *buf = inl_worker_current()->answer;
+	struct inl_stat st;
 	size_t total = 0;
-	int err = fuse_req_ctx(req)->uid ? inl_kill_privileges(req, dest) : 0;
+	int err = inl_inode_stat(dest, &st, NULL);
 
+	if (!err && fuse_req_ctx(req)->uid)
+		err = inl_kill_privileges(req, dest);
 	while (!err && total < len) {
 		size_t want = len - total < INL_REQUEST_MAX ? len - total : INL_REQUEST_MAX, got = 0, done = 0;
 
@@ -287,6 +306,8 @@ void inl_serve_copy(fuse_req_t req, fuse_ino_t from_id, off_t from, struct fuse_
 		if (err || done < want)
 			break;
 	}
+	if (total)
+		keep_times(inl_mount_of(req), dest, &st);
 	if (err && !total)
 		inl_reply_error(req, err);
 	else

@@ -37,7 +37,8 @@ struct inl_mount *inl_mount_of(fuse_req_t req)
 static void serve_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct inl_mount *mount = userdata;
-	unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_DONT_MASK | FUSE_CAP_IOCTL_DIR |
+	/* Not ATOMIC_O_TRUNC: truncating on its own comes with its time. */
+	unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_DONT_MASK | FUSE_CAP_IOCTL_DIR |
 			FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
 			FUSE_CAP_POSIX_ACL | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
 

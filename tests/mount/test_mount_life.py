@@ -922,8 +922,8 @@ def watch_json():
 @tap.test
 def watch_and_umount():
     """status --watch is not in the way of umount, and ends with the mount"""
-    image, _ = prepared()
-    with live.mounted(image) as mount, watching(mount.dir) as process:
+    mount = live.Mount(prepared()[0])
+    with watching(mount.dir) as process:
         process.stdout.readline()
         try:
             mount.umount()
