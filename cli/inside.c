@@ -75,7 +75,8 @@ static int pass_options(struct inl_cli *cli, const char **argv, int *n)
 		    opt == INL_OPT_COUNTERS || opt == INL_OPT_KEEP_GOING || opt == INL_OPT_QUIET)
 			continue;
 		if (!letter)
-			return inl_cli_fail(cli, INL_EXIT_USAGE, inl_cli_option_name(opt, name), "not on a path inside a mount");
+			return inl_cli_fail(cli, INL_EXIT_USAGE, inl_cli_option_name(opt, name),
+					    "not on a path inside a mount");
 		snprintf(letters[opt], sizeof(letters[opt]), "-%c", letter);
 		argv[(*n)++] = letters[opt];
 		if (cli->values[opt])

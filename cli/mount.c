@@ -3,8 +3,8 @@
  * Not here: requests (the library); what is told about a mount (cli/status.c), and how it ends (cli/umount.c).
  * Read more: doc/inlay.1, "MOUNTING".
  */
-#include "cli/change.h"
 #include "cli/mount.h"
+#include "cli/change.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -21,7 +21,7 @@
 static bool is_for_others(const char *option)
 {
 	static const char *const names[] = { "defaults", "auto",  "noauto", "nofail", "_netdev", "user",
-					     "users",	 "owner", "group",  "nouser", "noowner", "rw" };
+					     "users",    "owner", "group",  "nouser", "noowner", "rw" };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (!strcmp(option, names[i]))
@@ -30,7 +30,8 @@ static bool is_for_others(const char *option)
 	return !strncmp(option, "x-", 2) || !strncmp(option, "comment=", 8);
 }
 
-/* Our own are taken, those of nobody here dropped; the rest goes to rest, which has room for all of text. Cuts text up. */
+/* Our own are taken, those of nobody here dropped; the rest goes to rest, which has room for all of text. Cuts text up.
+ */
 static int take_options(struct inl_cli *cli, char *text, char *rest)
 {
 	char *save = NULL, *end = rest;
@@ -187,7 +188,8 @@ static int serve(struct inl_cli *cli, struct inl_mount *mount, struct waiter *wa
 	return 0;
 }
 
-static int mount_volume(struct inl_cli *cli, const char *image, const char *dir, const char *rest, struct waiter *waiter)
+static int mount_volume(struct inl_cli *cli, const char *image, const char *dir, const char *rest,
+			struct waiter *waiter)
 {
 	char *path = realpath(image, NULL); /* NULL: a stack of devices */
 	struct inl_mounted what = { .cli = cli, .image = path ? path : image, .dir = dir };

@@ -34,8 +34,8 @@ static void print_served(const struct inl_mount *mount)
 	inl_mount_counters(mount, &counters);
 	printf("Served       %" PRIu64 " requests; %s read, %s written; %" PRIu64 " errors\n", counters.requests,
 	       inl_text_size(counters.bytes_read, out), inl_text_size(counters.bytes_written, in), counters.errors);
-	printf("In use       %" PRIu64 " files and directories open, %" PRIu64 " removed and still in use\n", counters.n_open,
-	       counters.n_orphans);
+	printf("In use       %" PRIu64 " files and directories open, %" PRIu64 " removed and still in use\n",
+	       counters.n_open, counters.n_orphans);
 }
 
 static void print_journal(struct inl_volume *vol)
@@ -44,7 +44,8 @@ static void print_journal(struct inl_volume *vol)
 
 	inl_volume_journal(vol, &journal);
 	if (journal.n_blocks)
-		printf("Log          %" PRIu64 " commits of %" PRIu64 " blocks; %" PRIu32 " of %" PRIu32 " blocks in use\n",
+		printf("Log          %" PRIu64 " commits of %" PRIu64 " blocks; %" PRIu32 " of %" PRIu32
+		       " blocks in use\n",
 		       journal.n_commits, journal.n_logged, journal.n_used, journal.n_blocks);
 }
 
@@ -176,8 +177,8 @@ static int take_text(int fd, char **text, size_t *len)
 }
 
 /*
- * All that prints here prints to standard output, so that is turned to memory meanwhile; one call at a time. Nothing else
- * is printed by a process that serves.
+ * All that prints here prints to standard output, so that is turned to memory meanwhile; one call at a time. Nothing
+ * else is printed by a process that serves.
  */
 int inl_mounted_describe(void *arg, bool json, char **text, size_t *len)
 {
@@ -239,8 +240,8 @@ static void print_rates(const struct inl_mount_counters *now, const struct inl_m
 		       now->requests - then->requests, out, in, now->n_open, now->errors);
 	} else {
 		printf("%8" PRIu64 " requests, %10s read, %10s written, %6" PRIu64 " open, %" PRIu64 " errors\n",
-		       now->requests - then->requests, inl_text_size(out, out_text), inl_text_size(in, in_text), now->n_open,
-		       now->errors);
+		       now->requests - then->requests, inl_text_size(out, out_text), inl_text_size(in, in_text),
+		       now->n_open, now->errors);
 	}
 	fflush(stdout);
 }

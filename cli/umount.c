@@ -64,7 +64,8 @@ int inl_cli_umount(struct inl_cli *cli, int n_args, char **args)
 	if (!inl_mounted_open(args[0], &fd))
 		return inl_cli_fail(cli, INL_EXIT_FAILED, args[0], "is not in a mount of Inlay");
 	pid_fd = open_server(fd);
-	/* What programs have written goes to the server, and all that it has to the medium: errors are told while they can be. */
+	/* What programs have written goes to the server, and all that it has to the medium: errors are told while they
+	 * can be. */
 	syncfs(fd);
 	err = inl_mounted_sync(fd);
 	if (err)

@@ -54,7 +54,8 @@ static bool is_in_group(fuse_req_t req, gid_t gid)
 	return false;
 }
 
-/* The mode without what Linux takes away: set-group-ID without the right to execute is a mark for locks, and may stay. */
+/* The mode without what Linux takes away: set-group-ID without the right to execute is a mark for locks, and may stay.
+ */
 static uint32_t without_privileges(fuse_req_t req, const struct inl_stat *st)
 {
 	uint32_t mode = st->mode;
@@ -166,8 +167,9 @@ void inl_serve_statfs(fuse_req_t req, fuse_ino_t id)
 		.f_frsize = mount->block_size,
 		.f_blocks = space.n_blocks - space.n_overhead_blocks,
 		.f_bfree = space.n_free_blocks,
-		.f_bavail = space.n_free_blocks > space.n_reserved_blocks ? space.n_free_blocks - space.n_reserved_blocks :
-									    0,
+		.f_bavail = space.n_free_blocks > space.n_reserved_blocks
+				    ? space.n_free_blocks - space.n_reserved_blocks
+				    : 0,
 		.f_files = space.n_inodes,
 		.f_ffree = space.n_free_inodes,
 		.f_favail = space.n_free_inodes,

@@ -72,8 +72,8 @@ void inl_worker_done(struct inl_worker *worker)
 
 /*
  * Who writes to a file takes its set-ID bits away. The kernel would ask before each write whether there is something to
- * take away (a getxattr of security.capability), unless it is promised that this is seen to: here, in inl_serve_write and
- * inl_serve_setattr.
+ * take away (a getxattr of security.capability), unless it is promised that this is seen to: here, in inl_serve_write
+ * and inl_serve_setattr.
  */
 #define PROMISED FUSE_HANDLE_KILLPRIV_V2
 

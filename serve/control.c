@@ -80,8 +80,11 @@ static int mark(const struct control *control, uint32_t flags)
 
 	if (!marking)
 		return -ENOMEM;
-	*marking = (struct marking){ .flush = { .id = control->node->id, .fn = mark_now }, .mount = control->mount,
-				     .node = control->node, .req = control->req, .flags = flags };
+	*marking = (struct marking){ .flush = { .id = control->node->id, .fn = mark_now },
+				     .mount = control->mount,
+				     .node = control->node,
+				     .req = control->req,
+				     .flags = flags };
 	inl_node_hold(nodes, marking->node);
 	if (control->mount->writeback && (flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) &&
 	    inl_node_is_written(nodes, marking->node))
@@ -266,18 +269,12 @@ static const struct {
 	unsigned cmd;
 	int (*fn)(const struct control *control);
 } controls[] = {
-	{ FS_IOC_GETFLAGS, get_flags },
-	{ FS_IOC32_GETFLAGS, get_flags },
-	{ FS_IOC_SETFLAGS, set_flags },
-	{ FS_IOC32_SETFLAGS, set_flags },
-	{ FS_IOC_FSGETXATTR, get_xattr_flags },
-	{ FS_IOC_FSSETXATTR, set_xattr_flags },
-	{ FS_IOC_GETVERSION, get_version },
-	{ FS_IOC32_GETVERSION, get_version },
-	{ INL_IOC_COUNTERS, get_counters },
-	{ INL_IOC_SERVER, get_server },
-	{ INL_IOC_REPORT, get_report },
-	{ INL_IOC_SYNC, sync_all },
+	{ FS_IOC_GETFLAGS, get_flags },         { FS_IOC32_GETFLAGS, get_flags },
+	{ FS_IOC_SETFLAGS, set_flags },         { FS_IOC32_SETFLAGS, set_flags },
+	{ FS_IOC_FSGETXATTR, get_xattr_flags }, { FS_IOC_FSSETXATTR, set_xattr_flags },
+	{ FS_IOC_GETVERSION, get_version },     { FS_IOC32_GETVERSION, get_version },
+	{ INL_IOC_COUNTERS, get_counters },     { INL_IOC_SERVER, get_server },
+	{ INL_IOC_REPORT, get_report },         { INL_IOC_SYNC, sync_all },
 	{ INL_IOC_POLICY, set_policy },
 };
 
@@ -285,7 +282,9 @@ void inl_serve_ioctl(fuse_req_t req, fuse_ino_t id, unsigned cmd, void *arg, str
 		     const void *in, size_t in_size, size_t out_size)
 {
 	INL_NODE_SCOPED struct inl_node_use use = { 0 };
-	struct control control = { .req = req, .mount = inl_mount_of(req), .in = in, .in_size = in_size, .out_size = out_size };
+	struct control control = {
+		.req = req, .mount = inl_mount_of(req), .in = in, .in_size = in_size, .out_size = out_size
+	};
 	int err = -ENOTTY;
 
 	for (size_t i = 0; i < sizeof(controls) / sizeof(controls[0]); i++) {

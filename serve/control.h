@@ -15,11 +15,11 @@
 
 /* A piece of a report. */
 struct inl_ioc_report {
-	uint32_t id;	 /* which one: 0 asks for a new one; answered */
+	uint32_t id; /* which one: 0 asks for a new one; answered */
 	uint32_t json;
 	uint64_t offset; /* of the piece */
-	uint64_t total;	 /* answered: bytes of the report */
-	uint32_t len;	 /* answered: bytes of this piece */
+	uint64_t total;  /* answered: bytes of the report */
+	uint32_t len;    /* answered: bytes of this piece */
 	uint32_t reserved;
 	char bytes[12000];
 };
@@ -32,9 +32,9 @@ struct inl_ioc_policy {
 };
 
 #define INL_IOC_COUNTERS _IOR(INL_IOC_MAGIC, 1, struct inl_mount_counters)
-#define INL_IOC_SERVER	 _IOR(INL_IOC_MAGIC, 2, uint32_t)
-#define INL_IOC_REPORT	 _IOWR(INL_IOC_MAGIC, 3, struct inl_ioc_report)
-#define INL_IOC_SYNC	 _IO(INL_IOC_MAGIC, 4)
-#define INL_IOC_POLICY	 _IOW(INL_IOC_MAGIC, 5, struct inl_ioc_policy)
+#define INL_IOC_SERVER   _IOR(INL_IOC_MAGIC, 2, uint32_t)
+#define INL_IOC_REPORT   _IOWR(INL_IOC_MAGIC, 3, struct inl_ioc_report)
+#define INL_IOC_SYNC     _IO(INL_IOC_MAGIC, 4)
+#define INL_IOC_POLICY   _IOW(INL_IOC_MAGIC, 5, struct inl_ioc_policy)
 
 #endif

@@ -113,8 +113,8 @@ void inl_serve_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, st
 	struct inl_mount *mount = inl_mount_of(req);
 	uint8_t *buf = inl_worker_current()->answer;
 	size_t got = 0;
-	int err = inl_read(open_of(fi)->node->inode, (uint64_t)offset, buf, size < INL_REQUEST_MAX ? size : INL_REQUEST_MAX,
-			   &got, NULL);
+	int err = inl_read(open_of(fi)->node->inode, (uint64_t)offset, buf,
+			   size < INL_REQUEST_MAX ? size : INL_REQUEST_MAX, &got, NULL);
 
 	if (err) {
 		inl_reply_error(req, err);
@@ -129,8 +129,8 @@ typedef int write_fn(struct inl_inode *inode, uint64_t offset, const void *buf, 
 		     struct inl_diag *diag);
 
 /*
- * What the kernel writes back is written as a whole or has failed: it does not look at how much was. A program that wrote
- * only in part asks again, and then learns why.
+ * What the kernel writes back is written as a whole or has failed: it does not look at how much was. A program that
+ * wrote only in part asks again, and then learns why.
  */
 static int write_all(struct inl_inode *inode, uint64_t offset, const char *buf, size_t size, write_fn *fn, bool all,
 		     size_t *done)
@@ -149,7 +149,8 @@ static int write_all(struct inl_inode *inode, uint64_t offset, const char *buf, 
 	return *done && !all ? 0 : err;
 }
 
-void inl_serve_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, off_t offset, struct fuse_file_info *fi)
+void inl_serve_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, off_t offset,
+		     struct fuse_file_info *fi)
 {
 	struct inl_mount *mount = inl_mount_of(req);
 	INL_NODE_SCOPED struct inl_node_use use = { 0 };
@@ -160,8 +161,8 @@ void inl_serve_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size
 	if (!err && inl_request_kills_privileges(req))
 		err = inl_kill_privileges(req, use.node->inode);
 	if (!err)
-		err = write_all(use.node->inode, (uint64_t)offset, buf, size, mount->writeback ? inl_write_back : inl_write,
-				fi->writepage, &done);
+		err = write_all(use.node->inode, (uint64_t)offset, buf, size,
+				mount->writeback ? inl_write_back : inl_write, fi->writepage, &done);
 	if (err) {
 		inl_reply_error(req, err);
 		return;
@@ -177,8 +178,8 @@ void inl_serve_fsync(fuse_req_t req, fuse_ino_t id, int data_only, struct fuse_f
 }
 
 /*
- * With the writeback cache the kernel has noted the time of a change itself, and tells it when it likes: unless that is what
- * it has told already.
+ * With the writeback cache the kernel has noted the time of a change itself, and tells it when it likes: unless that is
+ * what it has told already.
  */
 static void keep_times(struct inl_mount *mount, struct inl_inode *inode, const struct inl_stat *before)
 {
@@ -215,7 +216,8 @@ struct seek {
 	int whence;
 };
 
-/* Where the next data, or the next hole, begins: as ext4, where unwritten blocks are holes and there is one at the end. */
+/* Where the next data, or the next hole, begins: as ext4, where unwritten blocks are holes and there is one at the end.
+ */
 static int seek_in(struct inl_inode *inode, uint64_t offset, int whence, uint64_t *found)
 {
 	struct inl_extent extent;
@@ -274,8 +276,12 @@ void inl_serve_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, st
 		inl_reply_error(req, -ENOMEM);
 		return;
 	}
-	*seek = (struct seek){ .flush = { .id = id, .fn = seek_now }, .mount = mount, .node = open_of(fi)->node, .req = req,
-			       .offset = (uint64_t)offset, .whence = whence };
+	*seek = (struct seek){ .flush = { .id = id, .fn = seek_now },
+			       .mount = mount,
+			       .node = open_of(fi)->node,
+			       .req = req,
+			       .offset = (uint64_t)offset,
+			       .whence = whence };
 	inl_node_hold(&mount->nodes, seek->node);
 	if (mount->writeback && inl_node_is_written(&mount->nodes, seek->node))
 		inl_flush_queue(mount, &seek->flush);
@@ -285,8 +291,8 @@ void inl_serve_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, st
 
 /* ---- copying within the volume ----------------------------------------------------------------------------------- */
 
-void inl_serve_copy(fuse_req_t req, fuse_ino_t from_id, off_t from, struct fuse_file_info *from_fi, fuse_ino_t to_id, off_t to,
-		    struct fuse_file_info *to_fi, size_t len, int flags)
+void inl_serve_copy(fuse_req_t req, fuse_ino_t from_id, off_t from, struct fuse_file_info *from_fi, fuse_ino_t to_id,
+		    off_t to, struct fuse_file_info *to_fi, size_t len, int flags)
 {
 	struct inl_inode *source = open_of(from_fi)->node->inode, *dest = open_of(to_fi)->node->inode;
 	uint8_t *buf = inl_worker_current()->answer;

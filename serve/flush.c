@@ -3,8 +3,9 @@
  * Not here: what is done then (file.c, mount.c).
  * Read more: linux/Documentation/filesystems/fuse-io.rst, "writeback cache".
  *
- * The kernel is told that what it has of a file is void; before it drops what was not written yet, it writes it, and the
- * notification returns after that. Those writes are requests like any other: a thread that serves would wait for itself.
+ * The kernel is told that what it has of a file is void; before it drops what was not written yet, it writes it, and
+ * the notification returns after that. Those writes are requests like any other: a thread that serves would wait for
+ * itself.
  */
 #include "serve/serve.h"
 #include <errno.h>

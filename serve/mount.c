@@ -23,9 +23,9 @@
 #define PR_SET_IO_FLUSHER 57
 #endif
 
-#define COMMIT_SECONDS	   5
-#define READ_AHEAD_KB	   4096 /* several requests: they are served beside each other */
-#define N_BACKGROUND	   64
+#define COMMIT_SECONDS 5
+#define READ_AHEAD_KB  4096 /* several requests: they are served beside each other */
+#define N_BACKGROUND   64
 
 struct inl_mount *inl_mount_of(fuse_req_t req)
 {
@@ -38,9 +38,9 @@ static void serve_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct inl_mount *mount = userdata;
 	/* Not ATOMIC_O_TRUNC: truncating on its own comes with its time. */
-	unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_DONT_MASK | FUSE_CAP_IOCTL_DIR |
-			FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
-			FUSE_CAP_POSIX_ACL | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
+	unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_DONT_MASK | FUSE_CAP_IOCTL_DIR | FUSE_CAP_READDIRPLUS |
+			FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL |
+			FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
 
 	if (mount->writeback)
 		want |= FUSE_CAP_WRITEBACK_CACHE;
@@ -178,7 +178,8 @@ static int open_session(struct inl_mount *mount, const struct inl_mount_options 
 	return err;
 }
 
-/* ---- unmounting --------------------------------------------------------------------------------------------------- */
+/* ---- unmounting ---------------------------------------------------------------------------------------------------
+ */
 
 extern char **environ;
 
@@ -361,8 +362,8 @@ static int start_workers(struct inl_mount *mount)
 }
 
 /*
- * The kernel reads ahead 128 KiB unless it is told otherwise, whatever the session agreed to. Where this is not allowed it
- * stays so.
+ * The kernel reads ahead 128 KiB unless it is told otherwise, whatever the session agreed to. Where this is not allowed
+ * it stays so.
  */
 static void raise_read_ahead(const struct stat *st)
 {
@@ -460,7 +461,8 @@ void inl_mount_free(struct inl_mount *mount)
 		if (mount->workers[i].mount)
 			inl_worker_done(&mount->workers[i]);
 	}
-	/* Those that still have files open are cut off when the last descriptor is closed; so is what nobody ever served. */
+	/* Those that still have files open are cut off when the last descriptor is closed; so is what nobody ever
+	 * served. */
 	if (mount->mounted)
 		fuse_session_unmount(mount->session);
 	if (mount->session)

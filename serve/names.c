@@ -20,8 +20,8 @@ static int find(struct inl_mount *mount, struct inl_inode *dir, const char *name
 }
 
 /*
- * The kernel may remember that there is no such name, until one is made; not in a locked directory, whose names are others
- * once it is unlocked.
+ * The kernel may remember that there is no such name, until one is made; not in a locked directory, whose names are
+ * others once it is unlocked.
  */
 static void reply_missing(fuse_req_t req, struct inl_inode *dir)
 {
@@ -111,13 +111,13 @@ static void reply_made(fuse_req_t req, int err, struct inl_inode *inode)
 		fuse_reply_entry(req, &entry);
 }
 
-static int make(fuse_req_t req, fuse_ino_t parent, const char *name, const struct inl_attr *attr, struct inl_inode **inode)
+static int make(fuse_req_t req, fuse_ino_t parent, const char *name, const struct inl_attr *attr,
+		struct inl_inode **inode)
 {
 	INL_NODE_SCOPED struct inl_node_use dir = { 0 };
 	int err = inl_node_use(inl_mount_of(req), parent, &dir);
 
-	return err ? err :
-		     inl_create(dir.node->inode, name, strlen(name), attr, INL_ATTR_INHERIT, NULL, inode);
+	return err ? err : inl_create(dir.node->inode, name, strlen(name), attr, INL_ATTR_INHERIT, NULL, inode);
 }
 
 void inl_serve_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)

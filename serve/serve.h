@@ -18,20 +18,20 @@
 #include <stdatomic.h>
 #include <sys/stat.h>
 
-#define INL_REQUEST_MAX (1u << 20) /* bytes of data in one request */
+#define INL_REQUEST_MAX  (1u << 20) /* bytes of data in one request */
 /* Of inl_stat.flags: as linux/fs.h and e2fsprogs have them. */
 #define INL_FL_IMMUTABLE 0x10u
-#define INL_FL_APPEND	 0x20u
+#define INL_FL_APPEND    0x20u
 
-#define INL_FOREVER	86400.0	   /* seconds: nobody but the kernel changes the volume */
+#define INL_FOREVER 86400.0 /* seconds: nobody but the kernel changes the volume */
 
 struct inl_node {
 	uint64_t id;
 	struct inl_inode *inode; /* a reference */
-	unsigned users;		 /* requests and handles */
-	unsigned writers;	 /* handles that may write: the kernel may have what was not written yet */
-	bool removed;		 /* without a name */
-	bool orphan;		 /* removed, and the kernel knows it: kept until it forgets it */
+	unsigned users;          /* requests and handles */
+	unsigned writers;        /* handles that may write: the kernel may have what was not written yet */
+	bool removed;            /* without a name */
+	bool orphan;             /* removed, and the kernel knows it: kept until it forgets it */
 	struct inl_node *hash_next;
 	struct inl_node *newer, *older; /* while nobody uses it */
 };
@@ -54,9 +54,9 @@ struct inl_open {
 
 	pthread_mutex_t lock; /* of a directory, the rest */
 	struct inl_dir *dir;
-	uint64_t pos;		    /* after the entry before `ahead` */
+	uint64_t pos; /* after the entry before `ahead` */
 	bool has_ahead;
-	struct inl_dirent ahead;    /* read, and had no room in the answer */
+	struct inl_dirent ahead; /* read, and had no room in the answer */
 };
 
 /* A thread that serves. */
@@ -64,9 +64,9 @@ struct inl_worker {
 	struct inl_mount *mount;
 	pthread_t thread;
 	bool started;
-	int fd;		  /* of its own, cloned: what is read from it is answered there */
+	int fd; /* of its own, cloned: what is read from it is answered there */
 	uint8_t *request;
-	uint8_t *answer;  /* INL_REQUEST_MAX bytes, aligned */
+	uint8_t *answer; /* INL_REQUEST_MAX bytes, aligned */
 };
 
 #define INL_WORKERS_MAX 64u
@@ -97,7 +97,7 @@ struct inl_mount {
 	pthread_cond_t flush_wake;
 	bool flusher_stop;
 	struct inl_flush *flushes, **flushes_end; /* first come, first served */
-	pthread_mutex_t report_lock; /* the rest */
+	pthread_mutex_t report_lock;              /* the rest */
 	char *report_text;
 	size_t report_len;
 	uint32_t report_id;
@@ -249,8 +249,8 @@ void inl_serve_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size
 void inl_serve_fsync(fuse_req_t req, fuse_ino_t id, int data_only, struct fuse_file_info *fi);
 void inl_serve_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t len, struct fuse_file_info *fi);
 void inl_serve_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *fi);
-void inl_serve_copy(fuse_req_t req, fuse_ino_t from_id, off_t from, struct fuse_file_info *from_fi, fuse_ino_t to_id, off_t to,
-		    struct fuse_file_info *to_fi, size_t len, int flags);
+void inl_serve_copy(fuse_req_t req, fuse_ino_t from_id, off_t from, struct fuse_file_info *from_fi, fuse_ino_t to_id,
+		    off_t to, struct fuse_file_info *to_fi, size_t len, int flags);
 
 /* A handle on a node, which it holds. NULL: no memory. */
 struct inl_open *inl_open_new(struct inl_mount *mount, struct inl_node *node, bool writes);
