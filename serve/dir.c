@@ -3,7 +3,7 @@
  * Not here: the order of names (the library); looking one up (names.c).
  * Read more: serve/serve.h; inl_dir_tell in inlay/volume.h.
  *
- * Offsets: 0 is the begin, 1 is behind ".", 2 behind ".."; then those of the library, moved by 2.
+ * Offsets: 0 is the begin, 1 is behind ".", 2 behind ".."; the others are the library's, which begin at 8.
  */
 #include "serve/serve.h"
 #include <errno.h>
@@ -117,12 +117,16 @@ static int next_entry(struct inl_open *open)
 	return found;
 }
 
-/* Go on where the kernel wants: mostly where the last answer ended. */
+/*
+ * Go on where the kernel wants: mostly where the last answer ended, and the iterator stands right between names of one
+ * position. From the begin it is always read anew.
+ */
 static void go_to(struct inl_open *open, uint64_t pos)
 {
-	if (pos == open->pos)
+	if (pos && pos == open->pos)
 		return;
 	open->has_ahead = false;
+	open->failed = 0;
 	open->pos = pos;
 	inl_dir_seek(open->dir, pos);
 }
@@ -137,17 +141,22 @@ static int list_from(struct listing *list, uint64_t offset)
 		return 0;
 	if (offset < DOTS && !put_dots(list, "..", DOTS))
 		return 0;
-	go_to(open, offset < DOTS ? 0 : offset - DOTS);
+	go_to(open, offset <= DOTS ? 0 : offset);
+	found = open->failed;
+	open->failed = 0;
+	if (found)
+		return found;
 	while ((found = next_entry(open)) > 0) {
 		uint64_t next = inl_dir_tell(open->dir);
 
 		fill(list, &open->ahead, &entry);
-		if (!put(list, open->ahead.name, &entry, next + DOTS))
+		if (!put(list, open->ahead.name, &entry, next))
 			return 0;
 		open->has_ahead = false;
 		open->pos = next;
 	}
-	/* What was found is worth more than the error, which comes again. */
+	if (found < 0 && list->len)
+		open->failed = found; /* after what was found */
 	return list->len ? 0 : found;
 }
 

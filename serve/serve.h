@@ -55,6 +55,7 @@ struct inl_open {
 	pthread_mutex_t lock; /* of a directory, the rest */
 	struct inl_dir *dir;
 	uint64_t pos; /* after the entry before `ahead` */
+	int failed;   /* an error that is still to be told */
 	bool has_ahead;
 	struct inl_dirent ahead; /* read, and had no room in the answer */
 };
