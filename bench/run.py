@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # bench/run.py: how fast, in how little memory: each row beside its reference, measured in turns, in the same run.
-# Not here: the rows about the block layer (bench/block.py), about writing volumes (bench/change.py); checks of correctness (tests/); figures of other machines.
+# Not here: the rows about the block layer (bench/block.py), about writing volumes (bench/change.py), about mounting them (bench/mount.py); checks of correctness (tests/); figures of other machines.
 # Read more: HACKING.md, "Speed".
 """Print a table of speeds and of memory, or the rows whose name contains one of the words.
 
@@ -21,6 +21,7 @@ sys.dont_write_bytecode = True
 import block  # noqa: E402
 import change  # noqa: E402
 import koracle  # noqa: E402
+import mount  # noqa: E402
 from block import Unable  # noqa: E402
 
 KEY = bytes(range(1, 65))
@@ -111,13 +112,14 @@ class Bench:
 
     # ---- the table
 
-    def row(self, what, ours, reference, value, target="", met=True):
+    def row(self, what, ours, reference, value, target="", met=True, spread=""):
         self.missed += not met
         verdict = "" if not target else "met" if met else "MISSED"
-        print(f"{what:{WIDTH}} {ours:>12} {reference:>12} {value:>7} {target:>11}  {verdict}".rstrip(), flush=True)
+        print(f"{what:{WIDTH}} {ours:>12} {reference:>12} {value:>7} {target:>11}  {verdict:6} {spread}".rstrip(), flush=True)
 
-    def ratio(self, what, ours, reference, ratio, target=None):
-        self.row(what, ours, reference, f"{ratio:.2f}", *([f">= {target:.2f}", ratio >= target] if target else []))
+    def ratio(self, what, ours, reference, ratio, target=None, spread=""):
+        """spread: of the ratio, over the rounds."""
+        self.row(what, ours, reference, f"{ratio:.2f}", *([f">= {target:.2f}", ratio >= target] if target else ["", True]), spread)
 
     def least(self, what, shown, value, least, least_shown):
         self.row(what, shown, "-", f"{value / least:.2f}", f">= {least_shown}", value >= least)
@@ -299,7 +301,7 @@ def bench_open(bench):
 
 
 ROWS = {"ciphers": bench_ciphers, "xts": bench_xts, "crc32c": bench_crc32c, "keysetup": bench_keysetup, "open": bench_open,
-        "cat": bench_cat, "export": bench_export, "memory": bench_memory, **change.ROWS, **block.ROWS}
+        "cat": bench_cat, "export": bench_export, "memory": bench_memory, **change.ROWS, **mount.ROWS, **block.ROWS}
 
 
 def workplaces(build):
@@ -307,6 +309,10 @@ def workplaces(build):
     memory = os.environ.get("BENCH_DIR", "/dev/shm" if os.path.isdir("/dev/shm") else None)
     return (tempfile.TemporaryDirectory(prefix="inlay-bench-", dir=folder)
             for folder in (memory, os.environ.get("BENCH_DISK", build)))
+
+
+def is_wanted(name, words):
+    return not words or name in words or (name not in mount.BY_NAME and any(word in name for word in words))
 
 
 def main():
@@ -325,7 +331,7 @@ def main():
         bench = Bench(build, work, on_disk, o.pairs)
         try:
             for name, run in ROWS.items():
-                if o.words and not any(word in name for word in o.words):
+                if not is_wanted(name, o.words):
                     continue
                 try:
                     run(bench)

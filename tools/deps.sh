@@ -8,13 +8,14 @@ build_set="gcc libc6-dev meson ninja-build pkg-config libssl-dev libext2fs-dev l
 test_set="libcmocka-dev clang libclang-rt-14-dev python3 valgrind acl git rsync sqlite3 stress-ng"
 cross_set="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" # for testing on emulated CPUs, where they are others
 bench_set="fio nbdkit qemu-utils libgcrypt20-dev"
+peers_set="gocryptfs securefs fuse2fs" # mounts are measured beside those of them that the archive has
 extra_set="attr fdisk mandoc" # tests that need these are skipped without them; installed along, never on their own
 
 [ "$(uname -m)" != x86_64 ] || test_set="$test_set $cross_set"
 case "${1-}" in
-run) wanted=$build_set extra= ;;
-test) wanted="$build_set $test_set" extra=$extra_set ;;
-bench) wanted="$build_set $test_set $bench_set" extra=$extra_set ;;
+run) wanted=$build_set peers="" extra="" ;;
+test) wanted="$build_set $test_set" peers="" extra=$extra_set ;;
+bench) wanted="$build_set $test_set $bench_set" peers=$peers_set extra=$extra_set ;;
 *)
 	echo "usage: tools/deps.sh run|test|bench" >&2
 	exit 2
@@ -40,9 +41,17 @@ missing() {
 	done
 }
 
+# offered PACKAGE...: those that the archive has, as far as this machine knows, each with a space before it.
+offered() {
+	for package; do
+		apt-cache show "$package" >/dev/null 2>&1 && printf ' %s' "$package"
+	done
+	return 0
+}
+
 # Lists of packages are split into words on purpose, here and below.
-# shellcheck disable=SC2086
-missing=$(missing $wanted)
+# shellcheck disable=SC2046,SC2086
+missing=$(missing $wanted)$(offered $(missing $peers))
 [ -n "$missing" ] || exit 0
 # shellcheck disable=SC2086
 missing="$missing$(missing $extra)"
@@ -61,10 +70,11 @@ fi
 echo "Installing:$missing"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-# shellcheck disable=SC2086
+# shellcheck disable=SC2046,SC2086
 install_missing() {
 	$as_root apt-get update -q &&
-		$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+		$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing \
+			$(offered $(missing $peers))
 }
 if ! install_missing >"$log" 2>&1 </dev/null; then
 	tail -n 20 "$log" >&2
