@@ -11,7 +11,7 @@
 #define CACHE_BYTES	  (4u << 20)
 #define CACHE_BYTES_WRITE (64u << 20)
 #define CACHE_BLOCKS_MIN  256u
-#define SPARE_PAGES	  256u
+#define SLAB_PAGES	  16u
 #define BUCKET_BITS	  10u
 #define BUCKET_BITS_WRITE 14u
 
@@ -44,32 +44,59 @@ static void hash(struct inl_cache *cache, struct inl_block *block, uint64_t pblk
 
 /* ---- pages ------------------------------------------------------------------------------------------------------- */
 
-static void page_free(struct inl_page *page)
+/*
+ * Pages come by the slab: one by one, aligned as devices want them, they would take twice the memory. Slabs stay until the
+ * end; there are as many as were ever needed, and the bounds of the cache and of transactions bound that.
+ */
+struct inl_slab {
+	struct inl_slab *next;
+	uint8_t *bytes;
+	struct inl_page pages[SLAB_PAGES];
+};
+
+/* With the lock held. */
+static int slab_add(struct inl_cache *cache)
 {
-	free(page->bytes);
-	free(page);
+	struct inl_slab *slab = calloc(1, sizeof(*slab));
+
+	if (!slab)
+		return -ENOMEM;
+	slab->bytes = inl_new_blocks(cache->vol->block_size, SLAB_PAGES);
+	if (!slab->bytes) {
+		free(slab);
+		return -ENOMEM;
+	}
+	for (unsigned i = 0; i < SLAB_PAGES; i++) {
+		slab->pages[i].bytes = slab->bytes + (size_t)i * cache->vol->block_size;
+		slab->pages[i].next = cache->spare;
+		cache->spare = &slab->pages[i];
+	}
+	slab->next = cache->slabs;
+	cache->slabs = slab;
+	return 0;
+}
+
+static void slabs_free(struct inl_cache *cache)
+{
+	while (cache->slabs) {
+		struct inl_slab *slab = cache->slabs;
+
+		cache->slabs = slab->next;
+		free(slab->bytes);
+		free(slab);
+	}
 }
 
 /* With the lock held. */
 static struct inl_page *page_new_locked(struct inl_cache *cache)
 {
-	struct inl_page *page = cache->spare;
+	struct inl_page *page;
 
-	if (page) {
-		cache->spare = page->next;
-		cache->n_spare--;
-		page->refs = 1;
-		return page;
-	}
-	page = calloc(1, sizeof(*page));
-	if (!page)
+	if (!cache->spare && slab_add(cache))
 		return NULL;
+	page = cache->spare;
+	cache->spare = page->next;
 	page->refs = 1;
-	page->bytes = inl_new_blocks(cache->vol->block_size, 1);
-	if (!page->bytes) {
-		free(page);
-		return NULL;
-	}
 	return page;
 }
 
@@ -77,13 +104,8 @@ static void page_put_locked(struct inl_cache *cache, struct inl_page *page)
 {
 	if (!page || --page->refs)
 		return;
-	if (cache->n_spare >= SPARE_PAGES) {
-		page_free(page);
-		return;
-	}
 	page->next = cache->spare;
 	cache->spare = page;
-	cache->n_spare++;
 }
 
 struct inl_page *inl_page_new(struct inl_cache *cache)
@@ -145,8 +167,6 @@ static void block_free(struct inl_block *block)
 
 void inl_cache_free(struct inl_cache *cache)
 {
-	struct inl_page *page;
-
 	if (!cache)
 		return;
 	/* All of them, those too that an aborted journal has left pinned. */
@@ -158,10 +178,7 @@ void inl_cache_free(struct inl_cache *cache)
 			block_free(block);
 		}
 	}
-	while ((page = cache->spare)) {
-		cache->spare = page->next;
-		page_free(page);
-	}
+	slabs_free(cache);
 	pthread_mutex_destroy(&cache->lock);
 	pthread_cond_destroy(&cache->loaded);
 	free(cache->hash);

@@ -54,7 +54,7 @@ struct inl_cache {
 	unsigned n_blocks, max_blocks;
 	struct inl_link idle; /* least recently used first */
 	struct inl_page *spare;
-	unsigned n_spare;
+	struct inl_slab *slabs;
 	unsigned bucket_bits;
 	struct inl_block **hash;
 };
