@@ -10,9 +10,15 @@
 
 #define N_POLICIES_MAX 4096u
 
+/* One policy. What its key can do for one inode it can do for all of that type: it is tried once for each. */
+struct use {
+	struct inl_policy_use use; /* first */
+	uint32_t tried;		   /* a bit per S_IFMT >> 12 */
+};
+
 struct census {
 	struct inl_volume *vol;
-	struct inl_policy_use *uses;
+	struct use *uses;
 	size_t n, room;
 	uint64_t n_damaged;
 };
@@ -22,42 +28,53 @@ static bool has_key(struct inl_volume *vol, const struct inl_policy *policy)
 	return vol->keys && inl_keyring_has(vol->keys, &policy->key);
 }
 
-static int count(struct census *census, const struct inl_inode_crypt *crypt)
+/* NULL: there are too many, or no memory is left: *err. */
+static struct use *find_use(struct census *census, const struct inl_policy *policy, int *err)
 {
-	struct inl_policy_use *use;
-
+	*err = 0;
 	for (size_t i = 0; i < census->n; i++) {
-		if (inl_policy_equal(&census->uses[i].policy, &crypt->policy)) {
-			use = &census->uses[i];
-			use->n_inodes++;
-			/* Directories lack no more than files do; the worst that is known is shown. */
-			if (crypt->status)
-				use->status = crypt->status;
-			return 0;
-		}
+		if (inl_policy_equal(&census->uses[i].use.policy, policy))
+			return &census->uses[i];
 	}
-	if (census->n == N_POLICIES_MAX) {
-		census->n_damaged++;
-		return 0;
-	}
+	if (census->n == N_POLICIES_MAX)
+		return NULL;
 	if (census->n == census->room) {
 		size_t room = census->room ? 2 * census->room : 16;
-		struct inl_policy_use *grown = reallocarray(census->uses, room, sizeof(*grown));
+		struct use *grown = reallocarray(census->uses, room, sizeof(*grown));
 
+		*err = grown ? 0 : -ENOMEM;
 		if (!grown)
-			return -ENOMEM;
+			return NULL;
 		census->uses = grown;
 		census->room = room;
 	}
-	census->uses[census->n++] = (struct inl_policy_use){ .policy = crypt->policy, .n_inodes = 1,
-							     .key_given = has_key(census->vol, &crypt->policy),
-							     .status = crypt->status };
+	census->uses[census->n] = (struct use){ .use = { .policy = *policy, .key_given = has_key(census->vol, policy) } };
+	return &census->uses[census->n++];
+}
+
+static int count(struct census *census, struct inl_inode *inode)
+{
+	uint32_t type = UINT32_C(1) << (inode->type >> 12);
+	int err, status;
+	struct use *use = find_use(census, inl_crypt_info_policy(inode->crypt), &err);
+
+	if (!use) {
+		census->n_damaged += !err;
+		return err;
+	}
+	use->use.n_inodes++;
+	if (use->tried & type)
+		return 0;
+	use->tried |= type;
+	status = inl_inode_unlock(inode, NULL);
+	/* The worst that is known is shown. */
+	if (status)
+		use->use.status = status;
 	return 0;
 }
 
 static int count_inode(struct census *census, uint32_t ino)
 {
-	struct inl_inode_crypt crypt;
 	struct inl_inode *inode;
 	int err = inl_inode_get_any(census->vol, ino, NULL, &inode);
 
@@ -68,13 +85,10 @@ static int count_inode(struct census *census, uint32_t ino)
 		return 0;
 	}
 	err = 0;
-	if (inode->encrypted) {
-		inl_inode_crypt(inode, &crypt);
-		if (inode->crypt)
-			err = count(census, &crypt);
-		else
-			census->n_damaged++;
-	}
+	if (inode->encrypted && inode->crypt)
+		err = count(census, inode);
+	else
+		census->n_damaged += inode->encrypted;
 	inl_inode_put(inode);
 	return err;
 }
@@ -178,7 +192,7 @@ static int count_group(struct census *census, dgrp_t group, uint8_t *buf)
 
 static int compare_uses(const void *a, const void *b)
 {
-	const struct inl_policy_use *x = a, *y = b;
+	const struct inl_policy_use *x = a, *y = b; /* each the first of a struct use */
 
 	return x->n_inodes == y->n_inodes ? 0 : x->n_inodes > y->n_inodes ? -1 : 1;
 }
@@ -201,7 +215,7 @@ int inl_volume_policies(struct inl_volume *vol, int (*each)(const struct inl_pol
 	if (census.n)
 		qsort(census.uses, census.n, sizeof(*census.uses), compare_uses);
 	for (size_t i = 0; !err && i < census.n; i++)
-		err = each(&census.uses[i], arg);
+		err = each(&census.uses[i].use, arg);
 	if (!err && n_damaged)
 		*n_damaged = census.n_damaged;
 	free(census.uses);
