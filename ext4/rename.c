@@ -14,6 +14,7 @@
 struct removal {
 	struct inl_entry_ref entry;
 	bool is_dir;
+	struct inl_inode **gone; /* NULL: nobody wants it */
 };
 
 static int remove_op(struct inl_handle *op, void *arg)
@@ -59,13 +60,18 @@ static int remove_once(void *arg, struct inl_diag *diag)
 
 	if (!err)
 		err = remove_loaded(removal, diag);
+	if (!err && removal->gone) {
+		*removal->gone = removal->entry.inode;
+		removal->entry.inode = NULL;
+	}
 	inl_entry_put(&removal->entry);
 	return err;
 }
 
-static int remove_name(struct inl_inode *dir, const char *name, size_t len, bool is_dir, struct inl_diag *diag)
+static int remove_name(struct inl_inode *dir, const char *name, size_t len, bool is_dir, struct inl_diag *diag,
+		       struct inl_inode **gone)
 {
-	struct removal removal = { .entry = { .dir = dir, .name = name, .len = len }, .is_dir = is_dir };
+	struct removal removal = { .entry = { .dir = dir, .name = name, .len = len }, .is_dir = is_dir, .gone = gone };
 	int err = inl_dir_check(dir, diag);
 
 	if (!err)
@@ -73,16 +79,24 @@ static int remove_name(struct inl_inode *dir, const char *name, size_t len, bool
 	return err ? err : inl_settle(remove_once, &removal, diag);
 }
 
+int inl_remove(struct inl_inode *dir, const char *name, size_t len, bool is_dir, struct inl_diag *diag,
+	       struct inl_inode **gone)
+{
+	if (!inl_is_dots(name, len))
+		return remove_name(dir, name, len, is_dir, diag, gone);
+	if (!is_dir)
+		return -EISDIR;
+	return len == 1 ? -EINVAL : -ENOTEMPTY;
+}
+
 int inl_unlink(struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag)
 {
-	return inl_is_dots(name, len) ? -EISDIR : remove_name(dir, name, len, false, diag);
+	return inl_remove(dir, name, len, false, diag, NULL);
 }
 
 int inl_rmdir(struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag)
 {
-	if (inl_is_dots(name, len))
-		return len == 1 ? -EINVAL : -ENOTEMPTY;
-	return remove_name(dir, name, len, true, diag);
+	return inl_remove(dir, name, len, true, diag, NULL);
 }
 
 /* ---- rename ------------------------------------------------------------------------------------------------------ */

@@ -122,8 +122,16 @@ static unsigned collect(const struct stat *attr, int which, struct inl_attr *out
 	return wanted;
 }
 
-static int change(fuse_req_t req, struct inl_inode *inode, const struct stat *attr, int which)
+/* What nobody will find any more needs no time of its last change, which the kernel notes at each unlink. */
+static bool is_vain(const struct inl_node *node, unsigned wanted)
 {
+	return node->removed && (wanted & INL_ATTR_TOUCH) &&
+	       !(wanted & ~(unsigned)(INL_ATTR_MTIME | INL_ATTR_CTIME | INL_ATTR_TOUCH));
+}
+
+static int change(fuse_req_t req, struct inl_node *node, const struct stat *attr, int which)
+{
+	struct inl_inode *inode = node->inode;
 	struct inl_attr out;
 	unsigned wanted = collect(attr, which, &out);
 	/* Nothing but a time of change: a chown that changes no owner. It takes privileges away all the same. */
@@ -142,7 +150,7 @@ static int change(fuse_req_t req, struct inl_inode *inode, const struct stat *at
 			wanted |= INL_ATTR_MODE;
 		out.mode &= 07777;
 	}
-	return err || !wanted ? err : inl_setattr(inode, &out, wanted, NULL);
+	return err || !wanted || is_vain(node, wanted) ? err : inl_setattr(inode, &out, wanted, NULL);
 }
 
 void inl_serve_setattr(fuse_req_t req, fuse_ino_t id, struct stat *attr, int which, struct fuse_file_info *fi)
@@ -151,7 +159,7 @@ void inl_serve_setattr(fuse_req_t req, fuse_ino_t id, struct stat *attr, int whi
 	int err = inl_node_use(inl_mount_of(req), id, &use);
 
 	if (!err)
-		err = change(req, use.node->inode, attr, which);
+		err = change(req, use.node, attr, which);
 	reply_attr(req, err, err ? NULL : use.node->inode);
 }
 

@@ -231,32 +231,28 @@ static void use_named(struct inl_mount *mount, struct inl_inode *dir, const char
 	inl_inode_put(inode);
 }
 
-typedef int remove_fn(struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag);
-
-static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, remove_fn *fn)
+static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, bool is_dir)
 {
 	struct inl_mount *mount = inl_mount_of(req);
 	INL_NODE_SCOPED struct inl_node_use dir = { 0 };
-	INL_NODE_SCOPED struct inl_node_use gone = { 0 };
+	struct inl_inode *gone;
 	int err = inl_node_use(mount, parent, &dir);
 
-	if (!err) {
-		use_named(mount, dir.node->inode, name, &gone);
-		err = fn(dir.node->inode, name, strlen(name), NULL);
-	}
-	if (!err && gone.node)
-		inl_node_unlinked(&mount->nodes, gone.node);
+	if (!err)
+		err = inl_remove(dir.node->inode, name, strlen(name), is_dir, NULL, &gone);
+	if (!err)
+		inl_node_removed(&mount->nodes, gone);
 	inl_reply_status(req, err);
 }
 
 void inl_serve_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	remove_name(req, parent, name, inl_unlink);
+	remove_name(req, parent, name, false);
 }
 
 void inl_serve_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	remove_name(req, parent, name, inl_rmdir);
+	remove_name(req, parent, name, true);
 }
 
 void inl_serve_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,

@@ -205,6 +205,15 @@ void inl_node_put(struct inl_nodes *nodes, struct inl_node *node)
 
 /* ---- removed ones ------------------------------------------------------------------------------------------------ */
 
+/* With the lock held. */
+static void mark_removed(struct inl_nodes *nodes, struct inl_node *node)
+{
+	if (!node->removed) {
+		node->removed = node->orphan = true;
+		nodes->n_orphans++;
+	}
+}
+
 void inl_node_unlinked(struct inl_nodes *nodes, struct inl_node *node)
 {
 	struct inl_stat st;
@@ -212,11 +221,36 @@ void inl_node_unlinked(struct inl_nodes *nodes, struct inl_node *node)
 	if (inl_inode_stat(node->inode, &st, NULL) || st.nlink)
 		return;
 	pthread_mutex_lock(&nodes->lock);
-	if (!node->removed) {
-		node->removed = node->orphan = true;
-		nodes->n_orphans++;
-	}
+	mark_removed(nodes, node);
 	pthread_mutex_unlock(&nodes->lock);
+}
+
+void inl_node_removed(struct inl_nodes *nodes, struct inl_inode *inode)
+{
+	struct inl_node *node, *fresh = NULL;
+	struct inl_stat st;
+
+	if (!inl_inode_stat(inode, &st, NULL) && !st.nlink)
+		fresh = calloc(1, sizeof(*fresh));
+	if (!fresh) {
+		inl_inode_put(inode);
+		return;
+	}
+	pthread_mutex_lock(&nodes->lock);
+	node = find(nodes, inl_node_id(&st));
+	if (!node) {
+		*fresh = (struct inl_node){ .id = inl_node_id(&st), .inode = inode };
+		insert(nodes, fresh);
+		node = fresh;
+	} else if (!node->users && !node->orphan) {
+		idle_remove(nodes, node);
+	}
+	mark_removed(nodes, node);
+	pthread_mutex_unlock(&nodes->lock);
+	if (node != fresh) {
+		inl_inode_put(inode);
+		free(fresh);
+	}
 }
 
 void inl_node_forget(struct inl_nodes *nodes, uint64_t id)

@@ -127,6 +127,9 @@ void inl_node_hold(struct inl_nodes *nodes, struct inl_node *node);
 /* A name of one in use was removed: if it was the last one, the inode is kept until the kernel forgets it. */
 void inl_node_unlinked(struct inl_nodes *nodes, struct inl_node *node);
 
+/* The same of an inode, which is taken over. */
+void inl_node_removed(struct inl_nodes *nodes, struct inl_inode *inode);
+
 /* The kernel does not know it any more. */
 void inl_node_forget(struct inl_nodes *nodes, uint64_t id);
 

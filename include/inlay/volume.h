@@ -378,6 +378,14 @@ INL_API int inl_link(struct inl_inode *inode, struct inl_inode *dir, const char 
 INL_API int inl_unlink(struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag);
 INL_API int inl_rmdir(struct inl_inode *dir, const char *name, size_t len, struct inl_diag *diag);
 
+/*
+ * The same, of a directory or of anything else, by one who still has something to do with it.
+ *
+ *   gone   what had the name, as of inl_inode_get: without another name it goes when it is put
+ */
+INL_API int inl_remove(struct inl_inode *dir, const char *name, size_t len, bool is_dir, struct inl_diag *diag,
+		       struct inl_inode **gone);
+
 enum inl_rename_flags {
 	INL_RENAME_NOREPLACE = 1, /* -EEXIST if the new name is there */
 	INL_RENAME_EXCHANGE = 2,  /* both must be there, and change places; not with others */
