@@ -207,7 +207,7 @@ static int kernel_fallocate(void *obj, enum twin_fallocate how, uint64_t offset,
 	static const int modes[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 				     FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
 
-	int fd = open_to_write(obj, true);
+	int fd = open_to_write(obj, how == TWIN_ALLOCATE || how == TWIN_ALLOCATE_KEEP);
 	int err = result(fd < 0 ? -1 : fallocate(fd, modes[how], (off_t)offset, (off_t)len));
 
 	if (fd >= 0)
