@@ -100,6 +100,7 @@ int inl_alloc_new(struct inl_volume *vol, struct inl_alloc **out)
 	if (!alloc)
 		return -ENOMEM;
 	alloc->vol = vol;
+	pthread_mutex_init(&alloc->discarding, NULL);
 	alloc->n_groups = vol->fs->group_desc_count;
 	alloc->blocks_per_group = sb->s_blocks_per_group;
 	alloc->inodes_per_group = sb->s_inodes_per_group;
@@ -135,12 +136,13 @@ void inl_alloc_free(struct inl_alloc *alloc)
 	free(alloc->system.at);
 	free(alloc->freed.at);
 	free(alloc->committing.at);
+	pthread_mutex_destroy(&alloc->discarding);
 	free(alloc);
 }
 
 uint64_t inl_alloc_n_free_blocks(const struct inl_alloc *alloc)
 {
-	return alloc->n_free - alloc->n_reserved;
+	return alloc->n_free - alloc->n_reserved + alloc->n_discarding;
 }
 
 uint32_t inl_alloc_n_free_inodes(const struct inl_alloc *alloc)
@@ -151,6 +153,21 @@ uint32_t inl_alloc_n_free_inodes(const struct inl_alloc *alloc)
 bool inl_alloc_has_busy(const struct inl_alloc *alloc)
 {
 	return alloc->n_busy > 0;
+}
+
+bool inl_alloc_is_discarding(const struct inl_alloc *alloc)
+{
+	return alloc->n_discarding > 0;
+}
+
+void inl_alloc_lock_discarding(struct inl_alloc *alloc)
+{
+	pthread_mutex_lock(&alloc->discarding);
+}
+
+void inl_alloc_unlock_discarding(struct inl_alloc *alloc)
+{
+	pthread_mutex_unlock(&alloc->discarding);
 }
 
 /* ---- held blocks ----------------------------------------------------------------------------------------------- */
@@ -276,16 +293,75 @@ int inl_blocks_reserve(struct inl_handle *op, uint64_t goal, uint64_t n, uint64_
 	return 0;
 }
 
-void inl_blocks_unreserve(struct inl_volume *vol, uint64_t pblk, uint64_t n)
+static void unreserve_all(struct inl_alloc *alloc, uint64_t pblk, uint64_t n)
 {
-	pthread_mutex_lock(&vol->lock);
 	while (n) {
-		struct piece piece = first_piece(vol->alloc, pblk, n);
+		struct piece piece = first_piece(alloc, pblk, n);
 
-		unreserve(vol->alloc, &piece);
+		unreserve(alloc, &piece);
 		pblk += piece.n;
 		n -= piece.n;
 	}
+}
+
+void inl_blocks_unreserve(struct inl_volume *vol, uint64_t pblk, uint64_t n)
+{
+	pthread_mutex_lock(&vol->lock);
+	unreserve_all(vol->alloc, pblk, n);
+	pthread_mutex_unlock(&vol->lock);
+}
+
+/* ---- to discard ------------------------------------------------------------------------------------------------ */
+
+int inl_blocks_find_run(struct inl_handle *op, uint64_t from, uint64_t end, uint64_t min, struct inl_span *run)
+{
+	struct inl_alloc *alloc = inl_op_vol(op)->alloc;
+	uint32_t group = inl_group_of(alloc, from), at, next;
+	uint64_t start = inl_group_start(alloc, group);
+	struct inl_bits_view view = { .n = (uint32_t)(end - start) };
+	int err;
+
+	*run = (struct inl_span){ 0 };
+	if (!inl_group_n_usable(&alloc->groups[group]))
+		return 0;
+	err = inl_group_look_blocks(op, group, &view.bits);
+	if (err)
+		return err;
+	view.also = alloc->groups[group].held;
+	for (at = (uint32_t)(from - start); (at = inl_bits_next_clear(&view, at)) < view.n; at = next) {
+		next = inl_bits_next_set(&view, at);
+		if (next - at < min)
+			continue;
+		*run = (struct inl_span){ start + at, start + next };
+		return 0;
+	}
+	return 0;
+}
+
+static void undo_discarding(struct inl_volume *vol, void *what)
+{
+	const uint64_t *n = what;
+
+	vol->alloc->n_discarding -= *n;
+}
+
+int inl_blocks_reserve_run(struct inl_handle *op, uint64_t pblk, uint64_t n)
+{
+	struct inl_alloc *alloc = inl_op_vol(op)->alloc;
+	int err = reserve(op, pblk, (uint32_t)n);
+
+	if (!err)
+		err = inl_op_undo(op, undo_discarding, &n, sizeof(n));
+	if (!err)
+		alloc->n_discarding += n;
+	return err;
+}
+
+void inl_blocks_unreserve_run(struct inl_volume *vol, uint64_t pblk, uint64_t n)
+{
+	pthread_mutex_lock(&vol->lock);
+	unreserve_all(vol->alloc, pblk, n);
+	vol->alloc->n_discarding -= n;
 	pthread_mutex_unlock(&vol->lock);
 }
 

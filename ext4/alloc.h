@@ -61,6 +61,8 @@ struct inl_alloc {
 	uint32_t n_held_groups;
 	struct inl_spans system;	   /* sorted, apart: what is the file system's own */
 	struct inl_spans freed, committing; /* by the running transaction, by the frozen one */
+	uint64_t n_discarding;		   /* of n_reserved: those that come back by themselves */
+	pthread_mutex_t discarding;	   /* whoever has blocks discarded, a piece at a time; before vol->lock */
 	uint8_t *scratch;		   /* block_size bytes: the bitmap of a group that has none on the medium yet */
 	uint64_t clock;
 	struct inl_stream streams[INL_N_STREAMS];
@@ -98,6 +100,16 @@ int inl_spans_add(struct inl_spans *spans, uint64_t start, uint64_t end); /* -EN
 
 /* The first span that ends behind a block: an index, spans->n if there is none. */
 size_t inl_spans_find(const struct inl_spans *sorted, uint64_t pblk);
+
+/*
+ * To discard, of free blocks. The first run of at least min blocks that can be had in [from, end), all of one group, as
+ * far as it lies there; none: *run is empty. -EUCLEAN; -EAGAIN.
+ */
+int inl_blocks_find_run(struct inl_handle *op, uint64_t from, uint64_t end, uint64_t min, struct inl_span *run);
+
+/* Reserve what was found, and give it back, outside of operations: with alloc->discarding held from before until after. */
+int inl_blocks_reserve_run(struct inl_handle *op, uint64_t pblk, uint64_t n);
+void inl_blocks_unreserve_run(struct inl_volume *vol, uint64_t pblk, uint64_t n);
 
 /* ---- group.c: descriptors and bitmaps -------------------------------------------------------------------------- */
 

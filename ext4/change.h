@@ -321,6 +321,11 @@ void inl_alloc_frozen(struct inl_alloc *alloc);
 void inl_alloc_committed(struct inl_alloc *alloc);
 bool inl_alloc_has_busy(const struct inl_alloc *alloc); /* would a commit make blocks free? */
 
+/* Are there free blocks that are being discarded? With the lock held, which comes before vol->lock, there are none. */
+bool inl_alloc_is_discarding(const struct inl_alloc *alloc);
+void inl_alloc_lock_discarding(struct inl_alloc *alloc);
+void inl_alloc_unlock_discarding(struct inl_alloc *alloc);
+
 /* ---- extent.c, indirect.c: changing the map of an inode ---------------------------------------------------------- */
 
 /*

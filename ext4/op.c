@@ -45,6 +45,8 @@ struct inl_handle {
 	unsigned credits, used;
 	uint64_t seq;
 	bool missed;
+	bool busy, discarding; /* there was no room, and blocks of this kind */
+	bool alone;	       /* nobody discards meanwhile */
 	uint64_t missing;
 	unsigned ahead; /* how many blocks behind the next one that is missed are read too */
 	unsigned n_held, room_held;
@@ -527,6 +529,8 @@ static int attempt(struct inl_handle *op, inl_op_fn *fn, void *arg)
 		cancel(op);
 	else
 		finish(op);
+	op->busy = err == -ENOSPC && inl_alloc_has_busy(op->vol->alloc);
+	op->discarding = err == -ENOSPC && inl_alloc_is_discarding(op->vol->alloc);
 	put_inodes(op);
 	later = op->later;
 	op->later = NULL;
@@ -552,41 +556,59 @@ static int cannot_read(const struct inl_handle *op, int err, struct inl_diag *di
 			    (unsigned long long)op->missing);
 }
 
-int inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *arg, struct inl_diag *diag)
+/*
+ * There was no room. Could there be some all the same? What is being discarded comes back, but others might be faster, and
+ * the next piece may be under way by then: so nobody discards until the operation has had another go. What the running
+ * transaction has freed can be used once it is committed. 1: try again; 0: it is so.
+ */
+static int make_room(struct inl_handle *op, bool *waited)
+{
+	int err;
+
+	if (op->discarding && !op->alone) {
+		inl_alloc_lock_discarding(op->vol->alloc);
+		op->alone = true;
+		return 1;
+	}
+	if (*waited || !op->busy)
+		return 0;
+	*waited = true;
+	err = inl_txn_commit(op->vol);
+	return err ? err : 1;
+}
+
+static int run(struct inl_handle *op, inl_op_fn *fn, void *arg, struct inl_diag *diag)
 {
 	bool waited = false;
+
+	for (;;) {
+		int err = inl_txn_reserve(op->vol, op->credits, diag), more = 1;
+
+		if (err)
+			return err;
+		err = attempt(op, fn, arg);
+		if (op->missed) {
+			err = fetch_missing(op);
+			if (err)
+				return cannot_read(op, err, diag);
+			continue;
+		}
+		if (err == -ENOSPC)
+			more = make_room(op, &waited);
+		if (err != -ENOSPC || more <= 0)
+			return more < 0 ? more : err;
+	}
+}
+
+int inl_op_run(struct inl_volume *vol, unsigned credits, inl_op_fn *fn, void *arg, struct inl_diag *diag)
+{
 	struct inl_handle op;
 	int err;
 
 	op_init(&op, vol, credits);
-	for (;;) {
-		bool busy;
-
-		err = inl_txn_reserve(vol, credits, diag);
-		if (err)
-			break;
-		err = attempt(&op, fn, arg);
-		if (op.missed) {
-			err = fetch_missing(&op);
-			if (err) {
-				cannot_read(&op, err, diag);
-				break;
-			}
-			continue;
-		}
-		if (err != -ENOSPC || waited)
-			break;
-		/* What the running transaction has freed can be used once it is committed. */
-		pthread_mutex_lock(&vol->lock);
-		busy = inl_alloc_has_busy(vol->alloc);
-		pthread_mutex_unlock(&vol->lock);
-		waited = true;
-		if (!busy)
-			break;
-		err = inl_txn_commit(vol);
-		if (err)
-			break;
-	}
+	err = run(&op, fn, arg, diag);
+	if (op.alone)
+		inl_alloc_unlock_discarding(vol->alloc);
 	release(&op);
 	return err;
 }

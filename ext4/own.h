@@ -3,8 +3,8 @@
  * Not here: anything that callers may know (inlay/volume.h).
  * Read more: Linux Documentation/filesystems/ext4/; ARCHITECTURE.md, "The life of a read".
  *
- * Locks, in the order they are taken: inode->rw and ranges (data, write.c), txn->commit (txn.c), vol->lock
- * (operations), cache->lock, inode->lock. File data is read and written with inode->rw and ranges only.
+ * Locks, in the order they are taken: inode->rw and ranges (data, write.c), alloc->discarding (trim.c), txn->commit
+ * (txn.c), vol->lock (operations), cache->lock, inode->lock. File data is read and written with inode->rw and ranges only.
  *
  * Of a volume that is open for reading nothing changes: vol->lock is not taken. Of one that is open for writing the
  * metadata is looked at within operations (change.h: inl_op_look).

@@ -520,6 +520,19 @@ struct inl_volume_journal {
 };
 INL_API void inl_volume_journal(struct inl_volume *vol, struct inl_volume_journal *journal);
 
+/*
+ * Discard free blocks: FITRIM. Commits first, so that what was freed before counts. Others may use the volume meanwhile.
+ *
+ *   offset, len   bytes of the volume; len may reach beyond its end
+ *   min_len       runs of fewer bytes are left alone
+ *   trimmed       bytes that were discarded
+ *
+ * Returns: 0; -EROFS; -EINVAL (an offset beyond the end, less than a block, min_len larger than a group); -EOPNOTSUPP (the
+ *          device cannot; where nothing is to be discarded it is not asked); -EIO. After an error some have been.
+ */
+INL_API int inl_trim(struct inl_volume *vol, uint64_t offset, uint64_t len, uint64_t min_len, uint64_t *trimmed,
+		     struct inl_diag *diag);
+
 /* What is free now. Blocks that become free only with the next commit count. */
 struct inl_volume_space {
 	uint64_t n_blocks, n_free_blocks;

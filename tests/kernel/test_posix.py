@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What programs of Linux see of names, modes, ACLs and flags: each case by the kernel and by Inlay, and what comes of it.
+"""What programs of Linux see of names, modes, ACLs, flags and free space: each case by the kernel and by Inlay, and what comes of it.
 
 Not here: random operations (test_twin.py); what is refused around encryption (test_errno.py).
 Read more: acl(5), umask(2), inode(7); inlay/volume.h; the lines are those of tests/unit/twin_script.c.
@@ -287,6 +287,63 @@ def flags_honoured():
         lines += ["mkdir dir", "create dir/f", "mkdir dir/d", "create dir/d/f", f"chattr dir {EXTENTS | mark:x}"]
         lines += IN_DIR.format("dir").splitlines()
         check(volume(), lines, None)
+
+
+# ---- trim ----------------------------------------------------------------------------------------------------------------
+
+def holes():
+    """A volume with runs of free blocks of many lengths, and groups that were never used."""
+    tap.requires("root", "loop", "kernel")
+    image = tap.fresh("holes.img")
+    with open(image, "wb") as f:
+        f.truncate(160 * MIB)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-g", "8192", "-O", "encrypt", image], check=True,
+                   stdout=subprocess.DEVNULL)
+    with tap.mounted(image) as root:
+        for i in range(40):
+            with open(os.path.join(root, str(i)), "wb") as f:
+                f.write(bytes([i]) * 4096 * (1 + i * i % 53))
+            os.sync()
+        for i in range(0, 40, 2):
+            os.unlink(os.path.join(root, str(i)))
+    return image
+
+
+def free_runs(image):
+    """(first, last) block of each run of free blocks, no longer than its group, as e2fsprogs see them."""
+    said = subprocess.run(["dumpe2fs", image], capture_output=True, check=True, text=True).stdout
+    for line in said.splitlines():
+        _, is_list, blocks = line.partition("  Free blocks: ")
+        for run in blocks.split(", ") if is_list and blocks.strip() else ():
+            first, _, last = run.partition("-")
+            yield int(first), int(last or first)
+
+
+@tap.test
+def trim():
+    """What is discarded of which range, and what is refused"""
+    image, whole = holes(), 2 ** 64 - 1
+    runs = list(free_runs(image))
+    for offset, length, shortest in (
+            (0, whole, 0), (0, whole, 4096 * 9), (0, whole, 4096 * 8192), (0, whole, 4096 * 8193), (0, 4096, 0), (0, 4095, 0),
+            (4096 * 1000, 4096 * 9000, 0), (4096 * 1000 + 5, 4096 * 9000 + 4000, 4096 * 20 + 1), (4096 * 8190, 4096 * 900, 0),
+            (160 * MIB - 4096, whole, 0), (160 * MIB, whole, 0), (160 * MIB - 1, 4096, 0), (2 ** 63, whole, 0), (0, 0, 0)):
+        line = [f"trim {offset} {length} {shortest}"]
+        ours, theirs = tap.copy(image), tap.copy(image)
+        with tap.mounted(theirs) as root:
+            linux = twin("script", "kernel", root, lines=line)[0]
+        inlay = twin("script", "inlay", ours, lines=line)[0]
+        # Linux discards all of a run that begins in the range.
+        tap.equal(inlay.split(" ")[-1], linux.split(" ")[-1], line[0])
+        if length == whole:
+            tap.equal(inlay, linux, line[0])
+        if inlay.endswith(" 0"):
+            first, end = offset // 4096, min(offset // 4096 + length // 4096, 160 * MIB // 4096)
+            parts = [max(0, min(b + 1, end) - max(a, first)) for a, b in runs]
+            tap.equal(inlay, f"{4096 * sum(n for n in parts if n >= shortest // 4096)} 0", line[0])
+        tap.equal(subprocess.run(["e2fsck", "-fn", ours], capture_output=True, check=False).returncode, 0, line[0])
+        os.unlink(ours)
+        os.unlink(theirs)
 
 
 tap.main()

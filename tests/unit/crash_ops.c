@@ -13,7 +13,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define MODE_MASK 07777u
+#define MODE_MASK  07777u
+#define TRIM_EVERY 61u /* operations */
 
 static bool failed(struct cr_actor *actor)
 {
@@ -709,6 +710,15 @@ void cr_actor_sync(struct cr_actor *actor)
 	put(actor, node, inode);
 }
 
+/* A part of what is free, as all of it would make large recordings: another one each time. */
+static void trim(struct cr_actor *actor)
+{
+	uint64_t at = actor->model.n_ops * 7919ull * 1024 % actor->rec->size, trimmed;
+	struct inl_diag diag = { 0 };
+
+	answered(actor, inl_trim(actor->vol, at, 100000, actor->model.n_ops % 8000, &trimmed, &diag), &diag);
+}
+
 /* Let go of a file that was kept open. */
 static void do_release(struct cr_actor *actor)
 {
@@ -771,6 +781,9 @@ void cr_actor_step(struct cr_actor *actor)
 	}
 	if (cr_chance(&actor->dice, actor->sync_percent))
 		cr_actor_sync(actor);
+	/* A sync, too: too many of them hide what the tests plant. */
+	if (actor->model.n_ops % TRIM_EVERY == TRIM_EVERY - 1)
+		trim(actor);
 }
 
 void cr_actor_run(struct cr_actor *actor, unsigned n)

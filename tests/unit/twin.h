@@ -96,6 +96,9 @@ struct twin_side {
 	/* Whose rights count, where there are any */
 	int (*set_user)(uint32_t uid);
 
+	/* FITRIM */
+	int (*trim)(uint64_t offset, uint64_t len, uint64_t min_len, uint64_t *trimmed);
+
 	int (*fsync)(void *obj);
 	int (*sync)(void);
 };

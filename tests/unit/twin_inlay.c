@@ -352,6 +352,13 @@ static int inlay_set_user(uint32_t uid)
 	return 0;
 }
 
+static int inlay_trim(uint64_t offset, uint64_t len, uint64_t min_len, uint64_t *trimmed)
+{
+	struct inl_diag diag = { 0 };
+
+	return told(inl_trim(vol, offset, len, min_len, trimmed, &diag), &diag);
+}
+
 static int inlay_fsync(void *obj)
 {
 	struct inl_diag diag = { 0 };
@@ -397,6 +404,7 @@ const struct twin_side tw_inlay = {
 	.set_policy = inlay_set_policy,
 	.get_policy = inlay_get_policy,
 	.set_user = inlay_set_user,
+	.trim = inlay_trim,
 	.fsync = inlay_fsync,
 	.sync = inlay_sync,
 };

@@ -382,6 +382,15 @@ static int kernel_set_user(uint32_t uid)
 	return result(seteuid(uid));
 }
 
+static int kernel_trim(uint64_t offset, uint64_t len, uint64_t min_len, uint64_t *trimmed)
+{
+	struct fstrim_range range = { offset, len, min_len };
+	int err = result(ioctl(root, FITRIM, &range));
+
+	*trimmed = range.len;
+	return err;
+}
+
 static int kernel_fsync(void *obj)
 {
 	return is_closed(obj) ? 0 : result(fsync(fd_of(obj)));
@@ -423,6 +432,7 @@ const struct twin_side tw_kernel = {
 	.set_policy = kernel_set_policy,
 	.get_policy = kernel_get_policy,
 	.set_user = kernel_set_user,
+	.trim = kernel_trim,
 	.fsync = kernel_fsync,
 	.sync = kernel_sync,
 };

@@ -289,6 +289,16 @@ static int do_user(char **args)
 	return tw_side->set_user((uint32_t)strtoul(args[0], NULL, 10));
 }
 
+static int do_trim(char **args)
+{
+	uint64_t trimmed;
+	int err = tw_side->trim(strtoull(args[0], NULL, 10), strtoull(args[1], NULL, 10), strtoull(args[2], NULL, 10), &trimmed);
+
+	if (!err)
+		printf("%llu ", (unsigned long long)trimmed);
+	return err;
+}
+
 /* ---- lines ------------------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -311,6 +321,7 @@ static const struct {
 	{ "whiteout", 2, do_whiteout },
 	{ "whiteout-noreplace", 2, do_whiteout_noreplace },
 	{ "hold", 1, do_hold },
+	{ "trim", 3, do_trim }, /* OFFSET LEN MIN: bytes; what was discarded stands before the result */
 	{ "user", 1, do_user }, /* UID; whoever has users */
 	{ "write", 1 },
 	{ "read", 1 },
