@@ -111,6 +111,96 @@ static void test_orphan_list(void **state)
 	fsck("a.img");
 }
 
+static void still_orphan(struct disk *disk, const struct inl_inode *inode)
+{
+	uint32_t list[20];
+
+	assert_int_equal(orphans_now(disk, list), 1);
+	assert_int_equal(list[0], inode->ino);
+	assert_int_equal(inode->raw.i_links_count, 0);
+}
+
+/* One that somebody still has is used as before; it remains an orphan, whatever becomes of its size, and gets no name. */
+static void use_held(struct disk *disk, struct inl_inode *root, struct inl_inode *file)
+{
+	static char buf[300000], found[300000];
+	struct inl_attr attr = { .mode = 0600, .uid = 5, .mtime = { 77, 0 } };
+	struct inl_stat st;
+	size_t n;
+
+	memset(buf, 'y', sizeof(buf));
+	assert_int_equal(inl_write(file, 1000, buf, sizeof(buf), &n, NULL), 0);
+	assert_int_equal(n, sizeof(buf));
+	still_orphan(disk, file);
+	assert_int_equal(inl_fallocate(file, 0, 400000, 50000, NULL), 0);
+	assert_int_equal(inl_fallocate(file, INL_FALLOC_PUNCH_HOLE | INL_FALLOC_KEEP_SIZE, 5000, 9000, NULL), 0);
+	assert_int_equal(inl_fallocate(file, INL_FALLOC_ZERO_RANGE, 100000, 700, NULL), 0);
+	still_orphan(disk, file);
+	assert_int_equal(inl_setattr(file, &attr, INL_ATTR_MODE | INL_ATTR_UID | INL_ATTR_MTIME, NULL), 0);
+	assert_int_equal(inl_xattr_set(file, "user.x", buf, 700, 0, NULL), 0);
+	assert_int_equal(inl_set_flags(file, EXT4_FL_EXTENTS | 0x40, NULL), 0);
+	assert_int_equal(inl_link(file, root, "again", 5, NULL), -ENOENT);
+	still_orphan(disk, file);
+	assert_int_equal(inl_inode_stat(file, &st, NULL), 0);
+	assert_int_equal(st.size, 450000);
+	assert_int_equal(st.nlink, 0);
+	assert_int_equal(st.uid, 5);
+	assert_int_equal(st.mtime.sec, 77);
+	memset(buf + 4000, 0, 9000);
+	memset(buf + 99000, 0, 700);
+	assert_int_equal(inl_read(file, 1000, found, sizeof(found), &n, NULL), 0);
+	assert_int_equal(n, sizeof(buf));
+	assert_memory_equal(buf, found, n);
+	crash_now(disk, 1);
+	/* Within a block, to nothing, and to be filled anew. */
+	assert_int_equal(inl_truncate(file, 123456, NULL), 0);
+	still_orphan(disk, file);
+	assert_int_equal(inl_truncate(file, 0, NULL), 0);
+	still_orphan(disk, file);
+	assert_int_equal(inl_truncate(file, 1 << 20, NULL), 0);
+	assert_int_equal(inl_write(file, 5, buf, 100, &n, NULL), 0);
+	still_orphan(disk, file);
+	crash_now(disk, 1);
+}
+
+static void test_held(void **state)
+{
+	struct inl_inode *root, *file, *dir;
+	struct inl_attr attr = { .mode = S_IFREG | 0600 };
+	struct inl_volume_space before, after;
+	struct disk disk;
+
+	needs_tools();
+	run("rm -f a.img && truncate -s 16M a.img && mke2fs -Fq -t ext4 -b 1024 a.img");
+	disk_open(&disk, "a.img");
+	root = get(disk.vol, "/");
+	inl_volume_space(disk.vol, &before);
+	assert_int_equal(make(disk.vol, "/f", S_IFREG | 0644, 0, 0), 0);
+	file = get(disk.vol, "/f");
+	assert_int_equal(take(disk.vol, "/f", false), 0);
+	use_held(&disk, root, file);
+	inl_inode_put(file);
+	inl_volume_space(disk.vol, &after);
+	assert_memory_equal(&before, &after, sizeof(after));
+	/* A directory that is gone is one, and nothing can come into it. */
+	assert_int_equal(make(disk.vol, "/f", S_IFREG | 0644, 0, 0), 0);
+	assert_int_equal(make(disk.vol, "/d", S_IFDIR | 0755, 0, 0), 0);
+	dir = get(disk.vol, "/d");
+	file = get(disk.vol, "/f");
+	assert_int_equal(take(disk.vol, "/d", true), 0);
+	attr.mode = S_IFDIR | 0700;
+	assert_int_equal(inl_setattr(dir, &attr, INL_ATTR_MODE, NULL), 0);
+	assert_int_equal(inl_create(dir, "x", 1, &attr, INL_ATTR_INHERIT, NULL, NULL), -ENOENT);
+	assert_int_equal(inl_link(file, dir, "x", 1, NULL), -ENOENT);
+	assert_int_equal(inl_rename(root, "f", 1, dir, "x", 1, INL_RENAME_WHITEOUT, NULL), -ENOENT);
+	still_orphan(&disk, dir);
+	inl_inode_put(file);
+	inl_inode_put(dir);
+	inl_inode_put(root);
+	disk_close(&disk);
+	fsck("a.img");
+}
+
 struct undone {
 	struct inl_inode **inodes;
 	unsigned n;
@@ -532,6 +622,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_orphan_list),
+		cmocka_unit_test(test_held),
 		cmocka_unit_test(test_orphan_undo),
 		cmocka_unit_test(test_orphan_rename),
 		cmocka_unit_test(test_big_delete),
