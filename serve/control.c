@@ -157,6 +157,23 @@ static int get_version(const struct control *control)
 	return err ? err : reply(control, &st.generation, sizeof(st.generation));
 }
 
+/* fstrim(8) */
+static int trim(const struct control *control)
+{
+	struct fstrim_range range;
+	uint64_t trimmed = 0;
+	int err;
+
+	if (!is_owner(control))
+		return -EPERM;
+	if (control->in_size != sizeof(range))
+		return -EINVAL;
+	memcpy(&range, control->in, sizeof(range));
+	err = inl_trim(control->mount->vol, range.start, range.len, range.minlen, &trimmed, NULL);
+	range.len = trimmed;
+	return err ? err : reply(control, &range, sizeof(range));
+}
+
 /* ---- our own ----------------------------------------------------------------------------------------------------- */
 
 static int get_counters(const struct control *control)
@@ -273,6 +290,7 @@ static const struct {
 	{ FS_IOC_SETFLAGS, set_flags },         { FS_IOC32_SETFLAGS, set_flags },
 	{ FS_IOC_FSGETXATTR, get_xattr_flags }, { FS_IOC_FSSETXATTR, set_xattr_flags },
 	{ FS_IOC_GETVERSION, get_version },     { FS_IOC32_GETVERSION, get_version },
+	{ FITRIM, trim },
 	{ INL_IOC_COUNTERS, get_counters },     { INL_IOC_SERVER, get_server },
 	{ INL_IOC_REPORT, get_report },         { INL_IOC_SYNC, sync_all },
 	{ INL_IOC_POLICY, set_policy },
