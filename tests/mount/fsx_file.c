@@ -388,12 +388,14 @@ static void drop_caches(const char *what)
 
 void fx_evict(struct fx_file *f)
 {
-	fx_say("evict file %u%s", number_of(f), fx.drop ? ", drop caches" : "");
+	bool drop = fx.drop && !fx_rng(16);
+
+	fx_say("evict file %u%s", number_of(f), drop ? ", drop caches" : "");
 	if (fdatasync(f->fd))
 		fx_fail_errno("fdatasync");
 	if (posix_fadvise(f->fd, 0, 0, POSIX_FADV_DONTNEED))
 		fx_fail_errno("posix_fadvise");
-	if (fx.drop)
+	if (drop)
 		drop_caches(fx_rng(2) ? "1" : "3");
 }
 

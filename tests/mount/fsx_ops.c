@@ -184,8 +184,7 @@ static void op_sync(struct fx_file *f)
 
 static void op_evict(struct fx_file *f)
 {
-	if (!fx.drop || !fx_rng(4))
-		fx_evict(f);
+	fx_evict(f);
 }
 
 static void op_reopen(struct fx_file *f)

@@ -3,13 +3,15 @@
  * Not here: the operations (posix_*.c); contents in all detail (fsx.c); who compares (test_mount_twin.py).
  * Read more: HACKING.md, "Tests".
  *
- *   posix DIR [--ops N] [--seed S] [--procs P --out FILE]      a line for each operation, and at the end for each file
+ *   posix DIR [--ops N] [--seed S] [--procs P --out FILE] [--without WHAT]...
+ *                                                              a line for each operation, and at the end for each file
  *   posix DIR --walk                                           only those at the end
  *   posix DIR --shared [--ops N] [--seed S] [--procs P]        P processes in one directory, and what must be true then
  *
  * On two file systems the same seed has the same output, if both are right: it has no inode numbers, no times of today,
  * no sizes of directories. With --procs each process works below DIR/pN and writes to FILE.pN. Needs root, except for
- * --shared; the processes are confined to their directories by chroot(2).
+ * --shared; the processes are confined to their directories by chroot(2). WHAT is the name of something that a file
+ * system is known not to do as ext4 does it, and that is left out: px_without() in the operations.
  */
 #include "tests/mount/posix.h"
 #include <errno.h>
@@ -26,6 +28,19 @@ struct px *px;
 struct px_held px_held[PX_N_HELD];
 bool px_is_child;
 uint8_t px_buf[PX_BUF];
+
+/* What a file system is known not to have. */
+static const char *left_out[32];
+static unsigned n_left_out;
+
+bool px_without(const char *what)
+{
+	for (unsigned i = 0; i < n_left_out; i++) {
+		if (!strcmp(left_out[i], what))
+			return true;
+	}
+	return false;
+}
 
 static _Noreturn void die(const char *what)
 {
@@ -172,13 +187,10 @@ static int several(const char *dir, unsigned n_procs, const char *out, uint64_t 
 }
 
 static const struct option options[] = {
-	{ "ops", required_argument, NULL, 'o' },
-	{ "seed", required_argument, NULL, 's' },
-	{ "procs", required_argument, NULL, 'p' },
-	{ "out", required_argument, NULL, 'O' },
-	{ "walk", no_argument, NULL, 'w' },
-	{ "shared", no_argument, NULL, 'S' },
-	{ NULL },
+	{ "ops", required_argument, NULL, 'o' },     { "seed", required_argument, NULL, 's' },
+	{ "procs", required_argument, NULL, 'p' },   { "out", required_argument, NULL, 'O' },
+	{ "walk", no_argument, NULL, 'w' },          { "shared", no_argument, NULL, 'S' },
+	{ "without", required_argument, NULL, 'W' }, { NULL },
 };
 
 int main(int argc, char **argv)
@@ -201,11 +213,15 @@ int main(int argc, char **argv)
 			walk = true;
 		else if (c == 'S')
 			shared = true;
+		else if (c == 'W' && n_left_out < PX_COUNT(left_out))
+			left_out[n_left_out++] = optarg;
 		else
 			return 2;
 	}
 	if (optind + 1 != argc || (n_procs && !shared && !out)) {
-		fputs("usage: posix DIR [--ops N] [--seed S] [--procs P --out FILE] [--walk] [--shared]\n", stderr);
+		fputs("usage: posix DIR [--ops N] [--seed S] [--procs P --out FILE] [--without WHAT]...\n"
+		      "       [--walk] [--shared]\n",
+		      stderr);
 		return 2;
 	}
 	if (shared)

@@ -43,6 +43,8 @@ struct px_held {
 
 extern struct px *px;
 extern struct px_held px_held[PX_N_HELD];
+/* Is this left out? One of the names of --without. */
+bool px_without(const char *what);
 extern bool px_is_child; /* of another user: what it opens is gone when it ends */
 extern uint8_t px_buf[PX_BUF];
 

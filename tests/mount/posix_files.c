@@ -193,6 +193,7 @@ static void op_truncate(void)
 	uint64_t size = px_rng(6) ? px_some_offset() : px_rng(3) ? 0 : (uint64_t)-1;
 	struct px_held *held = px_rng(2) ? px_some_held(PX_ANY) : NULL;
 	char path[PX_PATH];
+	struct stat st;
 
 	if (held) {
 		printf(" %lld", (long long)size);
@@ -201,6 +202,8 @@ static void op_truncate(void)
 		return;
 	}
 	px_old_path(path, PX_REG);
+	if (px_without("same-size") && !stat(path, &st) && (uint64_t)st.st_size == size)
+		size++;
 	printf(" %lld", (long long)size);
 	px_result(truncate(path, (off_t)size));
 	px_show_path(path);
@@ -408,12 +411,19 @@ static void op_rename(void)
 					64 };
 	unsigned flags = all[px_rng(PX_COUNT(all))];
 	char from[PX_PATH], to[PX_PATH];
+	struct stat st;
 
+	if ((flags & RENAME_WHITEOUT) && px_is_child && px_without("whiteout-owner"))
+		flags = 0;
 	px_old_path(from, PX_ANY);
 	if (flags & RENAME_EXCHANGE || !px_rng(3))
 		px_old_path(to, PX_ANY);
 	else
 		px_new_path(to);
+	/* Where the directory that goes is not empty, ext4 has left a whiteout, and takes it back: the other one has
+	 * changed. */
+	if ((flags & RENAME_WHITEOUT) && !lstat(to, &st) && S_ISDIR(st.st_mode))
+		flags = 0;
 	printf(" 0x%x", flags);
 	if (!px_result(flags ? renameat2(AT_FDCWD, from, AT_FDCWD, to, flags) : rename(from, to)))
 		return;

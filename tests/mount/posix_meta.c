@@ -50,6 +50,8 @@ static void op_chown(void)
 	bool follow = px_rng(2);
 	char path[PX_PATH];
 
+	if (px_without("chown-none") && uid == (unsigned)-1)
+		gid = 0;
 	if (held) {
 		printf(" %d:%d", (int)uid, (int)gid);
 		px_result(fchown(held->fd, uid, gid));
@@ -137,6 +139,9 @@ static struct timespec some_time(void)
 			      : px_rng(2) ? 0
 					  : 999999999 };
 
+	if (px_without("far-times") &&
+	    (t.tv_sec < -0x80000000ll || t.tv_sec > 0x37fffffffll || (t.tv_sec == -0x80000000ll)))
+		t.tv_sec = 5;
 	if (!px_rng(4))
 		t.tv_nsec = odd[px_rng(8) ? px_rng(2) : px_rng(PX_COUNT(odd))];
 	printf(t.tv_nsec == UTIME_NOW    ? " NOW"

@@ -109,7 +109,8 @@ static void walk_one(FILE *out, const char *path, const char *name, const struct
 {
 	escaped(out, path);
 	fprintf(out, " %o n%lu %u:%u", st->st_mode, (unsigned long)st->st_nlink, st->st_uid, st->st_gid);
-	walk_time(out, st->st_mtim);
+	if (!S_ISFIFO(st->st_mode) || !px_without("pipe-times"))
+		walk_time(out, st->st_mtim);
 	if (S_ISREG(st->st_mode))
 		walk_contents(out, name, st);
 	else if (S_ISLNK(st->st_mode))
