@@ -85,13 +85,15 @@ for where, text in CALLS:
 def library(export, header):
     """A library that exports `export`, beside a copy of the public headers with one more declaration."""
     top, build = copy_with("include/inlay/base.h", header), tap.fresh_dir("build")
-    symbols = subprocess.run(["nm", "-D", "--defined-only", "--format=posix",
-                              os.path.join(os.environ["INLAY_BUILD"], "libinlay.so")],
-                             capture_output=True, text=True, check=True).stdout
-    names = {s.split("@")[0].split()[0] for s in symbols.splitlines() if s.startswith("inl_")} | set(export)
-    code = "".join(f"void {n}(void);\nvoid {n}(void) {{}}\n" for n in sorted(names))
-    subprocess.run(["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", os.path.join(build, "libinlay.so")],
-                   input=code, text=True, check=True)
+    os.mkdir(os.path.join(build, "serve"))
+    for name, more in (("libinlay.so", export), (os.path.join("serve", "libinlay-fuse.so"), [])):
+        symbols = subprocess.run(["nm", "-D", "--defined-only", "--format=posix",
+                                  os.path.join(os.environ["INLAY_BUILD"], name)],
+                                 capture_output=True, text=True, check=True).stdout
+        names = {s.split("@")[0].split()[0] for s in symbols.splitlines() if s.startswith("inl_")} | set(more)
+        code = "".join(f"void {n}(void);\nvoid {n}(void) {{}}\n" for n in sorted(names))
+        subprocess.run(["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", os.path.join(build, name)],
+                       input=code, text=True, check=True)
     done = subprocess.run([os.path.join(top, "tools", "check-symbols"), build], capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
