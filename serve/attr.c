@@ -122,11 +122,32 @@ static unsigned collect(const struct stat *attr, int which, struct inl_attr *out
 	return wanted;
 }
 
-/* What nobody will find any more needs no time of its last change, which the kernel notes at each unlink. */
-static bool is_vain(const struct inl_node *node, unsigned wanted)
+/* The times that the kernel noted while it kept data or names, and nothing else. */
+static bool is_noted(unsigned wanted)
 {
-	return node->removed && (wanted & INL_ATTR_TOUCH) &&
-	       !(wanted & ~(unsigned)(INL_ATTR_MTIME | INL_ATTR_CTIME | INL_ATTR_TOUCH));
+	return (wanted & INL_ATTR_TOUCH) && !(wanted & ~(unsigned)(INL_ATTR_MTIME | INL_ATTR_CTIME | INL_ATTR_TOUCH));
+}
+
+/*
+ * A change of the owner takes privileges away, also one that changes no owner: of that nothing arrives but a time of change,
+ * and not whether who asks may do it.
+ */
+static int drop_with_owner(fuse_req_t req, struct inl_inode *inode, struct inl_attr *out, unsigned *wanted)
+{
+	uid_t uid = fuse_req_ctx(req)->uid;
+	struct inl_stat st;
+	int err = inl_inode_stat(inode, &st, NULL);
+
+	if (err)
+		return err;
+	out->mode = without_privileges(req, &st);
+	if (out->mode == st.mode)
+		return 0;
+	if (!(*wanted & (INL_ATTR_UID | INL_ATTR_GID)) && uid && uid != st.uid)
+		return -EPERM;
+	out->mode &= 07777;
+	*wanted |= INL_ATTR_MODE;
+	return 0;
 }
 
 static int change(fuse_req_t req, struct inl_node *node, const struct stat *attr, int which)
@@ -134,23 +155,23 @@ static int change(fuse_req_t req, struct inl_node *node, const struct stat *attr
 	struct inl_inode *inode = node->inode;
 	struct inl_attr out;
 	unsigned wanted = collect(attr, which, &out);
-	/* Nothing but a time of change: a chown that changes no owner. It takes privileges away all the same. */
-	bool owner = (wanted & (INL_ATTR_UID | INL_ATTR_GID)) || (wanted & ~(unsigned)INL_ATTR_TOUCH) == INL_ATTR_CTIME;
-	struct inl_stat st;
+	bool noted = is_noted(wanted) && !(which & FUSE_SET_ATTR_SIZE);
+	bool owner = (wanted & (INL_ATTR_UID | INL_ATTR_GID)) || (noted && !(wanted & INL_ATTR_MTIME));
 	int err = 0;
 
 	if (which & FUSE_SET_ATTR_SIZE)
 		err = inl_truncate(inode, (uint64_t)attr->st_size, NULL);
 	if (!err && !owner && inl_request_kills_privileges(req))
 		err = inl_kill_privileges(req, inode);
-	if (!err && owner && !(wanted & INL_ATTR_MODE)) {
-		err = inl_inode_stat(inode, &st, NULL);
-		out.mode = err ? 0 : without_privileges(req, &st);
-		if (!err && out.mode != st.mode)
-			wanted |= INL_ATTR_MODE;
-		out.mode &= 07777;
-	}
-	return err || !wanted || is_vain(node, wanted) ? err : inl_setattr(inode, &out, wanted, NULL);
+	if (!err && owner && !(wanted & INL_ATTR_MODE))
+		err = drop_with_owner(req, inode, &out, &wanted);
+	noted = noted && !(wanted & INL_ATTR_MODE);
+	/* What nobody will find any more needs no time of its last change, which the kernel notes at each unlink. */
+	if (err || !wanted || (noted && node->removed))
+		return err;
+	err = inl_setattr(inode, &out, wanted, NULL);
+	/* It has become immutable since: whoever syncs it is not to blame. */
+	return noted && err == -EPERM ? 0 : err;
 }
 
 void inl_serve_setattr(fuse_req_t req, fuse_ino_t id, struct stat *attr, int which, struct fuse_file_info *fi)

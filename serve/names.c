@@ -255,6 +255,27 @@ void inl_serve_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	remove_name(req, parent, name, true);
 }
 
+/* Made as root makes it by the library; on Linux it is the caller's. */
+static int give_whiteout(fuse_req_t req, struct inl_inode *dir, const char *name)
+{
+	const struct fuse_ctx *who = fuse_req_ctx(req);
+	const struct inl_attr attr = { .uid = who->uid, .gid = who->gid };
+	struct inl_inode *whiteout;
+	struct inl_stat st;
+	unsigned wanted = INL_ATTR_UID;
+	int err = who->uid || who->gid ? find(inl_mount_of(req), dir, name, &whiteout) : -ENOENT;
+
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	if (!inl_inode_stat(dir, &st, NULL) && !(st.mode & S_ISGID))
+		wanted |= INL_ATTR_GID;
+	err = inl_inode_stat(whiteout, &st, NULL);
+	if (!err && S_ISCHR(st.mode))
+		err = inl_setattr(whiteout, &attr, wanted, NULL);
+	inl_inode_put(whiteout);
+	return err;
+}
+
 void inl_serve_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
 		      unsigned flags)
 {
@@ -274,5 +295,7 @@ void inl_serve_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	}
 	if (!err && gone.node)
 		inl_node_unlinked(&mount->nodes, gone.node);
+	if (!err && (flags & INL_RENAME_WHITEOUT))
+		err = give_whiteout(req, dir.node->inode, name);
 	inl_reply_status(req, err);
 }

@@ -27,17 +27,12 @@ N_PROCS = 2
 FUSE_CANNOT = {
     "far": "refuse to write behind the last block that a file can have: the kernel has taken the data already",
     "far-times": "show that an mtime was brought into the range that an inode has room for: the kernel keeps its own",
-    "chown-none": "refuse a chown() that changes nothing: it hears of a ctime and of nothing else",
+    "chown-none": "keep capabilities when somebody else's chown() that changes nothing is refused: the kernel has removed them",
     "same-size": "set mtime for truncate() to the size that there is: the kernel keeps its own",
     "pipe-times": "set mtime of a pipe that is written: it is not told",
     "late-flags": "refuse to write what was open before it became immutable, or say so in access(); EPERM before ENOTDIR",
 }
-# What Inlay does otherwise, and should not.
-TO_MEND = {
-    "flag-times": "fsync() and syncfs() are EPERM where a file became immutable while the kernel had its times",
-    "whiteout-owner": "a whiteout that a user leaves belongs to root",
-}
-WITHOUT = [] if mounted.BOTH_KERNEL else [arg for what in (*FUSE_CANNOT, *TO_MEND) for arg in ("--without", what)]
+WITHOUT = [] if mounted.BOTH_KERNEL else [arg for what in FUSE_CANNOT for arg in ("--without", what)]
 LIMIT = 120 + (OPTIONS.ops or 0) // 20
 
 
