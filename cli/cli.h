@@ -275,6 +275,9 @@ struct inl_target {
 	char *path; /* "/" where none was given */
 };
 
+/* Length of IMAGE in IMAGE[:PATH]. */
+size_t inl_cli_image_len(const char *arg);
+
 /* Returns 0 or an exit code. Done with inl_target_done, whatever was returned. */
 int inl_target_init(struct inl_cli *cli, const char *arg, struct inl_target *target);
 void inl_target_done(struct inl_target *target);

@@ -45,6 +45,18 @@ static bool is_volume(int fd)
 	return pread(fd, magic, 2, 1024 + 56) == 2 && magic[0] == 0x53 && magic[1] == 0xef;
 }
 
+/* IMAGE:PATH of an image that is there: whoever means a file with a colon in its name writes it after "./". */
+static bool is_in_image(const char *path)
+{
+	size_t len = inl_cli_image_len(path);
+	char *image = inl_cli_strdup(path, len);
+	struct stat st;
+	bool is = path[len] && !stat(image, &st) && !S_ISDIR(st.st_mode);
+
+	free(image);
+	return is;
+}
+
 bool inl_inside(const char *path)
 {
 	char *copy = inl_cli_strdup(path, strlen(path));
@@ -52,6 +64,10 @@ bool inl_inside(const char *path)
 	struct stat st;
 	int fd;
 
+	if (is_in_image(path)) {
+		free(copy);
+		return false;
+	}
 	/* What is to be made has a directory. */
 	if (stat(path, &st))
 		path = dirname(copy);

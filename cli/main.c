@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct option_row {
@@ -493,29 +494,42 @@ static int finish(const struct inl_cli *cli, int code)
 #define HELPER "mount."
 
 /*
- * As mount(8) calls its helpers: mount.fuse.inlay SOURCE DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]. What of it does
- * not concern us is left out.
+ * As mount(8) calls its helpers: mount.fuse.inlay SOURCE DIR [-sfnvrw] [-N NAMESPACE] [-o OPTIONS]... [-t TYPE]. What of it
+ * does not concern us is left out.
  */
 static int run_helper(struct inl_cli *cli, int argc, char **argv)
 {
-	char *own[6] = { "mount", NULL };
-	int n = 1, n_operands = 0, c;
+	char *own[8] = { "mount", "-o", NULL, "--" }, *operands[2] = { NULL, NULL };
+	char *options = inl_cli_strdup("rw", 2);
+	int n = 0, c, code;
 
 	opterr = 0;
-	while ((c = getopt(argc, argv, "-sfnvo:t:N:")) != -1) {
+	while ((c = getopt(argc, argv, "-sfnvrwo:t:N:")) != -1) {
 		if (c == 'f')
 			return 0; /* mount --fake */
-		if (c == 1 && ++n_operands > 2)
-			return INL_EXIT_USAGE;
-		if (c == 'o')
-			own[n++] = "-o";
-		if (n > 4)
-			return INL_EXIT_USAGE;
-		if (c == 'o' || c == 1)
-			own[n++] = optarg;
+		if (c == '?' || (c == 1 && n == 2))
+			return inl_cli_fail(cli, INL_EXIT_USAGE, argv[optind - 1], "not understood");
+		if (c == 1)
+			operands[n++] = optarg;
+		if (c == 'o' || c == 'r') {
+			char *longer = NULL;
+
+			if (asprintf(&longer, "%s,%s", options, c == 'r' ? "ro" : optarg) < 0)
+				return inl_cli_error(cli, NULL, -ENOMEM, NULL);
+			free(options);
+			options = longer;
+		}
 	}
+	/* Behind "--" all are operands. */
+	while (optind < argc && n < 2)
+		operands[n++] = argv[optind++];
+	own[2] = options;
+	own[4] = operands[0];
+	own[5] = operands[1];
 	optind = 0;
-	return run(cli, n, own);
+	code = run(cli, 4 + n, own);
+	free(options);
+	return code;
 }
 
 static const char *last_part(const char *path)

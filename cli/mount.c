@@ -21,7 +21,10 @@
 static bool is_for_others(const char *option)
 {
 	static const char *const names[] = { "defaults", "auto",  "noauto", "nofail", "_netdev", "user",
-					     "users",    "owner", "group",  "nouser", "noowner", "rw" };
+					     "users",    "owner", "group",  "nouser", "noowner", "rw",
+					     "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime",
+					     "nodiratime", "diratime", "iversion", "noiversion", "silent", "loud", "mand",
+					     "nomand", "nosymfollow" };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (!strcmp(option, names[i]))

@@ -15,7 +15,7 @@
 /* ---- IMAGE[:PATH] ------------------------------------------------------------------------------------------------ */
 
 /* Length of IMAGE in arg: up to the colon that ends it, or all of it. */
-static size_t image_len(const char *arg)
+size_t inl_cli_image_len(const char *arg)
 {
 	size_t first = 0;
 	unsigned depth = 0;
@@ -47,7 +47,7 @@ static size_t image_len(const char *arg)
 
 int inl_target_init(struct inl_cli *cli, const char *arg, struct inl_target *target)
 {
-	size_t len = image_len(arg);
+	size_t len = inl_cli_image_len(arg);
 	const char *path = arg[len] ? arg + len + 1 : "";
 
 	target->arg = arg;

@@ -9,8 +9,12 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
+
+#define WAIT_SECONDS 120 /* for whatever the medium has to do */
 
 /* -1: cannot be waited for (another PID namespace). */
 static int open_server(int fd)
@@ -22,12 +26,35 @@ static int open_server(int fd)
 	return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
-static void wait_for_end(int pid_fd)
+/* Is it mounted elsewhere, too, as far as can be seen from here? */
+static bool is_elsewhere(dev_t dev)
+{
+	FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	unsigned at[2];
+	bool is = false;
+	char line[8192];
+
+	while (mounts && !is && fgets(line, sizeof(line), mounts))
+		is = sscanf(line, "%*u %*u %u:%u ", &at[0], &at[1]) == 2 && makedev(at[0], at[1]) == dev;
+	if (mounts)
+		fclose(mounts);
+	return is;
+}
+
+/* However long the medium takes; but who serves another mount of it, or is not who we take it for, does not end. */
+static int wait_for_end(struct inl_cli *cli, int pid_fd, const char *dir, dev_t dev)
 {
 	struct pollfd poll_fd = { .fd = pid_fd, .events = POLLIN };
 
-	while (poll(&poll_fd, 1, -1) < 0 && errno == EINTR)
-		;
+	for (int seconds = 0; seconds < WAIT_SECONDS; seconds++) {
+		if (poll(&poll_fd, 1, 1000) > 0)
+			return 0;
+		if (is_elsewhere(dev))
+			return inl_cli_fail(cli, INL_EXIT_FAILED, dir,
+					    "is not mounted here any more, but elsewhere; its server goes on");
+	}
+	return inl_cli_fail(cli, INL_EXIT_FAILED, dir,
+			    "is not mounted here any more, but its server has not ended yet");
 }
 
 static int busy(struct inl_cli *cli, const char *dir)
@@ -60,10 +87,13 @@ static int unmount(struct inl_cli *cli, const char *dir)
 int inl_cli_umount(struct inl_cli *cli, int n_args, char **args)
 {
 	int fd, pid_fd, err, code;
+	struct stat st = { 0 };
 
 	if (!inl_mounted_open(args[0], &fd))
 		return inl_cli_fail(cli, INL_EXIT_FAILED, args[0], "is not in a mount of Inlay");
 	pid_fd = open_server(fd);
+	if (fstat(fd, &st))
+		st.st_dev = 0;
 	/* What programs have written goes to the server, and all that it has to the medium: errors are told while they
 	 * can be. */
 	syncfs(fd);
@@ -73,7 +103,7 @@ int inl_cli_umount(struct inl_cli *cli, int n_args, char **args)
 	close(fd);
 	code = unmount(cli, args[0]);
 	if (!code && pid_fd >= 0)
-		wait_for_end(pid_fd);
+		code = wait_for_end(cli, pid_fd, args[0], st.st_dev);
 	if (pid_fd >= 0)
 		close(pid_fd);
 	return inl_cli_worse(code, err ? INL_EXIT_FAILED : 0);

@@ -515,9 +515,32 @@ int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf, size_t 
 	return write_data_of(inode, offset, buf, len, false, done, diag);
 }
 
+#define COMPARED 65536u /* bytes at a time */
+
+/* Does this say again what an append-only file has already, as far as it has? A cache writes whole pages. */
+static int check_appended(struct inl_inode *inode, uint64_t offset, const uint8_t *buf, size_t len, struct inl_diag *diag)
+{
+	uint8_t *bytes = malloc(COMPARED);
+	int err = bytes ? 0 : -ENOMEM;
+
+	for (size_t at = 0, got = 1; !err && at < len && got; at += got) {
+		err = inl_read(inode, offset + at, bytes, INL_MIN(len - at, COMPARED), &got, diag);
+		if (!err && memcmp(bytes, buf + at, got))
+			err = inl_check_flags(inode, EXT4_FL_APPEND, diag);
+	}
+	if (bytes)
+		inl_wipe(bytes, COMPARED);
+	free(bytes);
+	return err;
+}
+
 int inl_write_back(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, size_t *done,
 		   struct inl_diag *diag)
 {
+	int err = inode->lasting & EXT4_FL_APPEND ? check_appended(inode, offset, buf, len, diag) : 0;
+
+	if (err)
+		return err;
 	return write_data_of(inode, offset, buf, len, true, done, diag);
 }
 

@@ -129,8 +129,8 @@ static bool is_noted(unsigned wanted)
 }
 
 /*
- * A change of the owner takes privileges away, also one that changes no owner: of that nothing arrives but a time of change,
- * and not whether who asks may do it.
+ * A change of the owner takes privileges away, also one that changes no owner: of that nothing arrives but a time of
+ * change, and not whether who asks may do it.
  */
 static int drop_with_owner(fuse_req_t req, struct inl_inode *inode, struct inl_attr *out, unsigned *wanted)
 {

@@ -51,8 +51,17 @@ int inl_mounted_set_policy(int fd, const struct inl_policy *policy)
 	return ioctl(fd, INL_IOC_POLICY, &wire) ? -errno : 0;
 }
 
+#define REPORT_MAX (64u << 20) /* more is nonsense: whoever serves may be anybody */
+
+static bool is_sound(const struct inl_ioc_report *piece, uint64_t total, size_t len)
+{
+	return piece->total == total && total <= REPORT_MAX && piece->len <= sizeof(piece->bytes) &&
+	       piece->len <= total - len;
+}
+
 static int fetch(int fd, bool json, struct inl_ioc_report *piece, char **text, size_t *len)
 {
+	uint64_t total = 0;
 	int err;
 
 	*text = NULL;
@@ -62,10 +71,11 @@ static int fetch(int fd, bool json, struct inl_ioc_report *piece, char **text, s
 		piece->offset = *len;
 		err = ask(fd, INL_IOC_REPORT, piece);
 		if (!err && !*text) {
-			*text = calloc(1, piece->total + 1);
+			total = piece->total <= REPORT_MAX ? piece->total : 0;
+			*text = calloc(1, total + 1);
 			err = *text ? 0 : -ENOMEM;
 		}
-		if (!err && piece->len > piece->total - *len)
+		if (!err && !is_sound(piece, total, *len))
 			err = -EIO;
 		if (err)
 			break;

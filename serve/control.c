@@ -76,8 +76,17 @@ static void mark_now(struct inl_flush *flush)
 static int mark(const struct control *control, uint32_t flags)
 {
 	struct inl_nodes *nodes = &control->mount->nodes;
-	struct marking *marking = calloc(1, sizeof(*marking));
+	uid_t uid = fuse_req_ctx(control->req)->uid;
+	struct marking *marking;
+	struct inl_stat st;
+	int err = inl_inode_stat(control->inode, &st, NULL);
 
+	if (err)
+		return err;
+	/* The kernel sees to that, where it knows what is asked; not all of them do, nor by all names. */
+	if (uid && (uid != st.uid || ((flags ^ st.flags) & (FS_IMMUTABLE_FL | FS_APPEND_FL))))
+		return -EPERM;
+	marking = calloc(1, sizeof(*marking));
 	if (!marking)
 		return -ENOMEM;
 	*marking = (struct marking){ .flush = { .id = control->node->id, .fn = mark_now },
@@ -191,7 +200,7 @@ static int get_server(const struct control *control)
 	return reply(control, &pid, sizeof(pid));
 }
 
-/* mount->lock is held. */
+/* report_lock is held. */
 static int renew_report(struct inl_mount *mount, bool json)
 {
 	char *text;
@@ -207,7 +216,7 @@ static int renew_report(struct inl_mount *mount, bool json)
 	return 0;
 }
 
-/* mount->lock is held. */
+/* report_lock is held. */
 static int take_piece(struct inl_mount *mount, struct inl_ioc_report *report)
 {
 	size_t left;
@@ -281,16 +290,16 @@ static int set_policy(const struct control *control)
 	return err ? err : reply(control, NULL, 0);
 }
 
-/* FS_IOC32_*: what a 32-bit program calls them; the kernel itself asks for flags in 4 bytes, too. */
+/* FS_IOC32_*: what a 32-bit program calls them. Of what changes something the kernel knows one name, and checks who
+ * asks. */
 static const struct {
 	unsigned cmd;
 	int (*fn)(const struct control *control);
 } controls[] = {
 	{ FS_IOC_GETFLAGS, get_flags },         { FS_IOC32_GETFLAGS, get_flags },
-	{ FS_IOC_SETFLAGS, set_flags },         { FS_IOC32_SETFLAGS, set_flags },
-	{ FS_IOC_FSGETXATTR, get_xattr_flags }, { FS_IOC_FSSETXATTR, set_xattr_flags },
-	{ FS_IOC_GETVERSION, get_version },     { FS_IOC32_GETVERSION, get_version },
-	{ FITRIM, trim },
+	{ FS_IOC_SETFLAGS, set_flags },         { FS_IOC_FSGETXATTR, get_xattr_flags },
+	{ FS_IOC_FSSETXATTR, set_xattr_flags }, { FS_IOC_GETVERSION, get_version },
+	{ FS_IOC32_GETVERSION, get_version },   { FITRIM, trim },
 	{ INL_IOC_COUNTERS, get_counters },     { INL_IOC_SERVER, get_server },
 	{ INL_IOC_REPORT, get_report },         { INL_IOC_SYNC, sync_all },
 	{ INL_IOC_POLICY, set_policy },

@@ -37,6 +37,7 @@ static void *flush_queued(void *arg)
 		inl_answer_for(flush->worker);
 		flush->fn(flush);
 		inl_answer_for(NULL);
+		atomic_fetch_add_explicit(&mount->finished, 1, memory_order_release);
 		pthread_mutex_lock(&mount->lock);
 	}
 	pthread_mutex_unlock(&mount->lock);

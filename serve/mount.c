@@ -6,6 +6,8 @@
 #include "serve/serve.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
+#include <mntent.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -24,6 +26,7 @@
 #endif
 
 #define COMMIT_SECONDS 5
+#define END_SECONDS    3    /* from an unmount to the end of the session, if nothing else keeps it */
 #define READ_AHEAD_KB  4096 /* several requests: they are served beside each other */
 #define N_BACKGROUND   64
 
@@ -222,13 +225,38 @@ static unsigned choose_threads(unsigned wanted)
 	return n < 2 ? 2 : n > INL_WORKERS_MAX ? INL_WORKERS_MAX : n;
 }
 
+/* Is what is mounted there last a mount of Inlay? */
+static bool is_ours(const char *dir)
+{
+	FILE *mounts = setmntent("/proc/self/mounts", "re");
+	char *copy = strdup(dir), *last = strdup(dir), *above = copy ? realpath(dirname(copy), NULL) : NULL,
+	     *path = NULL;
+	const struct mntent *entry;
+	bool is = false;
+
+	/* The directory itself does not answer any more. */
+	if (mounts && above && last && asprintf(&path, "%s/%s", above[1] ? above : "", basename(last)) < 0)
+		path = NULL;
+	while (path && (entry = getmntent(mounts))) {
+		if (!strcmp(entry->mnt_dir, path))
+			is = !strcmp(entry->mnt_type, "fuse.inlay");
+	}
+	if (mounts)
+		endmntent(mounts);
+	free(path);
+	free(above);
+	free(copy);
+	free(last);
+	return is;
+}
+
 /* What a server that was killed has left behind is in the way of the next one. */
 static void detach_dead(const char *dir)
 {
 	struct statvfs st;
 
 	/* Not stat, which the kernel may answer of its own. */
-	if (statvfs(dir, &st) && errno == ENOTCONN)
+	if (statvfs(dir, &st) && errno == ENOTCONN && is_ours(dir))
 		unmount((char *)dir, true);
 }
 
@@ -310,6 +338,7 @@ static void *serve(void *arg)
 			break; /* unmounted */
 		atomic_fetch_add_explicit(&mount->requests, 1, memory_order_relaxed);
 		fuse_session_process_buf(mount->session, &buf);
+		atomic_fetch_add_explicit(&mount->finished, 1, memory_order_release);
 	}
 	pthread_cleanup_pop(1);
 	return NULL;
@@ -319,7 +348,7 @@ static void *serve(void *arg)
 static void *commit_now_and_then(void *arg)
 {
 	struct inl_mount *mount = arg;
-	uint64_t seen = 0;
+	uint64_t seen = 0, now;
 	struct timespec next;
 
 	pthread_mutex_lock(&mount->lock);
@@ -328,10 +357,12 @@ static void *commit_now_and_then(void *arg)
 		next.tv_sec += mount->commit;
 		while (!mount->stop && pthread_cond_timedwait(&mount->wake, &mount->lock, &next) != ETIMEDOUT)
 			;
-		/* Where nobody asked for anything there is nothing new: disks may sleep. */
-		if (mount->stop || atomic_load_explicit(&mount->requests, memory_order_relaxed) == seen)
+		/* Where nothing was done there is nothing new: disks may sleep. What is being done counts when it is.
+		 */
+		now = atomic_load_explicit(&mount->finished, memory_order_acquire);
+		if (mount->stop || now == seen)
 			continue;
-		seen = atomic_load_explicit(&mount->requests, memory_order_relaxed);
+		seen = now;
 		pthread_mutex_unlock(&mount->lock);
 		inl_sync(mount->vol, NULL);
 		pthread_mutex_lock(&mount->lock);
@@ -395,6 +426,7 @@ int inl_mount_start(struct inl_mount *mount, struct inl_diag *diag)
 		inl_mount_end(mount);
 	else
 		raise_read_ahead(&st);
+	mount->dev = err ? 0 : st.st_dev;
 	return err;
 }
 
@@ -418,9 +450,33 @@ static void stop_workers(struct inl_mount *mount)
 	}
 }
 
+/* Is ours what is mounted there, and not something else above it? */
+static bool is_on_top(const struct inl_mount *mount)
+{
+	struct stat st;
+
+	return !stat(mount->dir, &st) && st.st_dev == mount->dev;
+}
+
+/* Do all workers end within this time? */
+static bool have_left(struct inl_mount *mount, unsigned seconds)
+{
+	struct timespec end;
+	bool left;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += seconds;
+	pthread_mutex_lock(&mount->lock);
+	while (mount->n_serving && pthread_cond_timedwait(&mount->wake, &mount->lock, &end) != ETIMEDOUT)
+		;
+	left = !mount->n_serving;
+	pthread_mutex_unlock(&mount->lock);
+	return left;
+}
+
 void inl_mount_end(struct inl_mount *mount)
 {
-	bool first;
+	bool first, on_top;
 
 	pthread_mutex_lock(&mount->lock);
 	/* When nobody serves any more it was unmounted: what is mounted on the directory now is another's. */
@@ -429,8 +485,17 @@ void inl_mount_end(struct inl_mount *mount)
 	pthread_mutex_unlock(&mount->lock);
 	if (!first)
 		return;
-	if (!unmount(mount->dir, false))
-		return; /* the kernel has written what it had, and ends the session: the workers see that */
+	/*
+	 * The kernel then writes what it has, and ends the session: the workers see that. Unless it is mounted elsewhere, too:
+	 * then what is on the directory now is another's, as is what lies above ours.
+	 */
+	on_top = is_on_top(mount);
+	if (on_top && !unmount(mount->dir, false)) {
+		if (have_left(mount, END_SECONDS))
+			return;
+		on_top = false;
+	}
+	mount->hands_off = !on_top;
 	inl_flush_all(mount);
 	inl_flusher_stop(mount); /* while there is somebody who serves what it waits for */
 	inl_flush_all(mount);
@@ -463,7 +528,7 @@ void inl_mount_free(struct inl_mount *mount)
 	}
 	/* Those that still have files open are cut off when the last descriptor is closed; so is what nobody ever
 	 * served. */
-	if (mount->mounted)
+	if (mount->mounted && !mount->hands_off)
 		fuse_session_unmount(mount->session);
 	if (mount->session)
 		fuse_session_destroy(mount->session);

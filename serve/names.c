@@ -16,7 +16,11 @@ static int find(struct inl_mount *mount, struct inl_inode *dir, const char *name
 	uint64_t ino;
 	int err = inl_lookup(dir, name, strlen(name), &ino, NULL);
 
-	return err ? err : inl_inode_get(mount->vol, ino, NULL, inode);
+	if (err)
+		return err;
+	/* A name of something that is not there is damage, and does not mean that there is no such name. */
+	err = inl_inode_get(mount->vol, ino, NULL, inode);
+	return err == -ENOENT ? -EUCLEAN : err;
 }
 
 /*

@@ -79,6 +79,8 @@ struct inl_mount {
 	uint32_t block_size;
 	int fd; /* of the session */
 	bool read_only, writeback, mounted;
+	dev_t dev;      /* of the mount */
+	bool hands_off; /* what is mounted on the directory is not ours (any more) */
 	unsigned commit;
 	uid_t owner; /* who mounted */
 	int (*report)(void *arg, bool json, char **text, size_t *len);
@@ -103,6 +105,7 @@ struct inl_mount {
 	size_t report_len;
 	uint32_t report_id;
 
+	_Atomic uint64_t finished; /* requests, and what the flusher did */
 	_Atomic uint64_t requests, reads, writes, bytes_read, bytes_written, errors;
 };
 

@@ -50,7 +50,7 @@ INL_API int inl_mount_new(struct inl_volume *vol, const char *dir, const struct 
 /*
  * Start serving, in threads. The caller should have blocked the signals that it waits for: threads inherit that.
  *
- * Returns: 0, and the first answer was given; -errno: nothing is mounted any more.
+ * Returns: 0, and the first answer was given; -errno: inl_mount_free it.
  */
 INL_API int inl_mount_start(struct inl_mount *mount, struct inl_diag *diag);
 

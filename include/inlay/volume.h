@@ -442,8 +442,8 @@ INL_API int inl_write(struct inl_inode *inode, uint64_t offset, const void *buf,
 		      struct inl_diag *diag);
 
 /*
- * The same with data that a page cache took over before, in pages. Whoever keeps that cache has seen to it that an append-only
- * file was written at its end, and says in inl_setattr when it was changed: times stay as they are.
+ * The same with data that a page cache took over before, in pages. Of an append-only file it may contain what is there
+ * already, unchanged. Whoever keeps that cache says in inl_setattr when the file was changed: times stay as they are.
  */
 INL_API int inl_write_back(struct inl_inode *inode, uint64_t offset, const void *buf, size_t len, size_t *done,
 			   struct inl_diag *diag);

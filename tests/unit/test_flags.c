@@ -117,7 +117,9 @@ static void test_write_back(void **state)
 	assert_int_equal(st.mtime.sec, 1000000000);
 	assert_int_equal(inl_write_back(file, 0, "01234567", 8, &done, NULL), 0);
 	assert_int_equal(done, 8);
-	assert_int_equal(inl_write_back(file, 2, "xx", 2, &done, NULL), 0);
+	assert_int_equal(inl_write_back(file, 2, "23456789", 8, &done, NULL), 0);
+	assert_int_equal(inl_write_back(file, 2, "xx", 2, &done, NULL), -EPERM);
+	assert_int_equal(inl_write_back(file, 8, "8x0", 3, &done, NULL), -EPERM);
 	assert_int_equal(inl_write_back(file, 3000, "far", 3, &done, NULL), 0);
 	again = stat_of(disk.vol, "/f");
 	assert_true(again.mtime.sec == st.mtime.sec && again.mtime.nsec == st.mtime.nsec);
@@ -128,7 +130,7 @@ static void test_write_back(void **state)
 	inl_inode_put(file);
 	disk_close(&disk);
 	fsck("a.img");
-	run("debugfs -R 'cat /f' a.img 2>/dev/null | head -c 8 | grep -qx 01xx4567");
+	run("debugfs -R 'cat /f' a.img 2>/dev/null | head -c 8 | grep -qx 01234567");
 }
 
 static int cancelled_op(struct inl_handle *op, void *arg)
