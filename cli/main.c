@@ -493,41 +493,44 @@ static int finish(const struct inl_cli *cli, int code)
 
 #define HELPER "mount."
 
+/* "OLD,MORE"; old is freed. */
+static char *add_options(char *old, const char *more)
+{
+	size_t len = strlen(old) + strlen(more) + 2;
+	char *both = inl_cli_alloc(len);
+
+	snprintf(both, len, "%s,%s", old, more);
+	free(old);
+	return both;
+}
+
 /*
  * As mount(8) calls its helpers: mount.fuse.inlay SOURCE DIR [-sfnvrw] [-N NAMESPACE] [-o OPTIONS]... [-t TYPE]. What of it
  * does not concern us is left out.
  */
 static int run_helper(struct inl_cli *cli, int argc, char **argv)
 {
-	char *own[8] = { "mount", "-o", NULL, "--" }, *operands[2] = { NULL, NULL };
-	char *options = inl_cli_strdup("rw", 2);
-	int n = 0, c, code;
+	char *own[8] = { "mount", "-o", NULL, "--" }, *options = inl_cli_strdup("rw", 2);
+	int n = 4, c, code = 0;
+	bool fake = false;
 
 	opterr = 0;
-	while ((c = getopt(argc, argv, "-sfnvrwo:t:N:")) != -1) {
-		if (c == 'f')
-			return 0; /* mount --fake */
-		if (c == '?' || (c == 1 && n == 2))
-			return inl_cli_fail(cli, INL_EXIT_USAGE, argv[optind - 1], "not understood");
-		if (c == 1)
-			operands[n++] = optarg;
-		if (c == 'o' || c == 'r') {
-			char *longer = NULL;
-
-			if (asprintf(&longer, "%s,%s", options, c == 'r' ? "ro" : optarg) < 0)
-				return inl_cli_error(cli, NULL, -ENOMEM, NULL);
-			free(options);
-			options = longer;
-		}
+	while (!code && (c = getopt(argc, argv, "-sfnvrwo:t:N:")) != -1) {
+		fake = fake || c == 'f';
+		if (c == '?' || (c == 1 && n == 6))
+			code = inl_cli_fail(cli, INL_EXIT_USAGE, argv[optind - 1], "not understood");
+		else if (c == 1)
+			own[n++] = optarg;
+		else if (c == 'o' || c == 'r')
+			options = add_options(options, c == 'r' ? "ro" : optarg);
 	}
 	/* Behind "--" all are operands. */
-	while (optind < argc && n < 2)
-		operands[n++] = argv[optind++];
+	while (optind < argc && n < 6)
+		own[n++] = argv[optind++];
 	own[2] = options;
-	own[4] = operands[0];
-	own[5] = operands[1];
 	optind = 0;
-	code = run(cli, 4 + n, own);
+	if (!code && !fake)
+		code = run(cli, n, own);
 	free(options);
 	return code;
 }

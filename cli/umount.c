@@ -26,30 +26,30 @@ static int open_server(int fd)
 	return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
-/* Is it mounted elsewhere, too, as far as can be seen from here? */
+/* Is it mounted elsewhere, too, as far as can be seen from here? To be asked before: numbers of devices are used again.
+ */
 static bool is_elsewhere(dev_t dev)
 {
 	FILE *mounts = fopen("/proc/self/mountinfo", "re");
-	unsigned at[2];
-	bool is = false;
+	unsigned at[2], n = 0;
 	char line[8192];
 
-	while (mounts && !is && fgets(line, sizeof(line), mounts))
-		is = sscanf(line, "%*u %*u %u:%u ", &at[0], &at[1]) == 2 && makedev(at[0], at[1]) == dev;
+	while (mounts && fgets(line, sizeof(line), mounts))
+		n += sscanf(line, "%*u %*u %u:%u ", &at[0], &at[1]) == 2 && makedev(at[0], at[1]) == dev;
 	if (mounts)
 		fclose(mounts);
-	return is;
+	return n > 1;
 }
 
 /* However long the medium takes; but who serves another mount of it, or is not who we take it for, does not end. */
-static int wait_for_end(struct inl_cli *cli, int pid_fd, const char *dir, dev_t dev)
+static int wait_for_end(struct inl_cli *cli, int pid_fd, const char *dir, bool elsewhere)
 {
 	struct pollfd poll_fd = { .fd = pid_fd, .events = POLLIN };
 
 	for (int seconds = 0; seconds < WAIT_SECONDS; seconds++) {
 		if (poll(&poll_fd, 1, 1000) > 0)
 			return 0;
-		if (is_elsewhere(dev))
+		if (elsewhere)
 			return inl_cli_fail(cli, INL_EXIT_FAILED, dir,
 					    "is not mounted here any more, but elsewhere; its server goes on");
 	}
@@ -87,13 +87,13 @@ static int unmount(struct inl_cli *cli, const char *dir)
 int inl_cli_umount(struct inl_cli *cli, int n_args, char **args)
 {
 	int fd, pid_fd, err, code;
-	struct stat st = { 0 };
+	bool elsewhere;
+	struct stat st;
 
 	if (!inl_mounted_open(args[0], &fd))
 		return inl_cli_fail(cli, INL_EXIT_FAILED, args[0], "is not in a mount of Inlay");
 	pid_fd = open_server(fd);
-	if (fstat(fd, &st))
-		st.st_dev = 0;
+	elsewhere = !fstat(fd, &st) && is_elsewhere(st.st_dev);
 	/* What programs have written goes to the server, and all that it has to the medium: errors are told while they
 	 * can be. */
 	syncfs(fd);
@@ -103,7 +103,7 @@ int inl_cli_umount(struct inl_cli *cli, int n_args, char **args)
 	close(fd);
 	code = unmount(cli, args[0]);
 	if (!code && pid_fd >= 0)
-		code = wait_for_end(cli, pid_fd, args[0], st.st_dev);
+		code = wait_for_end(cli, pid_fd, args[0], elsewhere);
 	if (pid_fd >= 0)
 		close(pid_fd);
 	return inl_cli_worse(code, err ? INL_EXIT_FAILED : 0);
