@@ -5,6 +5,7 @@ Not here: programs in it (test_mount_programs.py).
 Read more: doc/inlay.1, "MOUNTING". With --long a server is killed a hundred times.
 """
 import contextlib
+import fcntl
 import hashlib
 import os
 import random
@@ -416,6 +417,53 @@ def mount_below():
         tap.umount(where)
     live.sound(image)
     live.sound(other)
+
+
+@tap.test
+def covered():
+    """What is mounted above a mount that ends by a signal stays, and the server ends; so it does where it is bound elsewhere"""
+    image, _ = prepared()
+    mount = live.Mount(image)
+    subprocess.run(["mount", "-t", "tmpfs", "above", mount.dir], check=True)
+    trees.write(f"{mount.dir}/above", b"above")
+    mount.kill(signal.SIGTERM)
+    mount.wait()
+    tap.equal(read(f"{mount.dir}/above"), b"above")
+    tap.umount(mount.dir)
+    tap.umount(mount.dir)
+    mount, elsewhere = live.Mount(image), tap.fresh_dir("elsewhere")
+    tap.unmount_later(elsewhere)
+    subprocess.run(["mount", "--bind", mount.dir, elsewhere], check=True)
+    done = cli.run("umount", mount.dir)
+    tap.equal((done.code, b"elsewhere" in done.err), (1, True), repr(done))
+    trees.write(f"{elsewhere}/after", b"after")
+    mount.kill(signal.SIGTERM)
+    mount.wait()
+    tap.umount(elsewhere)
+    assert not live.needs_recovery(image)
+    live.sound(image)
+
+
+@tap.test
+def others_flags():
+    """Flags are the owner's to set, and immutable is root's, by whatever name the ioctl has"""
+    image, _ = prepared()
+    with live.mounted(image, "-o", "allow_other") as mount:
+        for name, owner in (("root", 0), ("theirs", 65534)):
+            trees.write(mount.path(name), b"x")
+            os.chown(mount.path(name), owner, owner)
+            os.chmod(mount.path(name), 0o644)
+
+        def change(name, number, flags):
+            fd = os.open(mount.path(name), os.O_RDONLY)
+            fcntl.ioctl(fd, number, flags.to_bytes(8, "little"))
+
+        extents, nodump, immutable = 0x80000, 0x40, 0x10
+        for number in (0x40086602, 0x40046602):  # FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS
+            for name, flag in (("root", nodump), ("root", immutable), ("theirs", immutable)):
+                if live.as_user(65534, change, name, number, extents | flag) not in ("EPERM", "ENOTTY", "EACCES"):
+                    tap.fail(f"{name}: flag {flag:#x} was set by {number:#x}")
+        tap.equal(live.as_user(65534, change, "theirs", 0x40086602, extents | nodump), "None")
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
