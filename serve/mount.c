@@ -517,6 +517,23 @@ static void join(struct inl_mount *mount)
 	inl_flusher_stop(mount);
 }
 
+/* libfuse ends a session that it has mounted by unmounting the directory; where that is not ours it is only cut off, and kept. */
+static struct fuse_session *kept __attribute__((used));
+
+static void session_end(struct inl_mount *mount)
+{
+	if (!mount->session)
+		return;
+	if (mount->hands_off) {
+		close(mount->fd);
+		kept = mount->session;
+		return;
+	}
+	if (mount->mounted)
+		fuse_session_unmount(mount->session);
+	fuse_session_destroy(mount->session);
+}
+
 void inl_mount_free(struct inl_mount *mount)
 {
 	if (!mount)
@@ -528,10 +545,7 @@ void inl_mount_free(struct inl_mount *mount)
 	}
 	/* Those that still have files open are cut off when the last descriptor is closed; so is what nobody ever
 	 * served. */
-	if (mount->mounted && !mount->hands_off)
-		fuse_session_unmount(mount->session);
-	if (mount->session)
-		fuse_session_destroy(mount->session);
+	session_end(mount);
 	while (mount->opens)
 		inl_open_free(mount, mount->opens);
 	inl_nodes_done(&mount->nodes);
