@@ -455,7 +455,8 @@ static bool is_on_top(const struct inl_mount *mount)
 {
 	struct stat st;
 
-	return !stat(mount->dir, &st) && st.st_dev == mount->dev;
+	/* One that has never answered is not known yet, and covered by nothing. */
+	return !mount->dev || (!stat(mount->dir, &st) && st.st_dev == mount->dev);
 }
 
 /* Do all workers end within this time? */
