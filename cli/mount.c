@@ -33,15 +33,13 @@ static bool is_for_others(const char *option)
 	return !strncmp(option, "x-", 2) || !strncmp(option, "comment=", 8);
 }
 
-/* Our own are taken, those of nobody here dropped; the rest goes to rest, which has room for all of text. Cuts text up.
- */
+/* Our own are taken, those of nobody here dropped; the others go to rest, which has room for all. Cuts text up. */
 static int take_options(struct inl_cli *cli, char *text, char *rest)
 {
 	char *save = NULL, *end = rest;
 	int code = 0;
 
 	*rest = '\0';
-
 	for (char *word = strtok_r(text, ",", &save); word && !code; word = strtok_r(NULL, ",", &save)) {
 		if (!strncmp(word, "key=", 4)) {
 			code = inl_cli_add_key_file(cli, word + 4, false);

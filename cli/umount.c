@@ -26,8 +26,7 @@ static int open_server(int fd)
 	return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
-/* Is it mounted elsewhere, too, as far as can be seen from here? To be asked before: numbers of devices are used again.
- */
+/* Is it mounted elsewhere, too, as far as can be seen? To be asked before: numbers of devices are used again. */
 static bool is_elsewhere(dev_t dev)
 {
 	FILE *mounts = fopen("/proc/self/mountinfo", "re");
@@ -94,8 +93,7 @@ int inl_cli_umount(struct inl_cli *cli, int n_args, char **args)
 		return inl_cli_fail(cli, INL_EXIT_FAILED, args[0], "is not in a mount of Inlay");
 	pid_fd = open_server(fd);
 	elsewhere = !fstat(fd, &st) && is_elsewhere(st.st_dev);
-	/* What programs have written goes to the server, and all that it has to the medium: errors are told while they
-	 * can be. */
+	/* What programs have written goes to the server, and from there to the medium: errors are told while they can be. */
 	syncfs(fd);
 	err = inl_mounted_sync(fd);
 	if (err)

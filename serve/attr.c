@@ -54,8 +54,7 @@ static bool is_in_group(fuse_req_t req, gid_t gid)
 	return false;
 }
 
-/* The mode without what Linux takes away: set-group-ID without the right to execute is a mark for locks, and may stay.
- */
+/* The mode without what Linux takes away: set-group-ID without the right to execute is a mark for locks, may stay. */
 static uint32_t without_privileges(fuse_req_t req, const struct inl_stat *st)
 {
 	uint32_t mode = st->mode;

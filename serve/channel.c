@@ -4,7 +4,7 @@
  * Read more: libfuse's fuse_session_custom_io; linux/fuse.h.
  *
  * Each worker reads from a descriptor of its own, into memory of its own: plaintext that programs write lies in these
- * buffers and nowhere else. And two things are said to the kernel here that libfuse 3.14 has no words for.
+ * buffers and nowhere else. And here is said and heard what libfuse 3.14 has no words for.
  */
 #include "serve/serve.h"
 #include <errno.h>

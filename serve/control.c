@@ -18,7 +18,7 @@ struct control {
 	struct inl_node *node;
 	struct inl_inode *inode; /* of node */
 	const void *in;
-	size_t in_size, out_size;
+	size_t in_size;
 };
 
 static bool is_owner(const struct control *control)
@@ -53,29 +53,22 @@ static int get_flags(const struct control *control)
 /* Flags that are set when what was written before has arrived. */
 struct marking {
 	struct inl_flush flush; /* first */
-	struct inl_mount *mount;
-	struct inl_node *node; /* held */
-	fuse_req_t req;
 	uint32_t flags;
 };
 
 static void mark_now(struct inl_flush *flush)
 {
-	struct marking *marking = (struct marking *)flush;
-	int err = inl_set_flags(marking->node->inode, marking->flags, NULL);
+	int err = inl_set_flags(flush->node->inode, ((struct marking *)flush)->flags, NULL);
 
 	if (err)
-		inl_reply_error(marking->req, err);
+		inl_reply_error(flush->req, err);
 	else
-		fuse_reply_ioctl(marking->req, 0, NULL, 0);
-	inl_node_put(&marking->mount->nodes, marking->node);
-	free(marking);
+		fuse_reply_ioctl(flush->req, 0, NULL, 0);
 }
 
-/* What becomes immutable, or append-only, may have been written before, and the kernel still have it. */
+/* What becomes immutable, or append-only, may have been written before, and the kernel still have it: that is first. */
 static int mark(const struct control *control, uint32_t flags)
 {
-	struct inl_nodes *nodes = &control->mount->nodes;
 	uid_t uid = fuse_req_ctx(control->req)->uid;
 	struct marking *marking;
 	struct inl_stat st;
@@ -89,17 +82,8 @@ static int mark(const struct control *control, uint32_t flags)
 	marking = calloc(1, sizeof(*marking));
 	if (!marking)
 		return -ENOMEM;
-	*marking = (struct marking){ .flush = { .id = control->node->id, .fn = mark_now },
-				     .mount = control->mount,
-				     .node = control->node,
-				     .req = control->req,
-				     .flags = flags };
-	inl_node_hold(nodes, marking->node);
-	if (control->mount->writeback && (flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) &&
-	    inl_node_is_written(nodes, marking->node))
-		inl_flush_queue(control->mount, &marking->flush);
-	else
-		mark_now(&marking->flush);
+	marking->flags = flags;
+	inl_flush_then(control->req, control->node, &marking->flush, mark_now);
 	return 0;
 }
 
@@ -290,8 +274,10 @@ static int set_policy(const struct control *control)
 	return err ? err : reply(control, NULL, 0);
 }
 
-/* FS_IOC32_*: what a 32-bit program calls them. Of what changes something the kernel knows one name, and checks who
- * asks. */
+/*
+ * FS_IOC32_*: what a 32-bit program calls them. Of what changes something the kernel knows one name, and checks who
+ * asks.
+ */
 static const struct {
 	unsigned cmd;
 	int (*fn)(const struct control *control);
@@ -309,9 +295,7 @@ void inl_serve_ioctl(fuse_req_t req, fuse_ino_t id, unsigned cmd, void *arg, str
 		     const void *in, size_t in_size, size_t out_size)
 {
 	INL_NODE_SCOPED struct inl_node_use use = { 0 };
-	struct control control = {
-		.req = req, .mount = inl_mount_of(req), .in = in, .in_size = in_size, .out_size = out_size
-	};
+	struct control control = { .req = req, .mount = inl_mount_of(req), .in = in, .in_size = in_size };
 	int err = -ENOTTY;
 
 	for (size_t i = 0; i < sizeof(controls) / sizeof(controls[0]); i++) {

@@ -12,11 +12,6 @@
 
 #define DOTS 2u
 
-static struct inl_open *open_of(const struct fuse_file_info *fi)
-{
-	return (struct inl_open *)(uintptr_t)fi->fh;
-}
-
 void inl_serve_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct inl_mount *mount = inl_mount_of(req);
@@ -43,7 +38,7 @@ void inl_serve_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 
 void inl_serve_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
-	inl_open_free(inl_mount_of(req), open_of(fi));
+	inl_open_free(inl_mount_of(req), inl_open_of(fi));
 	fuse_reply_err(req, 0);
 }
 
@@ -165,7 +160,7 @@ static void read_dir(fuse_req_t req, size_t size, off_t offset, struct fuse_file
 	struct listing list = {
 		.req = req,
 		.mount = inl_mount_of(req),
-		.open = open_of(fi),
+		.open = inl_open_of(fi),
 		.plus = plus,
 		.buf = (char *)inl_worker_current()->answer,
 		.size = size < INL_REQUEST_MAX ? size : INL_REQUEST_MAX,

@@ -10,11 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct inl_open *open_of(const struct fuse_file_info *fi)
-{
-	return (struct inl_open *)(uintptr_t)fi->fh;
-}
-
 static void count(_Atomic uint64_t *counter, uint64_t n)
 {
 	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
@@ -102,7 +97,7 @@ void inl_serve_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 
 void inl_serve_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
-	inl_open_free(inl_mount_of(req), open_of(fi));
+	inl_open_free(inl_mount_of(req), inl_open_of(fi));
 	fuse_reply_err(req, 0);
 }
 
@@ -113,7 +108,7 @@ void inl_serve_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, st
 	struct inl_mount *mount = inl_mount_of(req);
 	uint8_t *buf = inl_worker_current()->answer;
 	size_t got = 0;
-	int err = inl_read(open_of(fi)->node->inode, (uint64_t)offset, buf,
+	int err = inl_read(inl_open_of(fi)->node->inode, (uint64_t)offset, buf,
 			   size < INL_REQUEST_MAX ? size : INL_REQUEST_MAX, &got, NULL);
 
 	if (err) {
@@ -174,7 +169,7 @@ void inl_serve_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size
 
 void inl_serve_fsync(fuse_req_t req, fuse_ino_t id, int data_only, struct fuse_file_info *fi)
 {
-	inl_reply_status(req, inl_mount_of(req)->read_only ? 0 : inl_fsync(open_of(fi)->node->inode, NULL));
+	inl_reply_status(req, inl_mount_of(req)->read_only ? 0 : inl_fsync(inl_open_of(fi)->node->inode, NULL));
 }
 
 /*
@@ -193,7 +188,7 @@ static void keep_times(struct inl_mount *mount, struct inl_inode *inode, const s
 
 void inl_serve_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t len, struct fuse_file_info *fi)
 {
-	struct inl_inode *inode = open_of(fi)->node->inode;
+	struct inl_inode *inode = inl_open_of(fi)->node->inode;
 	struct inl_stat st;
 	int err = inl_inode_stat(inode, &st, NULL);
 
@@ -209,15 +204,11 @@ void inl_serve_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, 
 
 struct seek {
 	struct inl_flush flush; /* first */
-	struct inl_mount *mount;
-	struct inl_node *node; /* held */
-	fuse_req_t req;
 	uint64_t offset;
 	int whence;
 };
 
-/* Where the next data, or the next hole, begins: as ext4, where unwritten blocks are holes and there is one at the end.
- */
+/* Where the next data, or hole, begins: as ext4, where unwritten blocks are holes and there is one at the end. */
 static int seek_in(struct inl_inode *inode, uint64_t offset, int whence, uint64_t *found)
 {
 	struct inl_extent extent;
@@ -244,14 +235,12 @@ static void seek_now(struct inl_flush *flush)
 {
 	struct seek *seek = (struct seek *)flush;
 	uint64_t found = 0;
-	int err = seek_in(seek->node->inode, seek->offset, seek->whence, &found);
+	int err = seek_in(flush->node->inode, seek->offset, seek->whence, &found);
 
 	if (err)
-		inl_reply_error(seek->req, err);
+		inl_reply_error(flush->req, err);
 	else
-		fuse_reply_lseek(seek->req, (off_t)found);
-	inl_node_put(&seek->mount->nodes, seek->node);
-	free(seek);
+		fuse_reply_lseek(flush->req, (off_t)found);
 }
 
 /*
@@ -260,7 +249,6 @@ static void seek_now(struct inl_flush *flush)
  */
 void inl_serve_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *fi)
 {
-	struct inl_mount *mount = inl_mount_of(req);
 	struct seek *seek;
 
 	if (whence != SEEK_DATA && whence != SEEK_HOLE) {
@@ -276,17 +264,9 @@ void inl_serve_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, st
 		inl_reply_error(req, -ENOMEM);
 		return;
 	}
-	*seek = (struct seek){ .flush = { .id = id, .fn = seek_now },
-			       .mount = mount,
-			       .node = open_of(fi)->node,
-			       .req = req,
-			       .offset = (uint64_t)offset,
-			       .whence = whence };
-	inl_node_hold(&mount->nodes, seek->node);
-	if (mount->writeback && inl_node_is_written(&mount->nodes, seek->node))
-		inl_flush_queue(mount, &seek->flush);
-	else
-		seek_now(&seek->flush);
+	seek->offset = (uint64_t)offset;
+	seek->whence = whence;
+	inl_flush_then(req, inl_open_of(fi)->node, &seek->flush, seek_now);
 }
 
 /* ---- copying within the volume ----------------------------------------------------------------------------------- */
@@ -294,7 +274,7 @@ void inl_serve_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, st
 void inl_serve_copy(fuse_req_t req, fuse_ino_t from_id, off_t from, struct fuse_file_info *from_fi, fuse_ino_t to_id,
 		    off_t to, struct fuse_file_info *to_fi, size_t len, int flags)
 {
-	struct inl_inode *source = open_of(from_fi)->node->inode, *dest = open_of(to_fi)->node->inode;
+	struct inl_inode *source = inl_open_of(from_fi)->node->inode, *dest = inl_open_of(to_fi)->node->inode;
 	uint8_t *buf = inl_worker_current()->answer;
 	struct inl_stat st;
 	size_t total = 0;

@@ -16,6 +16,13 @@ static void write_back(struct inl_mount *mount, uint64_t id)
 	fuse_lowlevel_notify_inval_inode(mount->session, id, 0, 0);
 }
 
+static void serve_now(struct inl_mount *mount, struct inl_flush *flush)
+{
+	flush->fn(flush);
+	inl_node_put(&mount->nodes, flush->node);
+	free(flush);
+}
+
 static void *flush_queued(void *arg)
 {
 	struct inl_mount *mount = arg;
@@ -33,9 +40,9 @@ static void *flush_queued(void *arg)
 		if (!mount->flushes)
 			mount->flushes_end = &mount->flushes;
 		pthread_mutex_unlock(&mount->lock);
-		write_back(mount, flush->id);
+		write_back(mount, flush->node->id);
 		inl_answer_for(flush->worker);
-		flush->fn(flush);
+		serve_now(mount, flush);
 		inl_answer_for(NULL);
 		atomic_fetch_add_explicit(&mount->finished, 1, memory_order_release);
 		pthread_mutex_lock(&mount->lock);
@@ -66,12 +73,11 @@ void inl_flusher_stop(struct inl_mount *mount)
 	mount->has_flusher = false;
 }
 
-void inl_flush_queue(struct inl_mount *mount, struct inl_flush *flush)
+/* Not when the mount is about to end: then all has been written back just now. */
+static bool queue(struct inl_mount *mount, struct inl_flush *flush)
 {
 	bool queued;
 
-	flush->next = NULL;
-	flush->worker = inl_worker_current();
 	pthread_mutex_lock(&mount->lock);
 	queued = mount->has_flusher && !mount->flusher_stop;
 	if (queued) {
@@ -80,9 +86,21 @@ void inl_flush_queue(struct inl_mount *mount, struct inl_flush *flush)
 		pthread_cond_signal(&mount->flush_wake);
 	}
 	pthread_mutex_unlock(&mount->lock);
-	/* The mount is about to end: all has been written back just now. */
-	if (!queued)
-		flush->fn(flush);
+	return queued;
+}
+
+void inl_flush_then(fuse_req_t req, struct inl_node *node, struct inl_flush *flush, void (*fn)(struct inl_flush *flush))
+{
+	struct inl_mount *mount = inl_mount_of(req);
+
+	flush->next = NULL;
+	flush->req = req;
+	flush->node = node;
+	flush->worker = inl_worker_current();
+	flush->fn = fn;
+	inl_node_hold(&mount->nodes, node);
+	if (!mount->writeback || !inl_node_is_written(&mount->nodes, node) || !queue(mount, flush))
+		serve_now(mount, flush);
 }
 
 void inl_flush_all(struct inl_mount *mount)

@@ -119,14 +119,12 @@ static const char *what_was_said(const char *otherwise)
 /* Takes "no_writeback" out of a list of options; the rest is libfuse's. */
 static int take_options(struct inl_mount *mount, struct fuse_args *args)
 {
-	struct {
-		int writeback;
-	} values = { 1 };
 	static const struct fuse_opt mine[] = { { "no_writeback", 0, 0 }, { "writeback", 0, 1 }, FUSE_OPT_END };
+	int writeback = 1;
 
-	if (fuse_opt_parse(args, &values, mine, NULL))
+	if (fuse_opt_parse(args, &writeback, mine, NULL))
 		return -EINVAL;
-	mount->writeback = values.writeback;
+	mount->writeback = writeback;
 	return 0;
 }
 
@@ -181,8 +179,7 @@ static int open_session(struct inl_mount *mount, const struct inl_mount_options 
 	return err;
 }
 
-/* ---- unmounting ---------------------------------------------------------------------------------------------------
- */
+/* ---- unmounting -------------------------------------------------------------------------------------------------- */
 
 extern char **environ;
 
@@ -215,7 +212,7 @@ static int unmount(char *dir, bool lazy)
 	return errno == EPERM ? run(argv) : -errno;
 }
 
-/* ---- a new one -------------------------------------------------------------------------------------------------- */
+/* ---- a new one --------------------------------------------------------------------------------------------------- */
 
 static unsigned choose_threads(unsigned wanted)
 {
@@ -357,8 +354,7 @@ static void *commit_now_and_then(void *arg)
 		next.tv_sec += mount->commit;
 		while (!mount->stop && pthread_cond_timedwait(&mount->wake, &mount->lock, &next) != ETIMEDOUT)
 			;
-		/* Where nothing was done there is nothing new: disks may sleep. What is being done counts when it is.
-		 */
+		/* Where nothing was done there is nothing new: disks may sleep. What is under way counts when it is done. */
 		now = atomic_load_explicit(&mount->finished, memory_order_acquire);
 		if (mount->stop || now == seen)
 			continue;
@@ -518,7 +514,7 @@ static void join(struct inl_mount *mount)
 	inl_flusher_stop(mount);
 }
 
-/* libfuse ends a session that it has mounted by unmounting the directory; where that is not ours it is only cut off, and kept. */
+/* libfuse ends a session by unmounting. Where the directory is not ours any more, it is only cut off, and kept. */
 static struct fuse_session *kept __attribute__((used));
 
 static void session_end(struct inl_mount *mount)
@@ -544,8 +540,7 @@ void inl_mount_free(struct inl_mount *mount)
 		if (mount->workers[i].mount)
 			inl_worker_done(&mount->workers[i]);
 	}
-	/* Those that still have files open are cut off when the last descriptor is closed; so is what nobody ever
-	 * served. */
+	/* Those that still have files open are cut off when the last descriptor is closed. */
 	session_end(mount);
 	while (mount->opens)
 		inl_open_free(mount, mount->opens);

@@ -23,6 +23,26 @@ static int find(struct inl_mount *mount, struct inl_inode *dir, const char *name
 	return err == -ENOENT ? -EUCLEAN : err;
 }
 
+static void reply_entry(fuse_req_t req, int err, struct inl_inode *inode)
+{
+	struct fuse_entry_param entry;
+
+	if (!err)
+		err = inl_entry_fill(inl_mount_of(req), inode, &entry);
+	if (err)
+		inl_reply_error(req, err);
+	else
+		fuse_reply_entry(req, &entry);
+}
+
+/* The same with one that was got for this, and is put. */
+static void reply_got(fuse_req_t req, int err, struct inl_inode *inode)
+{
+	reply_entry(req, err, inode);
+	if (!err)
+		inl_inode_put(inode);
+}
+
 /*
  * The kernel may remember that there is no such name, until one is made; not in a locked directory, whose names are
  * others once it is unlocked.
@@ -42,8 +62,7 @@ void inl_serve_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct inl_mount *mount = inl_mount_of(req);
 	INL_NODE_SCOPED struct inl_node_use dir = { 0 };
-	struct fuse_entry_param entry;
-	struct inl_inode *inode;
+	struct inl_inode *inode = NULL;
 	int err = inl_node_use(mount, parent, &dir);
 
 	if (!err)
@@ -53,14 +72,7 @@ void inl_serve_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		reply_missing(req, dir.node->inode);
 		return;
 	}
-	if (!err) {
-		err = inl_entry_fill(mount, inode, &entry);
-		inl_inode_put(inode);
-	}
-	if (err)
-		inl_reply_error(req, err);
-	else
-		fuse_reply_entry(req, &entry);
+	reply_got(req, err, inode);
 }
 
 void inl_serve_forget(fuse_req_t req, fuse_ino_t id, uint64_t n)
@@ -100,21 +112,6 @@ static struct inl_attr attr_of(fuse_req_t req, mode_t mode)
 	return (struct inl_attr){ .mode = mode, .uid = who->uid, .gid = who->gid, .umask = who->umask };
 }
 
-/* Answers with the entry; puts the inode. */
-static void reply_made(fuse_req_t req, int err, struct inl_inode *inode)
-{
-	struct fuse_entry_param entry;
-
-	if (!err) {
-		err = inl_entry_fill(inl_mount_of(req), inode, &entry);
-		inl_inode_put(inode);
-	}
-	if (err)
-		inl_reply_error(req, err);
-	else
-		fuse_reply_entry(req, &entry);
-}
-
 static int make(fuse_req_t req, fuse_ino_t parent, const char *name, const struct inl_attr *attr,
 		struct inl_inode **inode)
 {
@@ -133,7 +130,7 @@ void inl_serve_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 	attr.rdev_major = major(rdev);
 	attr.rdev_minor = minor(rdev);
 	err = make(req, parent, name, &attr, &inode);
-	reply_made(req, err, inode);
+	reply_got(req, err, inode);
 }
 
 void inl_serve_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -142,7 +139,7 @@ void inl_serve_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 	struct inl_inode *inode = NULL;
 	int err = make(req, parent, name, &attr, &inode);
 
-	reply_made(req, err, inode);
+	reply_got(req, err, inode);
 }
 
 void inl_serve_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -155,7 +152,7 @@ void inl_serve_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 	if (!err)
 		err = inl_symlink(dir.node->inode, name, strlen(name), target, strlen(target), &attr, INL_ATTR_INHERIT,
 				  NULL, &inode);
-	reply_made(req, err, inode);
+	reply_got(req, err, inode);
 }
 
 /* Takes the inode over. */
@@ -202,38 +199,16 @@ void inl_serve_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char
 	struct inl_mount *mount = inl_mount_of(req);
 	INL_NODE_SCOPED struct inl_node_use dir = { 0 };
 	INL_NODE_SCOPED struct inl_node_use file = { 0 };
-	struct fuse_entry_param entry;
 	int err = inl_node_use(mount, id, &file);
 
 	if (!err)
 		err = inl_node_use(mount, parent, &dir);
 	if (!err)
 		err = inl_link(file.node->inode, dir.node->inode, name, strlen(name), NULL);
-	if (!err)
-		err = inl_entry_fill(mount, file.node->inode, &entry);
-	if (err)
-		inl_reply_error(req, err);
-	else
-		fuse_reply_entry(req, &entry);
+	reply_entry(req, err, err ? NULL : file.node->inode);
 }
 
 /* ---- removing, renaming ------------------------------------------------------------------------------------------ */
-
-/*
- * The node of a name that is about to go: its inode must not be deleted with its last name, as long as the kernel knows
- * it. What is not there is not in use.
- */
-static void use_named(struct inl_mount *mount, struct inl_inode *dir, const char *name, struct inl_node_use *use)
-{
-	struct inl_inode *inode;
-	struct inl_stat st;
-
-	if (find(mount, dir, name, &inode))
-		return;
-	if (!inl_inode_stat(inode, &st, NULL))
-		inl_node_use(mount, inl_node_id(&st), use);
-	inl_inode_put(inode);
-}
 
 static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, bool is_dir)
 {
@@ -286,19 +261,21 @@ void inl_serve_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	struct inl_mount *mount = inl_mount_of(req);
 	INL_NODE_SCOPED struct inl_node_use dir = { 0 };
 	INL_NODE_SCOPED struct inl_node_use new_dir = { 0 };
-	INL_NODE_SCOPED struct inl_node_use gone = { 0 };
+	struct inl_inode *gone = NULL; /* what has the new name now: held, as the kernel knows it; nothing is fine */
 	int err = inl_node_use(mount, parent, &dir);
 
 	if (!err)
 		err = inl_node_use(mount, new_parent, &new_dir);
 	if (!err) {
-		if (!(flags & INL_RENAME_EXCHANGE))
-			use_named(mount, new_dir.node->inode, new_name, &gone);
+		if (!(flags & INL_RENAME_EXCHANGE) && find(mount, new_dir.node->inode, new_name, &gone))
+			gone = NULL;
 		err = inl_rename(dir.node->inode, name, strlen(name), new_dir.node->inode, new_name, strlen(new_name),
 				 flags, NULL);
 	}
-	if (!err && gone.node)
-		inl_node_unlinked(&mount->nodes, gone.node);
+	if (!err && gone)
+		inl_node_removed(&mount->nodes, gone);
+	else
+		inl_inode_put(gone);
 	if (!err && (flags & INL_RENAME_WHITEOUT))
 		err = give_whiteout(req, dir.node->inode, name);
 	inl_reply_status(req, err);

@@ -205,26 +205,6 @@ void inl_node_put(struct inl_nodes *nodes, struct inl_node *node)
 
 /* ---- removed ones ------------------------------------------------------------------------------------------------ */
 
-/* With the lock held. */
-static void mark_removed(struct inl_nodes *nodes, struct inl_node *node)
-{
-	if (!node->removed) {
-		node->removed = node->orphan = true;
-		nodes->n_orphans++;
-	}
-}
-
-void inl_node_unlinked(struct inl_nodes *nodes, struct inl_node *node)
-{
-	struct inl_stat st;
-
-	if (inl_inode_stat(node->inode, &st, NULL) || st.nlink)
-		return;
-	pthread_mutex_lock(&nodes->lock);
-	mark_removed(nodes, node);
-	pthread_mutex_unlock(&nodes->lock);
-}
-
 void inl_node_removed(struct inl_nodes *nodes, struct inl_inode *inode)
 {
 	struct inl_node *node, *fresh = NULL;
@@ -245,7 +225,10 @@ void inl_node_removed(struct inl_nodes *nodes, struct inl_inode *inode)
 	} else if (!node->users && !node->orphan) {
 		idle_remove(nodes, node);
 	}
-	mark_removed(nodes, node);
+	if (!node->removed) {
+		node->removed = node->orphan = true;
+		nodes->n_orphans++;
+	}
 	pthread_mutex_unlock(&nodes->lock);
 	if (node != fresh) {
 		inl_inode_put(inode);

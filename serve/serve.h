@@ -127,10 +127,7 @@ void inl_node_put(struct inl_nodes *nodes, struct inl_node *node);
 /* Another use of a node that is in use. */
 void inl_node_hold(struct inl_nodes *nodes, struct inl_node *node);
 
-/* A name of one in use was removed: if it was the last one, the inode is kept until the kernel forgets it. */
-void inl_node_unlinked(struct inl_nodes *nodes, struct inl_node *node);
-
-/* The same of an inode, which is taken over. */
+/* A name of an inode was removed: if it was the last one, it is kept until the kernel forgets it. It is taken over. */
 void inl_node_removed(struct inl_nodes *nodes, struct inl_inode *inode);
 
 /* The kernel does not know it any more. */
@@ -193,17 +190,22 @@ bool inl_request_kills_privileges(fuse_req_t req); /* the kernel wants set-ID bi
 int inl_flusher_start(struct inl_mount *mount);
 void inl_flusher_stop(struct inl_mount *mount);
 
-/*
- * Have the kernel write a file back, and then call fn, in the flusher's thread: a request must not wait for other
- * requests.
- */
+/* A request that is served when the kernel has written a file back: the first member of what it is about. */
 struct inl_flush {
 	struct inl_flush *next;
-	uint64_t id;
+	fuse_req_t req;
+	struct inl_node *node;     /* held */
 	struct inl_worker *worker; /* that read the request */
 	void (*fn)(struct inl_flush *flush);
 };
-void inl_flush_queue(struct inl_mount *mount, struct inl_flush *flush);
+
+/*
+ * Have the kernel write the node's file back, if it may have something unwritten, and then call fn, which answers; then
+ * flush is freed. In the flusher's thread, as a request must not wait for other requests; at once if there is nothing
+ * to wait for.
+ */
+void inl_flush_then(fuse_req_t req, struct inl_node *node, struct inl_flush *flush,
+		    void (*fn)(struct inl_flush *flush));
 
 /* All files, now. Not in a thread that serves. */
 void inl_flush_all(struct inl_mount *mount);
@@ -258,6 +260,11 @@ void inl_serve_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, 
 void inl_serve_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *fi);
 void inl_serve_copy(fuse_req_t req, fuse_ino_t from_id, off_t from, struct fuse_file_info *from_fi, fuse_ino_t to_id,
 		    off_t to, struct fuse_file_info *to_fi, size_t len, int flags);
+
+static inline struct inl_open *inl_open_of(const struct fuse_file_info *fi)
+{
+	return (struct inl_open *)(uintptr_t)fi->fh;
+}
 
 /* A handle on a node, which it holds. NULL: no memory. */
 struct inl_open *inl_open_new(struct inl_mount *mount, struct inl_node *node, bool writes);
