@@ -23,83 +23,29 @@ static void serve_now(struct inl_mount *mount, struct inl_flush *flush)
 	free(flush);
 }
 
-static void *flush_queued(void *arg)
+static void flush_and_serve(struct inl_mount *mount, struct inl_job *job)
 {
-	struct inl_mount *mount = arg;
+	struct inl_flush *flush = (struct inl_flush *)job;
 
-	pthread_mutex_lock(&mount->lock);
-	for (;;) {
-		struct inl_flush *flush;
-
-		while (!mount->flushes && !mount->flusher_stop)
-			pthread_cond_wait(&mount->flush_wake, &mount->lock);
-		flush = mount->flushes;
-		if (!flush)
-			break;
-		mount->flushes = flush->next;
-		if (!mount->flushes)
-			mount->flushes_end = &mount->flushes;
-		pthread_mutex_unlock(&mount->lock);
-		write_back(mount, flush->node->id);
-		inl_answer_for(flush->worker);
-		serve_now(mount, flush);
-		inl_answer_for(NULL);
-		atomic_fetch_add_explicit(&mount->finished, 1, memory_order_release);
-		pthread_mutex_lock(&mount->lock);
-	}
-	pthread_mutex_unlock(&mount->lock);
-	return NULL;
-}
-
-int inl_flusher_start(struct inl_mount *mount)
-{
-	int err;
-
-	mount->flushes_end = &mount->flushes;
-	err = -pthread_create(&mount->flusher, NULL, flush_queued, mount);
-	mount->has_flusher = !err;
-	return err;
-}
-
-void inl_flusher_stop(struct inl_mount *mount)
-{
-	if (!mount->has_flusher)
-		return;
-	pthread_mutex_lock(&mount->lock);
-	mount->flusher_stop = true;
-	pthread_cond_broadcast(&mount->flush_wake);
-	pthread_mutex_unlock(&mount->lock);
-	pthread_join(mount->flusher, NULL);
-	mount->has_flusher = false;
-}
-
-/* Not when the mount is about to end: then all has been written back just now. */
-static bool queue(struct inl_mount *mount, struct inl_flush *flush)
-{
-	bool queued;
-
-	pthread_mutex_lock(&mount->lock);
-	queued = mount->has_flusher && !mount->flusher_stop;
-	if (queued) {
-		*mount->flushes_end = flush;
-		mount->flushes_end = &flush->next;
-		pthread_cond_signal(&mount->flush_wake);
-	}
-	pthread_mutex_unlock(&mount->lock);
-	return queued;
+	write_back(mount, flush->node->id);
+	inl_answer_for(flush->worker);
+	serve_now(mount, flush);
+	inl_answer_for(NULL);
 }
 
 void inl_flush_then(fuse_req_t req, struct inl_node *node, struct inl_flush *flush, void (*fn)(struct inl_flush *flush))
 {
 	struct inl_mount *mount = inl_mount_of(req);
 
-	flush->next = NULL;
+	flush->job.run = flush_and_serve;
 	flush->req = req;
 	flush->node = node;
 	flush->worker = inl_worker_current();
 	flush->fn = fn;
 	inl_node_hold(&mount->nodes, node);
-	if (!mount->writeback || !inl_node_is_written(&mount->nodes, node) || !queue(mount, flush))
+	/* Not when the mount is about to end: then all has been written back just now. */
+	if (!mount->writeback || !inl_node_is_written(&mount->nodes, node) ||
+	    !inl_lane_add(mount, &mount->flusher, &flush->job))
 		serve_now(mount, flush);
 }
 

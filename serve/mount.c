@@ -278,7 +278,6 @@ int inl_mount_new(struct inl_volume *vol, const char *dir, const struct inl_moun
 	pthread_mutex_init(&mount->lock, NULL);
 	pthread_mutex_init(&mount->report_lock, NULL);
 	pthread_cond_init(&mount->wake, NULL);
-	pthread_cond_init(&mount->flush_wake, NULL);
 	inl_nodes_init(&mount->nodes, vol);
 	mount->vol = vol;
 	inl_volume_info(vol, &info);
@@ -408,7 +407,7 @@ static void raise_read_ahead(const struct stat *st)
 int inl_mount_start(struct inl_mount *mount, struct inl_diag *diag)
 {
 	struct stat st;
-	int err = inl_flusher_start(mount);
+	int err = inl_lane_start(mount, &mount->flusher);
 
 	if (!err && !mount->read_only) {
 		err = -pthread_create(&mount->committer, NULL, commit_now_and_then, mount);
@@ -494,7 +493,7 @@ void inl_mount_end(struct inl_mount *mount)
 	}
 	mount->hands_off = !on_top;
 	inl_flush_all(mount);
-	inl_flusher_stop(mount); /* while there is somebody who serves what it waits for */
+	inl_lane_stop(mount, &mount->flusher); /* while there is somebody who serves what it waits for */
 	inl_flush_all(mount);
 	stop_workers(mount);
 }
@@ -511,7 +510,7 @@ static void join(struct inl_mount *mount)
 		if (mount->workers[i].started)
 			pthread_join(mount->workers[i].thread, NULL);
 	}
-	inl_flusher_stop(mount);
+	inl_lane_stop(mount, &mount->flusher);
 }
 
 /* libfuse ends a session by unmounting. Where the directory is not ours any more, it is only cut off, and kept. */
@@ -545,7 +544,6 @@ void inl_mount_free(struct inl_mount *mount)
 	while (mount->opens)
 		inl_open_free(mount, mount->opens);
 	inl_nodes_done(&mount->nodes);
-	pthread_cond_destroy(&mount->flush_wake);
 	pthread_cond_destroy(&mount->wake);
 	pthread_mutex_destroy(&mount->report_lock);
 	pthread_mutex_destroy(&mount->lock);

@@ -72,6 +72,21 @@ struct inl_worker {
 
 #define INL_WORKERS_MAX 64u
 
+/* What is done by a thread that serves nobody: it may wait for requests to be served. The first member of what it is about. */
+struct inl_job {
+	struct inl_job *next;
+	void (*run)(struct inl_mount *mount, struct inl_job *job); /* frees it */
+};
+
+/* Such a thread. */
+struct inl_lane {
+	struct inl_mount *mount;
+	pthread_t thread;
+	bool started, stop; /* mount->lock, and the rest */
+	pthread_cond_t wake;
+	struct inl_job *first, **end; /* first come, first served */
+};
+
 struct inl_mount {
 	struct inl_volume *vol;
 	struct fuse_session *session;
@@ -95,11 +110,9 @@ struct inl_mount {
 	pthread_cond_t wake;
 	unsigned n_serving;
 	bool asked_to_end, stop;
-	pthread_t committer, flusher;
-	bool has_committer, has_flusher;
-	pthread_cond_t flush_wake;
-	bool flusher_stop;
-	struct inl_flush *flushes, **flushes_end; /* first come, first served */
+	pthread_t committer;
+	bool has_committer;
+	struct inl_lane flusher, locker;
 	pthread_mutex_t report_lock;              /* the rest */
 	char *report_text;
 	size_t report_len;
@@ -185,14 +198,21 @@ void *inl_worker_buf(struct inl_worker *worker); /* where it reads requests into
 /* What libfuse does not hand on of the request that is being served. */
 bool inl_request_kills_privileges(fuse_req_t req); /* the kernel wants set-ID bits gone (setattr, write) */
 
-/* ---- flush.c: what the kernel has not written yet ---------------------------------------------------------------- */
+/* ---- lane.c: threads that serve nobody --------------------------------------------------------------------------- */
 
-int inl_flusher_start(struct inl_mount *mount);
-void inl_flusher_stop(struct inl_mount *mount);
+int inl_lane_start(struct inl_mount *mount, struct inl_lane *lane);
+
+/* After what it has to do. */
+void inl_lane_stop(struct inl_mount *mount, struct inl_lane *lane);
+
+/* False: it has stopped. */
+bool inl_lane_add(struct inl_mount *mount, struct inl_lane *lane, struct inl_job *job);
+
+/* ---- flush.c: what the kernel has not written yet ---------------------------------------------------------------- */
 
 /* A request that is served when the kernel has written a file back: the first member of what it is about. */
 struct inl_flush {
-	struct inl_flush *next;
+	struct inl_job job; /* first */
 	fuse_req_t req;
 	struct inl_node *node;     /* held */
 	struct inl_worker *worker; /* that read the request */
