@@ -18,7 +18,7 @@
 struct bench {
 	struct inl_dev *dev;
 	struct inl_keyring *ring;
-	const struct inl_master_key *master;
+	struct inl_master_key *master;
 	struct inl_fscrypt *fs, *small; /* small: with a limit of half the files */
 	uint8_t context[40];
 	uint8_t bytes[N_FILES][INL_KEY_SIZE_MAX];
@@ -129,7 +129,7 @@ static void bench_init(struct bench *b)
 	need(inl_keyring_new(&b->ring), "inl_keyring_new");
 	need(inl_keyring_add(b->ring, key, sizeof(key), NULL), "inl_keyring_add");
 	need(inl_key_spec_derive(key, sizeof(key), 2, &spec), "inl_key_spec_derive");
-	b->master = inl_keyring_find(b->ring, &spec);
+	b->master = inl_keyring_use(b->ring, &spec);
 	params.dev = b->dev;
 	params.keys = b->ring;
 	need(inl_fscrypt_new(&params, &b->fs), "inl_fscrypt_new");
@@ -147,6 +147,7 @@ static void bench_done(struct bench *b)
 		inl_crypt_info_free(b->many[i]);
 	inl_fscrypt_free(b->small);
 	inl_fscrypt_free(b->fs);
+	inl_keyring_unuse(b->ring, b->master);
 	inl_keyring_free(b->ring);
 	inl_dev_close(b->dev);
 }

@@ -622,6 +622,38 @@ int inl_inode_unlock(struct inl_inode *inode, struct inl_diag *diag)
 	return inl_crypt_info_unlock(inode->crypt, diag);
 }
 
+/* An empty directory may become encrypted while somebody has it: those have no hold of the key, and those who come later do. */
+int inl_inode_hold_key(struct inl_inode *inode, struct inl_diag *diag)
+{
+	bool encrypted = inode->encrypted;
+	int err = 0;
+
+	if (encrypted && !inode->crypt)
+		return inl_inode_unlock(inode, diag);
+	if (encrypted)
+		err = inl_crypt_info_hold(inode->crypt, diag);
+	if (err)
+		return err;
+	pthread_mutex_lock(&inode->lock);
+	inode->n_holds++;
+	inode->n_key_holds += encrypted;
+	pthread_mutex_unlock(&inode->lock);
+	return 0;
+}
+
+void inl_inode_release_key(struct inl_inode *inode)
+{
+	bool release;
+
+	pthread_mutex_lock(&inode->lock);
+	inode->n_holds -= inode->n_holds > 0;
+	release = inode->n_key_holds > inode->n_holds;
+	inode->n_key_holds -= release;
+	pthread_mutex_unlock(&inode->lock);
+	if (release)
+		inl_crypt_info_release(inode->crypt);
+}
+
 void inl_inode_crypt(struct inl_inode *inode, struct inl_inode_crypt *crypt)
 {
 	memset(crypt, 0, sizeof(*crypt));

@@ -166,8 +166,10 @@ struct inl_inode {
 	_Atomic bool encrypted;	      /* set last when a directory becomes so: then crypt is there */
 	int crypt_status;	      /* of the context: 0 or -EUCLEAN */
 	struct inl_crypt_info *_Atomic crypt; /* NULL: not encrypted, or crypt_status */
-	pthread_mutex_t lock;	      /* run */
+	pthread_mutex_t lock;	      /* run, n_holds, n_key_holds */
 	struct inl_run run;	      /* the last one looked up; len 0: none */
+	unsigned n_holds;	      /* inl_inode_hold_key: by all, and, */
+	unsigned n_key_holds;	      /* of those, since it is encrypted */
 	struct ext2_inode_large raw;  /* host order */
 	uint8_t *body;		      /* the whole inode as it lies in the table, inode_size bytes */
 

@@ -781,7 +781,7 @@ static int show_name(struct inl_dir *dir, const struct inl_raw_dirent *raw, stru
 		err = inl_crypt_info_unlock(crypt, diag);
 		if (!err)
 			err = inl_fname_decrypt(crypt, raw->name, raw->len, entry->name, &len);
-		else if (err == -ENOKEY || err == -ENOPKG || err == -EINVAL)
+		if (err == -ENOKEY || err == -ENOPKG || err == -EINVAL)
 			err = nokey_name(dir, raw, entry, &len);
 		if (err && err != -EUCLEAN)
 			return err;

@@ -628,10 +628,24 @@ static int check_truncate(struct inl_inode *inode, uint64_t size, struct inl_dia
 	return err || size <= max_size(inode) ? err : too_large(max_size(inode), diag);
 }
 
+/* What takes several steps with the key must not lose it between them. */
+static int hold_on(struct inl_inode *inode, struct inl_diag *diag)
+{
+	return inode->crypt ? inl_crypt_info_hold_on(inode->crypt, diag) : 0;
+}
+
+static void let_go(struct inl_inode *inode)
+{
+	if (inode->crypt)
+		inl_crypt_info_release(inode->crypt);
+}
+
 int inl_truncate(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
 {
 	int err = check_truncate(inode, size, diag);
 
+	if (!err)
+		err = hold_on(inode, diag);
 	if (err)
 		return err;
 	inl_data_lock_exclusive(inode);
@@ -639,6 +653,7 @@ int inl_truncate(struct inl_inode *inode, uint64_t size, struct inl_diag *diag)
 	if (!err)
 		err = truncate_locked(inode, size, diag);
 	inl_data_unlock(inode);
+	let_go(inode);
 	return err;
 }
 
@@ -840,6 +855,8 @@ int inl_fallocate(struct inl_inode *inode, unsigned flags, uint64_t offset, uint
 	struct change change = { .inode = inode, .diag = diag };
 	int err = check_fallocate(inode, flags, offset, len, diag);
 
+	if (!err)
+		err = hold_on(inode, diag);
 	if (err)
 		return err;
 	inl_data_lock_exclusive(inode);
@@ -849,6 +866,7 @@ int inl_fallocate(struct inl_inode *inode, unsigned flags, uint64_t offset, uint
 	else if (!err)
 		err = allocate(&change, flags, offset, offset + len);
 	inl_data_unlock(inode);
+	let_go(inode);
 	return err;
 }
 

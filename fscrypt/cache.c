@@ -1,6 +1,6 @@
 /*
  * fscrypt/cache.c: the keys of single files that are ready: no more than a limit; which one goes when another comes.
- * Not here: deriving a key and starting it (info.c); keys that files share, which are few and stay.
+ * Not here: deriving a key and starting it (info.c); ending one (evict.c); keys that files share, which are few and stay.
  * Read more: ARCHITECTURE.md, "The life of a read"; fscrypt/info.h, "inl_crypt_info_ctx".
  *
  * Second chance: those that are ready stand in a ring, and using one sets a bit. The hand goes round, takes the bit of
@@ -10,33 +10,16 @@
  * An inode's state says it all: a key goes by one exchange, from ready and not pinned to not ready, and from then on
  * nobody can pin it. It is evicted with no lock held, since that may wait and callbacks may run.
  */
+#include "fscrypt/keyring.h"
 #include "fscrypt/private.h"
-#include <errno.h>
-
-/* Out of reach for everybody else, to be ended with no lock held. */
-struct taken {
-	struct inl_ready_key key;
-	struct inl_crypt_info *husk; /* an inode that was freed but for its key; NULL: it lives */
-};
 
 void inl_key_cache_init(struct inl_key_cache *cache, unsigned limit)
 {
 	cache->limit = limit ? limit : INL_FILE_KEYS_DEFAULT;
-	pthread_mutex_init(&cache->lock, NULL);
-	pthread_cond_init(&cache->gone, NULL);
 	atomic_init(&cache->n, 0);
 }
 
-int inl_ready_key_end(struct inl_ready_key *key)
-{
-	/* An engine that fails to clear a slot has it unlinked all the same: nothing is left to do about it here. */
-	if (inl_key_evict(key->use) == -EDEADLK)
-		return -EDEADLK;
-	inl_cipher_free(key->names);
-	return 0;
-}
-
-/* ---- the ring; lock: of the cache, in all of it ------------------------------------------------------------------ */
+/* ---- the ring; lock: of the key ring, in all of it --------------------------------------------------------------- */
 
 static void link_in(struct inl_key_cache *cache, struct inl_crypt_info *info)
 {
@@ -49,6 +32,7 @@ static void link_in(struct inl_key_cache *cache, struct inl_crypt_info *info)
 	at->prev = info;
 	cache->hand = at;
 	cache->n_ready++;
+	info->place = INL_KEY_CACHED;
 }
 
 static void unlink_from(struct inl_key_cache *cache, struct inl_crypt_info *info)
@@ -59,6 +43,18 @@ static void unlink_from(struct inl_key_cache *cache, struct inl_crypt_info *info
 	info->next->prev = info->prev;
 	info->prev = info->next = NULL;
 	cache->n_ready--;
+	info->place = INL_KEY_NOWHERE;
+}
+
+static void unlink_left(struct inl_key_cache *cache, struct inl_crypt_info *info)
+{
+	struct inl_crypt_info **at;
+
+	for (at = &cache->left; *at != info; at = &(*at)->next)
+		;
+	*at = info->next;
+	info->next = NULL;
+	info->place = INL_KEY_NOWHERE;
 }
 
 /* Not ready any more, if it is neither pinned nor was used since the hand came by. */
@@ -89,119 +85,119 @@ static struct inl_crypt_info *find_victim(struct inl_key_cache *cache)
 	return NULL;
 }
 
-static bool take(struct inl_key_cache *cache, struct taken *taken)
+/* Its key goes, the inode remains what it is. */
+static void take(struct inl_crypt_info *info, struct inl_endings *endings)
 {
-	struct inl_crypt_info *info = cache->left;
+	struct inl_ready_key key = { atomic_load_explicit(&info->use, memory_order_relaxed), info->names };
 
-	if (!inl_may_wait())
-		return false;
-	taken->husk = info;
-	if (info) {
-		cache->left = info->next;
-	} else {
-		info = find_victim(cache);
-		if (!info)
-			return false;
-		unlink_from(cache, info);
-	}
-	taken->key = info->key;
-	return true;
+	unlink_from(&info->fs->cache, info);
+	atomic_store_explicit(&info->use, NULL, memory_order_relaxed);
+	info->names = NULL;
+	inl_endings_add(endings, info->fs, info->master, key, true);
 }
 
 /* ---- coming and going -------------------------------------------------------------------------------------------- */
 
-/* Takes one out, with the lock given up in between. False: none can go. lock: of the cache */
-static bool drop_locked(struct inl_key_cache *cache)
+/* Takes one out, with the lock given up in between. False: none can go. lock: of the key ring */
+static bool drop_locked(struct inl_fscrypt *fs)
 {
-	struct taken taken;
+	struct inl_crypt_info *husk = fs->cache.left, *victim = NULL;
+	struct inl_endings endings = { 0 };
 
-	if (!take(cache, &taken))
+	if (!inl_may_wait())
 		return false;
-	cache->n_going++;
-	pthread_mutex_unlock(&cache->lock);
-	(void)inl_ready_key_end(&taken.key);
-	inl_crypt_info_destroy(taken.husk);
-	pthread_mutex_lock(&cache->lock);
-	cache->n_going--;
-	pthread_cond_broadcast(&cache->gone);
-	atomic_fetch_sub_explicit(&cache->n, 1, memory_order_relaxed);
+	if (!husk)
+		victim = find_victim(&fs->cache);
+	if (!husk && !victim)
+		return false;
+	if (husk)
+		inl_crypt_info_detach(husk, &endings);
+	else
+		take(victim, &endings);
+	pthread_mutex_unlock(&fs->ring->lock);
+	inl_endings_run(fs->ring, &endings);
+	inl_crypt_info_destroy(husk);
+	pthread_mutex_lock(&fs->ring->lock);
 	return true;
 }
 
-bool inl_key_cache_drop(struct inl_key_cache *cache)
+bool inl_key_cache_drop(struct inl_fscrypt *fs)
 {
 	bool dropped;
 
-	pthread_mutex_lock(&cache->lock);
-	dropped = drop_locked(cache);
-	if (!dropped && cache->n_going && inl_may_wait()) {
-		pthread_cond_wait(&cache->gone, &cache->lock);
+	pthread_mutex_lock(&fs->ring->lock);
+	dropped = drop_locked(fs);
+	if (!dropped && fs->n_ending && inl_may_wait()) {
+		pthread_cond_wait(&fs->ring->changed, &fs->ring->lock);
 		dropped = true;
 	}
-	pthread_mutex_unlock(&cache->lock);
+	pthread_mutex_unlock(&fs->ring->lock);
 	return dropped;
 }
 
-void inl_key_cache_reserve(struct inl_key_cache *cache)
+void inl_key_cache_reserve(struct inl_fscrypt *fs)
 {
-	pthread_mutex_lock(&cache->lock);
-	while ((cache->left || atomic_load_explicit(&cache->n, memory_order_relaxed) >= cache->limit) && drop_locked(cache))
+	struct inl_key_cache *cache = &fs->cache;
+
+	pthread_mutex_lock(&fs->ring->lock);
+	while ((cache->left || atomic_load_explicit(&cache->n, memory_order_relaxed) >= cache->limit) && drop_locked(fs))
 		;
 	atomic_fetch_add_explicit(&cache->n, 1, memory_order_relaxed);
-	pthread_mutex_unlock(&cache->lock);
+	pthread_mutex_unlock(&fs->ring->lock);
 }
 
-void inl_key_cache_cancel(struct inl_key_cache *cache)
+void inl_key_cache_cancel(struct inl_fscrypt *fs)
 {
-	pthread_mutex_lock(&cache->lock);
-	atomic_fetch_sub_explicit(&cache->n, 1, memory_order_relaxed);
-	pthread_mutex_unlock(&cache->lock);
+	atomic_fetch_sub_explicit(&fs->cache.n, 1, memory_order_relaxed);
 }
 
-void inl_key_cache_trim(struct inl_key_cache *cache)
+void inl_key_cache_trim(struct inl_fscrypt *fs)
 {
-	pthread_mutex_lock(&cache->lock);
-	while (inl_key_cache_over(cache) && drop_locked(cache))
+	pthread_mutex_lock(&fs->ring->lock);
+	while (inl_key_cache_over(&fs->cache) && drop_locked(fs))
 		;
-	pthread_mutex_unlock(&cache->lock);
+	pthread_mutex_unlock(&fs->ring->lock);
 }
 
-void inl_key_cache_add(struct inl_key_cache *cache, struct inl_crypt_info *info, const struct inl_ready_key *key)
+void inl_key_cache_add(struct inl_crypt_info *info)
 {
-	pthread_mutex_lock(&cache->lock);
-	info->key = *key;
-	link_in(cache, info);
-	inl_crypt_info_set_ready(info);
-	pthread_mutex_unlock(&cache->lock);
+	link_in(&info->fs->cache, info);
 }
 
-bool inl_key_cache_remove(struct inl_key_cache *cache, struct inl_crypt_info *info)
+bool inl_key_cache_forget(struct inl_crypt_info *info)
 {
-	bool ready, gone = true;
+	enum inl_key_place place = info->place;
 
-	pthread_mutex_lock(&cache->lock);
-	ready = info->next;
-	if (ready)
-		unlink_from(cache, info);
-	pthread_mutex_unlock(&cache->lock);
-	if (!ready)
-		return true;
-	gone = inl_ready_key_end(&info->key) == 0;
-	pthread_mutex_lock(&cache->lock);
-	if (gone) {
-		atomic_fetch_sub_explicit(&cache->n, 1, memory_order_relaxed);
-	} else {
-		info->next = cache->left;
-		cache->left = info;
-	}
-	pthread_mutex_unlock(&cache->lock);
-	return gone;
+	if (place == INL_KEY_CACHED)
+		unlink_from(&info->fs->cache, info);
+	else if (place == INL_KEY_LEFT)
+		unlink_left(&info->fs->cache, info);
+	info->place = INL_KEY_NOWHERE;
+	return place == INL_KEY_CACHED || place == INL_KEY_LEFT;
 }
 
-void inl_key_cache_done(struct inl_key_cache *cache)
+void inl_key_cache_keep(struct inl_crypt_info *info)
 {
-	while (cache->left && inl_key_cache_drop(cache))
-		;
-	pthread_cond_destroy(&cache->gone);
-	pthread_mutex_destroy(&cache->lock);
+	if (inl_key_cache_forget(info))
+		inl_key_cache_cancel(info->fs);
+	info->place = INL_KEY_KEPT;
+}
+
+void inl_key_cache_take_back(struct inl_crypt_info *info)
+{
+	if (info->place != INL_KEY_KEPT)
+		return;
+	atomic_fetch_add_explicit(&info->fs->cache.n, 1, memory_order_relaxed);
+	link_in(&info->fs->cache, info);
+}
+
+void inl_key_cache_leave(struct inl_crypt_info *info)
+{
+	struct inl_key_cache *cache = &info->fs->cache;
+
+	if (!inl_key_cache_forget(info))
+		atomic_fetch_add_explicit(&cache->n, 1, memory_order_relaxed);
+	info->place = INL_KEY_LEFT;
+	info->next = cache->left;
+	cache->left = info;
 }

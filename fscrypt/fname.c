@@ -25,7 +25,7 @@ bool inl_fname_stored_len(const struct inl_policy *policy, size_t len, size_t ma
 /* Only an unlocked inode has names; its key may have to be derived again. */
 static int pin_names(struct inl_crypt_info *dir)
 {
-	return dir->kind != INL_CRYPT_REG && inl_crypt_info_proved(dir) ? inl_crypt_info_pin(dir, NULL) : -ENOKEY;
+	return dir->kind != INL_CRYPT_REG && inl_crypt_info_unlocked(dir) ? inl_crypt_info_pin(dir, NULL) : -ENOKEY;
 }
 
 int inl_fname_encrypt(struct inl_crypt_info *dir, const void *name, size_t len, size_t stored, uint8_t *out)
@@ -41,7 +41,7 @@ int inl_fname_encrypt(struct inl_crypt_info *dir, const void *name, size_t len, 
 	inl_crypt_info_dun(dir, 0, dun);
 	memmove(out, name, len);
 	memset(out + len, 0, stored - len);
-	rc = inl_cipher_encrypt(dir->key.names, dun, 1, stored, out, out);
+	rc = inl_cipher_encrypt(dir->names, dun, 1, stored, out, out);
 	inl_crypt_info_unpin(dir);
 	return rc;
 }
@@ -57,7 +57,7 @@ int inl_fname_decrypt(struct inl_crypt_info *dir, const uint8_t *stored, size_t 
 	if (rc)
 		return rc;
 	inl_crypt_info_dun(dir, 0, dun);
-	rc = inl_cipher_decrypt(dir->key.names, dun, 1, len, out, stored);
+	rc = inl_cipher_decrypt(dir->names, dun, 1, len, out, stored);
 	inl_crypt_info_unpin(dir);
 	if (rc)
 		return rc;

@@ -1,6 +1,6 @@
 /*
  * fscrypt/info.c: one encrypted inode: find its master key, derive its key or share one, make its IVs.
- * Not here: which policies are valid (policy.c), master keys (keyring.c), names (fname.c).
+ * Not here: which policies are valid (policy.c), master keys (keyring.c), names (fname.c), how keys end (evict.c).
  * Read more: Linux Documentation/filesystems/fscrypt.rst, "Per-file encryption keys" and what follows it.
  */
 #include "base/endian.h"
@@ -14,43 +14,60 @@
 
 #define KEYS_NAMED_MAX 3 /* how many of the keys that were given a message lists */
 
-/* A key that several inodes use, and what they must have in common for that. */
-struct inl_shared_key {
-	struct inl_shared_key *next; /* lock: of struct inl_fscrypt */
-	const struct inl_master_key *master;
-	uint8_t version; /* of the policy */
-	uint8_t mode;
-	enum inl_iv_method method;
-	bool names;
-	unsigned unit_bits; /* contents only */
-	struct inl_ready_key key;
-};
-
 int inl_fscrypt_new(const struct inl_fscrypt_params *params, struct inl_fscrypt **out)
 {
 	struct inl_fscrypt *fs = calloc(1, sizeof(*fs));
+	int rc = 0;
 
 	if (!fs)
 		return -ENOMEM;
 	fs->params = *params;
+	fs->ring = params->keys;
+	if (!fs->ring)
+		rc = inl_keyring_new(&fs->ring);
+	if (rc) {
+		free(fs);
+		return rc;
+	}
 	pthread_mutex_init(&fs->lock, NULL);
 	inl_key_cache_init(&fs->cache, params->max_file_keys);
 	*out = fs;
 	return 0;
 }
 
+/* A round over the keys that its files shared. False: there may be more. lock: of the ring */
+static bool end_shared(struct inl_fscrypt *fs, struct inl_endings *endings)
+{
+	struct inl_master_key *master;
+
+	for (master = fs->ring->first; master; master = master->next)
+		if (!inl_shared_keys_sweep(master, fs, endings))
+			return false;
+	return true;
+}
+
 void inl_fscrypt_free(struct inl_fscrypt *fs)
 {
-	struct inl_shared_key *shared, *next;
+	struct inl_endings endings = { 0 };
+	bool all;
 
 	if (!fs)
 		return;
-	for (shared = fs->shared; shared; shared = next) {
-		next = shared->next;
-		(void)inl_ready_key_end(&shared->key);
-		free(shared);
-	}
-	inl_key_cache_done(&fs->cache);
+	while (fs->cache.left && inl_key_cache_drop(fs))
+		;
+	do {
+		pthread_mutex_lock(&fs->ring->lock);
+		all = end_shared(fs, &endings);
+		pthread_mutex_unlock(&fs->ring->lock);
+		inl_endings_run(fs->ring, &endings);
+	} while (!all);
+	/* Another thread may be at work on keys of inodes that were freed meanwhile. */
+	pthread_mutex_lock(&fs->ring->lock);
+	while (fs->n_ending || fs->n_workers)
+		pthread_cond_wait(&fs->ring->changed, &fs->ring->lock);
+	pthread_mutex_unlock(&fs->ring->lock);
+	if (!fs->params.keys)
+		inl_keyring_free(fs->ring);
 	pthread_mutex_destroy(&fs->lock);
 	free(fs);
 }
@@ -96,12 +113,6 @@ void inl_crypt_info_destroy(struct inl_crypt_info *info)
 	free(info);
 }
 
-void inl_crypt_info_free(struct inl_crypt_info *info)
-{
-	if (info && (!inl_crypt_info_owns_key(info) || inl_key_cache_remove(&info->fs->cache, info)))
-		inl_crypt_info_destroy(info);
-}
-
 const struct inl_policy *inl_crypt_info_policy(const struct inl_crypt_info *info)
 {
 	return &info->policy;
@@ -144,7 +155,7 @@ static void describe_given(struct inl_keyring *ring, int version, char *text, si
 		snprintf(text + at, size - at, ", and %u more", n - KEYS_NAMED_MAX);
 }
 
-static int key_missing(const struct inl_crypt_info *info, struct inl_diag *diag)
+int inl_crypt_info_key_missing(const struct inl_crypt_info *info, struct inl_diag *diag)
 {
 	char given[KEYS_NAMED_MAX * (INL_KEY_SPEC_HEX_SIZE + 2) + 40];
 	char hex[INL_KEY_SPEC_HEX_SIZE];
@@ -171,18 +182,16 @@ static int check_key_len(const struct inl_crypt_info *info, const struct inl_mas
 
 /* ---- from the master key to a key that works ---- */
 
-static int derive_per_file(const struct inl_crypt_info *info, uint8_t *key, size_t len)
+static int derive_per_file(const struct inl_crypt_info *info, const struct inl_master_key *master, uint8_t *key,
+			   size_t len)
 {
-	const struct inl_master_key *master = info->master;
-
 	if (info->policy.version == 1)
 		return inl_aes128_ecb(info->nonce, master->secret->bytes, len, key);
 	return inl_master_key_derive(master, INL_HKDF_PER_FILE_KEY, info->nonce, sizeof(info->nonce), key, len);
 }
 
-static int derive_shared(const struct inl_crypt_info *info, uint8_t *key, size_t len)
+static int derive_shared(const struct inl_crypt_info *info, const struct inl_master_key *master, uint8_t *key, size_t len)
 {
-	const struct inl_master_key *master = info->master;
 	const uint8_t *uuid = info->fs->params.uuid;
 	uint8_t extra[INL_HKDF_EXTRA_MAX] = { mode_of(info) };
 
@@ -259,8 +268,8 @@ static int explain(const struct inl_crypt_info *info, const struct inl_fscrypt_m
 	}
 }
 
-/* Derive the key, shared or not, and have it ready. */
-static int make_key(const struct inl_crypt_info *info, struct inl_ready_key *out, struct inl_diag *diag)
+int inl_crypt_info_make_key(const struct inl_crypt_info *info, const struct inl_master_key *master,
+			    struct inl_ready_key *out, struct inl_diag *diag)
 {
 	const struct inl_fscrypt_mode_info *mode = inl_fscrypt_mode_info(mode_of(info));
 	size_t len = inl_cipher_info(mode->cipher)->key_size;
@@ -268,9 +277,9 @@ static int make_key(const struct inl_crypt_info *info, struct inl_ready_key *out
 	int rc;
 
 	if (info->method == INL_IV_PER_FILE)
-		rc = derive_per_file(info, bytes, len);
+		rc = derive_per_file(info, master, bytes, len);
 	else
-		rc = derive_shared(info, bytes, len);
+		rc = derive_shared(info, master, bytes, len);
 	if (rc)
 		return explain(info, mode, rc, diag);
 	if (info->kind == INL_CRYPT_REG)
@@ -280,93 +289,74 @@ static int make_key(const struct inl_crypt_info *info, struct inl_ready_key *out
 	return rc ? explain(info, mode, rc, diag) : 0;
 }
 
-static bool shares(const struct inl_shared_key *shared, const struct inl_crypt_info *info)
-{
-	bool names = info->kind != INL_CRYPT_REG;
+/* ---- the master key is found ------------------------------------------------------------------------------------- */
 
-	return shared->master == info->master && shared->version == info->policy.version &&
-	       shared->mode == mode_of(info) && shared->method == info->method && shared->names == names &&
-	       (names || shared->unit_bits == info->unit_bits);
+void inl_crypt_info_hash_ino(struct inl_crypt_info *info)
+{
+	struct le64 le = inl_to_le64(info->ino);
+
+	info->hashed_ino = (uint32_t)inl_siphash(info->master->secret->ino_hash_key, &le, sizeof(le));
+	info->hashed = true;
 }
 
-static int add_shared(struct inl_fscrypt *fs, const struct inl_crypt_info *info, struct inl_ready_key *out,
-		      struct inl_diag *diag)
+/* Nobody else has seen it. What was hashed is hashed again: now, or when its master key is found again. */
+void inl_crypt_info_set_ino(struct inl_crypt_info *info, uint64_t ino)
 {
-	struct inl_shared_key *shared = calloc(1, sizeof(*shared));
+	pthread_mutex_lock(&info->fs->ring->lock);
+	info->ino = ino;
+	info->hashed = false;
+	if (info->method == INL_IV_INO_LBLK_32 && info->master && info->master->secret)
+		inl_crypt_info_hash_ino(info);
+	pthread_mutex_unlock(&info->fs->ring->lock);
+}
+
+/* lock: of the ring */
+static void join(struct inl_crypt_info *info, struct inl_master_key *master)
+{
+	info->master = master;
+	info->mates_next = master->infos;
+	if (master->infos)
+		master->infos->mates_prev = info;
+	master->infos = info;
+	if (info->method == INL_IV_INO_LBLK_32 && !info->hashed)
+		inl_crypt_info_hash_ino(info);
+}
+
+static bool has_master(struct inl_crypt_info *info)
+{
+	bool has;
+
+	pthread_mutex_lock(&info->fs->ring->lock);
+	has = info->master;
+	pthread_mutex_unlock(&info->fs->ring->lock);
+	return has;
+}
+
+/* Once found, it is the inode's until an eviction, or the inode's end. */
+static int find_master(struct inl_crypt_info *info, struct inl_diag *diag)
+{
+	struct inl_keyring *ring = info->fs->ring;
+	struct inl_master_key *master;
 	int rc;
 
-	if (!shared)
-		return explain(info, inl_fscrypt_mode_info(mode_of(info)), -ENOMEM, diag);
-	shared->master = info->master;
-	shared->version = info->policy.version;
-	shared->mode = mode_of(info);
-	shared->method = info->method;
-	shared->names = info->kind != INL_CRYPT_REG;
-	shared->unit_bits = info->unit_bits;
-	rc = make_key(info, &shared->key, diag);
-	if (rc) {
-		free(shared);
+	if (has_master(info))
+		return 0;
+	rc = inl_policy_check(&info->policy, &info->fs->params.traits, info->casefold, diag);
+	if (rc)
 		return rc;
-	}
-	shared->next = fs->shared;
-	fs->shared = shared;
-	*out = shared->key;
-	return 0;
-}
-
-static int share_key(const struct inl_crypt_info *info, struct inl_ready_key *out, struct inl_diag *diag)
-{
-	struct inl_fscrypt *fs = info->fs;
-	struct inl_shared_key *shared;
-	int rc = 0;
-
-	pthread_mutex_lock(&fs->lock);
-	for (shared = fs->shared; shared; shared = shared->next)
-		if (shares(shared, info))
-			break;
-	if (shared)
-		*out = shared->key;
-	else
-		rc = add_shared(fs, info, out, diag);
-	pthread_mutex_unlock(&fs->lock);
+	master = inl_keyring_use(ring, &info->policy.key);
+	if (!master)
+		return inl_crypt_info_key_missing(info, diag);
+	rc = check_key_len(info, master, inl_fscrypt_mode_info(mode_of(info)), diag);
+	pthread_mutex_lock(&ring->lock);
+	if (!rc && !info->master && master->state == INL_MASTER_PRESENT)
+		join(info, master);
+	pthread_mutex_unlock(&ring->lock);
+	inl_keyring_unuse(ring, master);
 	return rc;
 }
 
-static uint32_t hash_ino(const struct inl_master_key *master, uint64_t ino)
-{
-	struct le64 le = inl_to_le64(ino);
-
-	return inl_siphash(master->secret->ino_hash_key, &le, sizeof(le));
-}
-
-void inl_crypt_info_set_ino(struct inl_crypt_info *info, uint64_t ino)
-{
-	info->ino = ino;
-	if (info->master && info->method == INL_IV_INO_LBLK_32)
-		info->hashed_ino = hash_ino(info->master, ino);
-}
-
-/* Once found, a master key stays: the ring outlives the inode. lock: of info */
-static int find_master(struct inl_crypt_info *info, struct inl_diag *diag)
-{
-	const struct inl_master_key *master;
-	int rc = inl_policy_check(&info->policy, &info->fs->params.traits, info->casefold, diag);
-
-	if (rc)
-		return rc;
-	master = inl_keyring_find(info->fs->params.keys, &info->policy.key);
-	if (!master)
-		return key_missing(info, diag);
-	rc = check_key_len(info, master, inl_fscrypt_mode_info(mode_of(info)), diag);
-	if (rc)
-		return rc;
-	if (info->method == INL_IV_INO_LBLK_32)
-		info->hashed_ino = hash_ino(master, info->ino);
-	info->master = master;
-	return 0;
-}
-
-/* ---- ready, and pinned ---- */
+/* ---- ready, and pinned ------------------------------------------------------------------------------------------- */
 
 static bool pin_ready(struct inl_crypt_info *info)
 {
@@ -380,23 +370,75 @@ static bool pin_ready(struct inl_crypt_info *info)
 	return true;
 }
 
+/*
+ * From here on no eviction takes the inode's key or the secret, until end_making. *master NULL: begin again. lock: of info
+ */
+static int begin_making(struct inl_crypt_info *info, struct inl_master_key **master)
+{
+	struct inl_keyring *ring = info->fs->ring;
+	int rc = 0;
+
+	*master = NULL;
+	pthread_mutex_lock(&ring->lock);
+	while (info->going && inl_may_wait())
+		pthread_cond_wait(&ring->changed, &ring->lock);
+	if (info->going || (info->master && (!info->master->secret ||
+					     (info->master->state == INL_MASTER_REMOVED && !info->holds)))) {
+		rc = -ENOKEY;
+	} else if (info->master) {
+		*master = info->master;
+		info->master->n_users++;
+		info->making = true;
+	}
+	pthread_mutex_unlock(&ring->lock);
+	return rc;
+}
+
+/* With one pin, and as not used yet: what is used only once goes before what is used again. lock: of the ring */
+static void set_ready(struct inl_crypt_info *info, struct inl_ready_key key, struct inl_shared_key *shared)
+{
+	info->shared = shared;
+	info->names = key.names;
+	atomic_store_explicit(&info->use, key.use, memory_order_relaxed);
+	if (!shared)
+		inl_key_cache_add(info);
+	if (inl_crypt_info_usable(info))
+		atomic_fetch_or(&info->state, INL_CRYPT_UNLOCKED);
+	atomic_fetch_and(&info->state, ~INL_CRYPT_USED);
+	/* Of contents there may be pins from before an eviction. */
+	atomic_fetch_add(&info->state, INL_CRYPT_READY + 1);
+}
+
+static void end_making(struct inl_crypt_info *info, struct inl_master_key *master)
+{
+	info->making = false;
+	master->n_users--;
+	pthread_cond_broadcast(&info->fs->ring->changed);
+}
+
 /* lock: of info */
 static int make_ready(struct inl_crypt_info *info, struct inl_diag *diag)
 {
+	struct inl_shared_key *shared = NULL;
 	struct inl_ready_key key = { 0 };
-	int rc;
+	struct inl_master_key *master;
+	int rc = begin_making(info, &master);
 
-	if (inl_crypt_info_owns_key(info)) {
-		rc = make_key(info, &key, diag);
-		if (!rc)
-			inl_key_cache_add(&info->fs->cache, info, &key);
-		return rc;
-	}
-	rc = share_key(info, &key, diag);
-	if (!rc) {
-		info->key = key;
-		inl_crypt_info_set_ready(info);
-	}
+	if (rc)
+		return inl_crypt_info_key_missing(info, diag);
+	if (!master)
+		return -EAGAIN;
+	if (inl_crypt_info_owns_key(info))
+		rc = inl_crypt_info_make_key(info, master, &key, diag);
+	else
+		rc = inl_shared_key_get(info, master, &shared, diag);
+	pthread_mutex_lock(&info->fs->ring->lock);
+	if (shared)
+		key = inl_shared_key_of(shared);
+	if (!rc)
+		set_ready(info, key, shared);
+	end_making(info, master);
+	pthread_mutex_unlock(&info->fs->ring->lock);
 	return rc;
 }
 
@@ -404,20 +446,26 @@ static int make_ready(struct inl_crypt_info *info, struct inl_diag *diag)
 static int pin_once(struct inl_crypt_info *info, struct inl_diag *diag)
 {
 	bool owns = inl_crypt_info_owns_key(info), found;
-	int rc = 0;
+	int rc = find_master(info, diag);
 
+	if (rc)
+		return rc;
 	if (owns)
-		inl_key_cache_reserve(&info->fs->cache);
+		inl_key_cache_reserve(info->fs);
 	pthread_mutex_lock(&info->lock);
 	found = pin_ready(info);
 	if (!found)
 		rc = make_ready(info, diag);
 	pthread_mutex_unlock(&info->lock);
 	if (owns && (found || rc))
-		inl_key_cache_cancel(&info->fs->cache);
+		inl_key_cache_cancel(info->fs);
 	return rc;
 }
 
+/*
+ * Secret memory is full: the keys of others make room, until there is none that can go. And what was found may have gone
+ * again before it was used.
+ */
 int inl_crypt_info_pin(struct inl_crypt_info *info, struct inl_diag *diag)
 {
 	bool filled = diag && diag->err;
@@ -425,27 +473,31 @@ int inl_crypt_info_pin(struct inl_crypt_info *info, struct inl_diag *diag)
 
 	if (pin_ready(info))
 		return 0;
-	pthread_mutex_lock(&info->lock);
-	rc = info->master ? 0 : find_master(info, diag);
-	pthread_mutex_unlock(&info->lock);
-	if (rc)
-		return rc;
-	/* Secret memory is full: the keys of others make room, until there is none that can go. */
-	while ((rc = pin_once(info, diag)) == -ENOMEM && inl_key_cache_drop(&info->fs->cache))
+	while ((rc = pin_once(info, diag)) == -EAGAIN || (rc == -ENOMEM && inl_key_cache_drop(info->fs)))
 		if (diag && !filled)
 			diag->err = 0;
 	return rc;
 }
 
+/* An eviction waits for it. */
+static void wake(struct inl_keyring *ring)
+{
+	pthread_mutex_lock(&ring->lock);
+	pthread_cond_broadcast(&ring->changed);
+	pthread_mutex_unlock(&ring->lock);
+}
+
 /* Where all were pinned there may be more than the limit allows: whoever lets go first puts that right. */
 void inl_crypt_info_unpin(struct inl_crypt_info *info)
 {
-	struct inl_key_cache *cache = &info->fs->cache;
-	bool over = inl_crypt_info_owns_key(info) && inl_key_cache_over(cache);
+	struct inl_fscrypt *fs = info->fs;
+	bool over = inl_crypt_info_owns_key(info) && inl_key_cache_over(&fs->cache);
+	unsigned before = atomic_fetch_sub_explicit(&info->state, 1, memory_order_release);
 
-	atomic_fetch_sub_explicit(&info->state, 1, memory_order_release);
+	if (!(before & INL_CRYPT_READY))
+		wake(fs->ring);
 	if (over)
-		inl_key_cache_trim(cache);
+		inl_key_cache_trim(fs);
 }
 
 /* What an inode of this kind would meet. */
@@ -490,16 +542,41 @@ int inl_fscrypt_policy_ready(struct inl_fscrypt *fs, const struct inl_policy *po
 	return rc ? rc : try_kind(fs, policy, INL_CRYPT_REG, diag);
 }
 
+enum verdict { LOCKED, UNLOCKED, AGAIN };
+
+/* Pinned: its key is there; but is it still to be used? */
+static enum verdict judge(struct inl_crypt_info *info, bool pinned)
+{
+	enum verdict verdict = AGAIN;
+
+	pthread_mutex_lock(&info->fs->ring->lock);
+	if (info->master && !inl_crypt_info_usable(info)) {
+		verdict = LOCKED;
+	} else if (info->master && pinned) {
+		atomic_fetch_or(&info->state, INL_CRYPT_UNLOCKED);
+		verdict = UNLOCKED;
+	}
+	pthread_mutex_unlock(&info->fs->ring->lock);
+	return verdict;
+}
+
 int inl_crypt_info_unlock(struct inl_crypt_info *info, struct inl_diag *diag)
 {
+	enum verdict verdict = AGAIN;
 	int rc;
 
-	if (inl_crypt_info_proved(info))
+	if (inl_crypt_info_unlocked(info))
 		return 0;
-	rc = inl_crypt_info_pin(info, diag);
-	if (!rc)
+	while (verdict == AGAIN) {
+		if (judge(info, false) == LOCKED)
+			return inl_crypt_info_key_missing(info, diag);
+		rc = inl_crypt_info_pin(info, diag);
+		if (rc)
+			return rc;
+		verdict = judge(info, true);
 		inl_crypt_info_unpin(info);
-	return rc;
+	}
+	return verdict == UNLOCKED ? 0 : inl_crypt_info_key_missing(info, diag);
 }
 
 /* ---- IVs ---- */
@@ -539,7 +616,7 @@ int inl_crypt_info_ctx(struct inl_crypt_info *info, uint64_t lblk, uint64_t *n_b
 	rc = inl_crypt_info_pin(info, diag);
 	if (rc)
 		return rc;
-	ctx->use = info->key.use;
+	ctx->use = atomic_load_explicit(&info->use, memory_order_relaxed);
 	inl_crypt_info_dun(info, lblk << shift, ctx->dun);
 	if (info->method == INL_IV_INO_LBLK_32 && covered > (1ull << 32) - ctx->dun[0])
 		covered = (1ull << 32) - ctx->dun[0];

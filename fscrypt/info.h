@@ -36,7 +36,7 @@ struct inl_fscrypt_params {
 
 int inl_fscrypt_new(const struct inl_fscrypt_params *params, struct inl_fscrypt **out);
 
-/* Evicts the keys that files shared. All infos must be freed. Not from a callback. NULL is fine. */
+/* Evicts the keys that files shared. All infos must be freed. Waits for evictions of other threads. Not from a callback. NULL is fine. */
 void inl_fscrypt_free(struct inl_fscrypt *fs);
 
 enum inl_crypt_kind { INL_CRYPT_REG, INL_CRYPT_DIR, INL_CRYPT_LNK };
@@ -79,6 +79,20 @@ uint32_t inl_crypt_info_unit_size(const struct inl_crypt_info *info); /* bytes *
  *          that Linux would not accept); -ENOMEM; -EIO.
  */
 int inl_crypt_info_unlock(struct inl_crypt_info *info, struct inl_diag *diag);
+
+/*
+ * Unlock, and have the key stay until release, also when the master key is removed and evicted. Counted. The last release of
+ * an inode whose master key was evicted ends its key, and what else was kept for it, before it returns (in a callback:
+ * leaves that to the next eviction). An inode is released before it is freed.
+ *
+ * Returns: as inl_crypt_info_unlock; -ENOKEY also if the master key is being removed and nobody else holds the inode.
+ * Threads: any that may wait, with no context out.
+ */
+int inl_crypt_info_hold(struct inl_crypt_info *info, struct inl_diag *diag);
+
+/* The same for what one operation does in several steps: also contents of which a master key is being removed. */
+int inl_crypt_info_hold_on(struct inl_crypt_info *info, struct inl_diag *diag);
+void inl_crypt_info_release(struct inl_crypt_info *info);
 
 /*
  * Could inodes with this policy be written here? Looked at before a directory gets it: the policy itself, the ciphers of

@@ -1,21 +1,15 @@
 /*
  * fscrypt/keyring.c: master keys: their names, what is derived from them, the ring of those that were given.
- * Not here: HKDF itself (crypto/hkdf.c); which inode needs which key (info.c).
+ * Not here: HKDF itself (crypto/hkdf.c); whose claims they are (claim.c), eviction (evict.c); which inode needs which key
+ * (info.c).
  * Read more: Linux Documentation/filesystems/fscrypt.rst, "Key hierarchy".
  */
-#include "fscrypt/keyring.h"
+#include "fscrypt/claim.h"
 #include "base/secret.h"
 #include "crypto/hash.h"
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct inl_keyring {
-	pthread_mutex_t lock;
-	struct inl_master_key *first; /* lock; oldest first, never shrinks */
-	unsigned n;                   /* lock */
-};
 
 static int expand(const struct inl_hkdf *hkdf, enum inl_hkdf_context context, const void *extra, size_t extra_len,
 		  uint8_t *out, size_t len)
@@ -92,12 +86,22 @@ char *inl_key_spec_hex(const struct inl_key_spec *spec, char hex[INL_KEY_SPEC_HE
 	return hex;
 }
 
-static void master_free(struct inl_master_key *master)
+/* ---- one master key ---------------------------------------------------------------------------------------------- */
+
+void inl_master_wipe(struct inl_master_key *master)
+{
+	inl_hkdf_free(master->hkdf);
+	inl_secret_free(master->secret);
+	master->hkdf = NULL;
+	master->secret = NULL;
+}
+
+void inl_master_free(struct inl_master_key *master)
 {
 	if (!master)
 		return;
-	inl_hkdf_free(master->hkdf);
-	inl_secret_free(master->secret);
+	inl_master_wipe(master);
+	free(master->uids);
 	free(master);
 }
 
@@ -133,9 +137,40 @@ static int master_new(const uint8_t *key, size_t len, struct inl_master_key **ou
 	*out = master;
 	return 0;
 fail:
-	master_free(master);
+	inl_master_free(master);
 	return rc;
 }
+
+int inl_master_new(const uint8_t *key, size_t len, struct inl_master_key **out, struct inl_diag *diag)
+{
+	int rc;
+
+	if (len < INL_MASTER_KEY_MIN || len > INL_MASTER_KEY_MAX)
+		return inl_diag_set(diag, -EINVAL, "a master key has %d to %d bytes, not %zu", INL_MASTER_KEY_MIN,
+				    INL_MASTER_KEY_MAX, len);
+	rc = master_new(key, len, out);
+	if (rc)
+		return inl_diag_set(diag, rc, "cannot keep the master key: %s",
+				    rc == -ENOMEM ? "no memory for secrets left" : "the crypto library failed");
+	return 0;
+}
+
+void inl_master_settle(struct inl_keyring *ring, struct inl_master_key *master)
+{
+	struct inl_master_key **at;
+
+	if (master->state != INL_MASTER_REMOVED || master->infos || master->n_users)
+		return;
+	inl_master_wipe(master);
+	if (master->shared || master->n_ending || master->n_refs)
+		return;
+	for (at = &ring->first; *at != master; at = &(*at)->next)
+		;
+	*at = master->next;
+	inl_master_free(master);
+}
+
+/* ---- the ring ---------------------------------------------------------------------------------------------------- */
 
 int inl_keyring_new(struct inl_keyring **out)
 {
@@ -144,6 +179,7 @@ int inl_keyring_new(struct inl_keyring **out)
 	if (!ring)
 		return -ENOMEM;
 	pthread_mutex_init(&ring->lock, NULL);
+	pthread_cond_init(&ring->changed, NULL);
 	*out = ring;
 	return 0;
 }
@@ -156,93 +192,64 @@ void inl_keyring_free(struct inl_keyring *ring)
 		return;
 	for (master = ring->first; master; master = next) {
 		next = master->next;
-		master_free(master);
+		inl_master_free(master);
 	}
+	pthread_cond_destroy(&ring->changed);
 	pthread_mutex_destroy(&ring->lock);
 	free(ring);
 }
 
-/* Append, unless the ring has the key already, or had it. False: it does not keep this object. */
-static bool ring_append(struct inl_keyring *ring, struct inl_master_key *master)
-{
-	struct inl_master_key **at;
-	bool fresh;
-
-	pthread_mutex_lock(&ring->lock);
-	for (at = &ring->first; *at; at = &(*at)->next)
-		if (memcmp(&(*at)->v2, &master->v2, sizeof(master->v2)) == 0)
-			break;
-	fresh = !*at;
-	if (fresh)
-		*at = master;
-	if (fresh || (*at)->removed)
-		ring->n++;
-	(*at)->removed = false;
-	pthread_mutex_unlock(&ring->lock);
-	return fresh;
-}
-
-int inl_keyring_add(struct inl_keyring *ring, const uint8_t *key, size_t len, struct inl_diag *diag)
-{
-	struct inl_master_key *master;
-	int rc;
-
-	if (len < INL_MASTER_KEY_MIN || len > INL_MASTER_KEY_MAX)
-		return inl_diag_set(diag, -EINVAL, "a master key has %d to %d bytes, not %zu", INL_MASTER_KEY_MIN,
-				    INL_MASTER_KEY_MAX, len);
-	rc = master_new(key, len, &master);
-	if (rc)
-		return inl_diag_set(diag, rc, "cannot keep the master key: %s",
-				    rc == -ENOMEM ? "no memory for secrets left" : "the crypto library failed");
-	if (!ring_append(ring, master))
-		master_free(master);
-	return 0;
-}
-
-/* lock: of the ring */
-static struct inl_master_key *find(struct inl_keyring *ring, const struct inl_key_spec *spec)
+struct inl_master_key *inl_master_find(struct inl_keyring *ring, const struct inl_key_spec *spec)
 {
 	size_t len = spec->version == 1 ? INL_KEY_DESCRIPTOR_SIZE : INL_KEY_IDENTIFIER_SIZE;
 	struct inl_master_key *master;
 
 	for (master = ring->first; master; master = master->next)
-		if (!master->removed &&
-		    memcmp(spec->version == 1 ? master->v1.bytes : master->v2.bytes, spec->bytes, len) == 0)
+		if (memcmp(spec->version == 1 ? master->v1.bytes : master->v2.bytes, spec->bytes, len) == 0)
 			break;
 	return master;
 }
 
-const struct inl_master_key *inl_keyring_find(struct inl_keyring *ring, const struct inl_key_spec *spec)
+struct inl_master_key *inl_master_find_present(struct inl_keyring *ring, const struct inl_key_spec *spec)
 {
-	const struct inl_master_key *master;
+	struct inl_master_key *master = inl_master_find(ring, spec);
 
-	if (!ring)
-		return NULL;
-	pthread_mutex_lock(&ring->lock);
-	master = find(ring, spec);
-	pthread_mutex_unlock(&ring->lock);
-	return master;
+	return master && master->state == INL_MASTER_PRESENT ? master : NULL;
 }
 
-int inl_keyring_remove(struct inl_keyring *ring, const struct inl_key_spec *spec)
+struct inl_master_key *inl_keyring_use(struct inl_keyring *ring, const struct inl_key_spec *spec)
 {
 	struct inl_master_key *master;
 
 	if (!ring)
-		return -ENOKEY;
+		return NULL;
 	pthread_mutex_lock(&ring->lock);
-	master = find(ring, spec);
-	if (master) {
-		master->removed = true;
-		ring->n--;
-	}
+	master = inl_master_find_present(ring, spec);
+	if (master)
+		master->n_users++;
 	pthread_mutex_unlock(&ring->lock);
-	return master ? 0 : -ENOKEY;
+	return master;
+}
+
+void inl_keyring_unuse(struct inl_keyring *ring, struct inl_master_key *master)
+{
+	pthread_mutex_lock(&ring->lock);
+	master->n_users--;
+	inl_master_settle(ring, master);
+	pthread_cond_broadcast(&ring->changed);
+	pthread_mutex_unlock(&ring->lock);
 }
 
 bool inl_keyring_has(struct inl_keyring *ring, const struct inl_key_spec *spec)
 {
-	return inl_keyring_find(ring, spec) != NULL;
+	bool has;
+
+	if (!ring)
+		return false;
+	pthread_mutex_lock(&ring->lock);
+	has = inl_master_find_present(ring, spec);
+	pthread_mutex_unlock(&ring->lock);
+	return has;
 }
 
 unsigned inl_keyring_count(struct inl_keyring *ring)
@@ -257,7 +264,8 @@ unsigned inl_keyring_count(struct inl_keyring *ring)
 	return n;
 }
 
-int inl_keyring_spec(struct inl_keyring *ring, unsigned i, int version, struct inl_key_spec *spec)
+/* all: also those that are not present any more. */
+static int nth(struct inl_keyring *ring, unsigned i, bool all, int version, struct inl_key_spec *spec)
 {
 	const struct inl_master_key *master;
 
@@ -266,11 +274,21 @@ int inl_keyring_spec(struct inl_keyring *ring, unsigned i, int version, struct i
 	if (!ring)
 		return -ENOENT;
 	pthread_mutex_lock(&ring->lock);
-	for (master = ring->first; master && (i || master->removed); master = master->next)
-		i -= !master->removed;
+	for (master = ring->first; master; master = master->next)
+		if ((all || master->state == INL_MASTER_PRESENT) && i-- == 0)
+			break;
+	if (master)
+		*spec = version == 1 ? master->v1 : master->v2;
 	pthread_mutex_unlock(&ring->lock);
-	if (!master)
-		return -ENOENT;
-	*spec = version == 1 ? master->v1 : master->v2;
-	return 0;
+	return master ? 0 : -ENOENT;
+}
+
+int inl_keyring_spec(struct inl_keyring *ring, unsigned i, int version, struct inl_key_spec *spec)
+{
+	return nth(ring, i, false, version, spec);
+}
+
+int inl_keyring_known(struct inl_keyring *ring, unsigned i, int version, struct inl_key_spec *spec)
+{
+	return nth(ring, i, true, version, spec);
 }

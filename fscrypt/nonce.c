@@ -13,13 +13,16 @@
 int inl_nonce_derive(struct inl_keyring *ring, const struct inl_key_spec *spec, const uint8_t who[32],
 		     const uint8_t contents[32], uint8_t nonce[INL_FILE_NONCE_SIZE])
 {
-	const struct inl_master_key *master = inl_keyring_find(ring, spec);
+	struct inl_master_key *master = inl_keyring_use(ring, spec);
 	uint8_t info[sizeof(PURPOSE) + 64];
+	int rc;
 
 	if (!master)
 		return -ENOKEY;
 	memcpy(info, PURPOSE, sizeof(PURPOSE));
 	memcpy(info + sizeof(PURPOSE), who, 32);
 	memcpy(info + sizeof(PURPOSE) + 32, contents, 32);
-	return inl_hkdf_expand(master->hkdf, info, sizeof(info), nonce, INL_FILE_NONCE_SIZE);
+	rc = inl_hkdf_expand(master->hkdf, info, sizeof(info), nonce, INL_FILE_NONCE_SIZE);
+	inl_keyring_unuse(ring, master);
+	return rc;
 }

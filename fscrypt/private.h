@@ -38,30 +38,38 @@ struct inl_ready_key {
  */
 #define INL_FILE_KEYS_DEFAULT 512
 
+/* lock: of the key ring */
 struct inl_key_cache {
 	unsigned limit;		     /* never changes */
-	pthread_mutex_t lock;
-	atomic_uint n;		     /* changed under lock; ready, being made, or being evicted */
-	unsigned n_ready;	     /* lock; in the ring */
-	unsigned n_going;	     /* lock; being evicted to make room */
-	pthread_cond_t gone;	     /* one of those is */
-	struct inl_crypt_info *hand; /* lock; NULL: the ring is empty */
-	struct inl_crypt_info *left; /* lock; inodes that were freed where their key could not be evicted */
+	atomic_uint n;		     /* changed under the lock; ready, being made, or being evicted */
+	unsigned n_ready;	     /* in the ring */
+	struct inl_crypt_info *hand; /* NULL: the ring is empty */
+	struct inl_crypt_info *left; /* inodes that were freed where their key could not be evicted */
 };
 
-/* Locks, in the order they are taken: inl_crypt_info.lock, inl_fscrypt.lock, that of the key ring or that of the cache. */
+/* Locks, in the order they are taken: inl_crypt_info.lock, inl_fscrypt.lock, that of the key ring. */
 struct inl_fscrypt {
 	struct inl_fscrypt_params params;
-	pthread_mutex_t lock;
-	struct inl_shared_key *shared; /* lock */
+	struct inl_keyring *ring; /* that of the caller, or an empty one of its own */
+	pthread_mutex_t lock;	  /* held while a shared key is made */
+	unsigned n_ending;	  /* lock of the ring: keys that are being evicted */
+	unsigned n_workers;	  /* lock of the ring: those of its inodes */
 	struct inl_key_cache cache;
 };
 
-/* Bits of an inode's state; the others count pins. */
-#define INL_CRYPT_READY	 0x80000000u /* the key can be pinned */
-#define INL_CRYPT_USED	 0x40000000u /* since the hand of the cache came by */
-#define INL_CRYPT_PROVED 0x20000000u /* the key was ready once, so it can be made again */
-#define INL_CRYPT_PINS	 0x1fffffffu
+/* Bits of an inode's state; the others count pins. READY is set, and all bits are cleared, under the lock of the ring. */
+#define INL_CRYPT_READY	   0x80000000u /* the key can be pinned */
+#define INL_CRYPT_USED	   0x40000000u /* since the hand of the cache came by */
+#define INL_CRYPT_UNLOCKED 0x20000000u /* the key was ready, and can be made again or is kept; cleared when that ends */
+#define INL_CRYPT_PINS	   0x1fffffffu
+
+/* Where the own key of an inode is. */
+enum inl_key_place {
+	INL_KEY_NOWHERE, /* there is none, or it is shared */
+	INL_KEY_CACHED,	 /* in the ring of the cache */
+	INL_KEY_KEPT,	 /* it can be derived no more, and the inode is held */
+	INL_KEY_LEFT,	 /* the inode is freed, the key could not be evicted then */
+};
 
 struct inl_crypt_info {
 	struct inl_fscrypt *fs;
@@ -74,11 +82,23 @@ struct inl_crypt_info {
 	uint8_t nonce[INL_FILE_NONCE_SIZE];
 
 	pthread_mutex_t lock; /* held while the key is made ready */
-	const struct inl_master_key *master; /* lock; NULL: not found yet */
-	uint32_t hashed_ino;		     /* lock; IV_INO_LBLK_32 only; never changes once the key was ready */
 	atomic_uint state;
-	struct inl_ready_key key;	     /* changes only while it is not ready; read by those who have pinned it */
-	struct inl_crypt_info *prev, *next;  /* lock of the cache; NULL: not in the ring */
+	struct inl_key_use *_Atomic use; /* contents. May change while it is pinned: then what a pin had is refused */
+	struct inl_cipher *names;	 /* never changes while it is pinned */
+	uint32_t hashed_ino;		 /* IV_INO_LBLK_32 only; set before the first key is ready */
+
+	/* lock of the ring: */
+	struct inl_master_key *master;	 /* NULL: not found yet, or gone again */
+	struct inl_crypt_info *mates_prev, *mates_next; /* the inodes of the same master key */
+	struct inl_shared_key *shared;	 /* what use or names are, unless they are its own */
+	struct inl_crypt_info *prev, *next; /* in the cache */
+	enum inl_key_place place;
+	bool hashed;	    /* hashed_ino is right */
+	bool making;	    /* a thread derives its key, or starts it */
+	bool going;	    /* its key goes as soon as nobody has it pinned */
+	bool husk;	    /* it was freed: goes as soon as nobody looks after it */
+	unsigned n_workers; /* evictions that look after it */
+	unsigned holds;
 };
 
 static inline bool inl_crypt_info_owns_key(const struct inl_crypt_info *info)
@@ -86,16 +106,15 @@ static inline bool inl_crypt_info_owns_key(const struct inl_crypt_info *info)
 	return info->method == INL_IV_PER_FILE;
 }
 
-static inline bool inl_crypt_info_proved(const struct inl_crypt_info *info)
+static inline bool inl_crypt_info_unlocked(const struct inl_crypt_info *info)
 {
-	return atomic_load_explicit(&info->state, memory_order_acquire) & INL_CRYPT_PROVED;
+	return atomic_load_explicit(&info->state, memory_order_acquire) & INL_CRYPT_UNLOCKED;
 }
 
-/* With one pin, and as not used yet: what is used only once goes before what is used again. */
-static inline void inl_crypt_info_set_ready(struct inl_crypt_info *info)
+/* Of one that nobody holds: names cannot be encrypted or decrypted any more. lock: of the ring */
+static inline void inl_crypt_info_lock_names(struct inl_crypt_info *info)
 {
-	/* Nobody else changes the state of one that is not ready. */
-	atomic_store_explicit(&info->state, INL_CRYPT_READY | INL_CRYPT_PROVED | 1, memory_order_release);
+	atomic_fetch_and(&info->state, ~INL_CRYPT_UNLOCKED);
 }
 
 /* ---- info.c ---- */
@@ -104,15 +123,65 @@ static inline void inl_crypt_info_set_ready(struct inl_crypt_info *info)
 int inl_crypt_info_pin(struct inl_crypt_info *info, struct inl_diag *diag);
 void inl_crypt_info_unpin(struct inl_crypt_info *info);
 
+/* Derive the key, shared or not, and have it ready. master: with the secret, which is counted as used */
+int inl_crypt_info_make_key(const struct inl_crypt_info *info, const struct inl_master_key *master,
+			    struct inl_ready_key *out, struct inl_diag *diag);
+
+/* "the key ... is needed": fills *diag and returns -ENOKEY. No lock is held. */
+int inl_crypt_info_key_missing(const struct inl_crypt_info *info, struct inl_diag *diag);
+
+/* The number that IV_INO_LBLK_32 hashes. lock: of the ring; the master key has been found */
+void inl_crypt_info_hash_ino(struct inl_crypt_info *info);
+
 void inl_crypt_info_destroy(struct inl_crypt_info *info); /* its memory; NULL is fine */
+
+/* ---- evict.c: keys that are on their way out --------------------------------------------------------------------- */
+
+#define INL_ENDINGS_MAX 32
+
+/* Out of reach for everybody else, to be ended with no lock held: that may wait, and callbacks may run. */
+struct inl_endings {
+	unsigned n;
+	struct inl_ending {
+		struct inl_fscrypt *fs;
+		struct inl_master_key *master;
+		struct inl_ready_key key;
+		bool counted; /* by the cache */
+	} list[INL_ENDINGS_MAX];
+};
+
+/* lock: of the ring. There must be room, and the thread may wait. */
+void inl_endings_add(struct inl_endings *endings, struct inl_fscrypt *fs, struct inl_master_key *master,
+		     struct inl_ready_key key, bool counted);
+
+/* No lock is held. Leaves it empty. */
+void inl_endings_run(struct inl_keyring *ring, struct inl_endings *endings);
+
+/*
+ * The inode has found no master key any more, and no key; its own one, or a shared one that nobody needs now, is to be ended.
+ * lock: of the ring. No thread makes its key; of names none has it pinned.
+ */
+void inl_crypt_info_detach(struct inl_crypt_info *info, struct inl_endings *endings);
+
+/* May names be decrypted, is it still unlocked? Of an inode with a master key. lock: of the ring */
+bool inl_crypt_info_usable(const struct inl_crypt_info *info);
+
+/* ---- shared.c; lock of the ring, but for the first ---- */
+
+/* The key that this inode shares, found or made; put it when the inode goes. */
+int inl_shared_key_get(const struct inl_crypt_info *info, struct inl_master_key *master, struct inl_shared_key **out,
+		       struct inl_diag *diag);
+struct inl_ready_key inl_shared_key_of(const struct inl_shared_key *shared);
+
+/* Ends it if its master key is gone and nobody uses it. */
+void inl_shared_key_put(struct inl_shared_key *shared, struct inl_endings *endings);
+
+/* End those of a master key that nobody uses, or all of one file system. False: there are more than it has room for. */
+bool inl_shared_keys_sweep(struct inl_master_key *master, const struct inl_fscrypt *fs, struct inl_endings *endings);
 
 /* ---- cache.c ---- */
 
-/* Returns 0, also if an engine failed; -EDEADLK (from a callback; nothing was done). */
-int inl_ready_key_end(struct inl_ready_key *key);
-
 void inl_key_cache_init(struct inl_key_cache *cache, unsigned limit); /* 0: the default */
-void inl_key_cache_done(struct inl_key_cache *cache);
 
 static inline bool inl_key_cache_over(struct inl_key_cache *cache)
 {
@@ -123,18 +192,24 @@ static inline bool inl_key_cache_over(struct inl_key_cache *cache)
  * Before a key is made: make room, as far as there are keys that can go, and count it. Then add or cancel it. These, trim
  * and drop may evict: no lock is held by the caller.
  */
-void inl_key_cache_reserve(struct inl_key_cache *cache);
-void inl_key_cache_cancel(struct inl_key_cache *cache);
+void inl_key_cache_reserve(struct inl_fscrypt *fs);
+void inl_key_cache_cancel(struct inl_fscrypt *fs);
 
-/* The key is ready, with one pin. lock: of info */
-void inl_key_cache_add(struct inl_key_cache *cache, struct inl_crypt_info *info, const struct inl_ready_key *key);
-
-/* The inode goes. False: its key could not be evicted here, and the cache frees both when it can. */
-bool inl_key_cache_remove(struct inl_key_cache *cache, struct inl_crypt_info *info);
-
-void inl_key_cache_trim(struct inl_key_cache *cache); /* down to the limit, if it can be */
+void inl_key_cache_trim(struct inl_fscrypt *fs); /* down to the limit, if it can be */
 
 /* Secret memory is full: one key less, whatever the limit, or one that another thread evicts. False: none can go. */
-bool inl_key_cache_drop(struct inl_key_cache *cache);
+bool inl_key_cache_drop(struct inl_fscrypt *fs);
+
+/* ---- lock of the ring: */
+
+void inl_key_cache_add(struct inl_crypt_info *info);  /* its own key is there, and counted */
+void inl_key_cache_keep(struct inl_crypt_info *info); /* not the cache's any more: not counted, and does not go */
+void inl_key_cache_take_back(struct inl_crypt_info *info); /* one that was kept */
+
+/* Where it is: no more. True: it was counted, and still is. */
+bool inl_key_cache_forget(struct inl_crypt_info *info);
+
+/* The inode goes where its key cannot be evicted: the cache does both when it can. */
+void inl_key_cache_leave(struct inl_crypt_info *info);
 
 #endif

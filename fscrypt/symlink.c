@@ -57,6 +57,11 @@ static int real_target(struct inl_crypt_info *info, const uint8_t *stored, size_
 	if (!target)
 		return inl_diag_set(diag, -ENOMEM, "no memory left for a symlink target");
 	rc = inl_fname_decrypt(info, stored, len, target, &target_len);
+	if (rc == -ENOKEY) {
+		/* It was locked in this moment. */
+		free(target);
+		return nokey_target(stored, len, out, size, out_len, diag);
+	}
 	if (rc) {
 		inl_diag_set(diag, rc, "the symlink target could not be decrypted");
 	} else if (!target_len) {

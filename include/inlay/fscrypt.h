@@ -106,7 +106,7 @@ INL_API int inl_key_spec_derive(const uint8_t *key, size_t len, int version, str
 
 /*
  * The master keys that the user has given. Each serves v2 policies by its identifier and v1 policies by its descriptor.
- * Threads: adding and looking up are safe from any thread.
+ * Threads: all of it is safe from any thread.
  */
 struct inl_keyring;
 INL_API int inl_keyring_new(struct inl_keyring **out);
@@ -115,7 +115,7 @@ INL_API int inl_keyring_new(struct inl_keyring **out);
 INL_API void inl_keyring_free(struct inl_keyring *ring);
 
 /*
- * Add a raw master key; adding it twice is fine.
+ * Add a raw master key, for all; adding it twice is fine. One that was removed is there again.
  *
  *   key    len bytes, INL_MASTER_KEY_MIN .. INL_MASTER_KEY_MAX; copied into secret memory
  *
@@ -124,19 +124,99 @@ INL_API void inl_keyring_free(struct inl_keyring *ring);
 INL_API int inl_keyring_add(struct inl_keyring *ring, const uint8_t *key, size_t len, struct inl_diag *diag);
 
 /*
- * Remove a key: from now on it is not there for inodes that have not used it, nor for what is made (-ENOKEY). Inodes that
- * have used it go on until they are put. Its bytes are wiped with the ring, not before. Adding it again takes that back.
+ * Keys that belong to users, as Linux has them. A key is there as long as somebody claims it, or it was added for all.
+ * Taking it away has two phases, so that whoever keeps plaintext can write back and forget in between:
  *
- * Returns: 0; -ENOKEY.
+ *   inl_keyring_unclaim   the last claim goes: the key is marked. -ENOKEY for what has not used it, for what is made, for
+ *                         policies, and for names in directories, and targets of links, that nobody holds
+ *                         (inl_inode_hold_key). Contents of files that have used it can still be read and written.
+ *   inl_keyring_evict     all that nobody holds is locked, its keys and the master key are wiped.
+ *
+ * Adding the key again, at any time, takes it all back.
+ */
+
+/* Limits: users who claim one key; keys that one user claims (as kernel.keys.maxkeys; user 0 has none). */
+#define INL_CLAIMS_PER_KEY_MAX	1024
+#define INL_CLAIMS_PER_USER_MAX 200
+
+/*
+ * Add a raw master key as a user's: FS_IOC_ADD_ENCRYPTION_KEY. A user's second claim of a key is the first one.
+ *
+ *   key    as of inl_keyring_add
+ *   uid    whoever it is to the caller
+ *
+ * Returns: 0; -EINVAL (length); -EDQUOT (limits); -ENOMEM.
+ */
+INL_API int inl_keyring_claim(struct inl_keyring *ring, const uint8_t *key, size_t len, uint32_t uid, struct inl_diag *diag);
+
+/*
+ * Drop a user's claim: FS_IOC_REMOVE_ENCRYPTION_KEY.
+ *
+ *   spec   of version 1: always for all, since Linux keeps no claims of such keys; whether the user may, the caller checks
+ *   all    drop every claim, and what inl_keyring_add has added: FS_IOC_REMOVE_ENCRYPTION_KEY_ALL_USERS
+ *   last   no claim is left: the key is marked; inl_keyring_evict comes next
+ *
+ * Returns: 0, with *last also of a key that is marked or incompletely removed: a retry; -ENOKEY (no such key; it is present
+ *          and this user does not claim it).
+ */
+INL_API int inl_keyring_unclaim(struct inl_keyring *ring, const struct inl_key_spec *spec, uint32_t uid, bool all,
+				bool *last);
+
+/*
+ * Mark a key, whoever claims it. Returns: 0; -ENOKEY (it is not present).
  */
 INL_API int inl_keyring_remove(struct inl_keyring *ring, const struct inl_key_spec *spec);
+
+/*
+ * Evict a key that was marked: in all volumes opened with this ring, each inode that nobody holds loses its key. What is
+ * under way with it is waited for; what comes later has -ENOKEY. Inodes that are held keep their keys: those are made ready,
+ * and may be more than are ready otherwise. Then the master key is wiped, and when the last of those inodes is released,
+ * the rest. If secret memory has no room for so many, the master key is wiped only then.
+ *
+ *   n_busy   inodes that are held; 0: the key is absent
+ *
+ * A key that was added again, before or meanwhile, is left alone, or what is left of it: 0 and *n_busy 0. So is one that is
+ * not there. It may be repeated, and be called by several threads.
+ *
+ * Returns: 0; -EDEADLK (from a callback; nothing was done).
+ * Threads: any without bios of its own under way, or contexts.
+ */
+INL_API int inl_keyring_evict(struct inl_keyring *ring, const struct inl_key_spec *spec, unsigned *n_busy);
+
+enum inl_key_state { /* FSCRYPT_KEY_STATUS_* */
+	INL_KEY_ABSENT = 1,
+	INL_KEY_PRESENT = 2,
+	INL_KEY_INCOMPLETELY_REMOVED = 3, /* marked, too */
+};
+
+struct inl_key_status {
+	enum inl_key_state state;
+	unsigned n_claims; /* of users */
+	bool claimed;	   /* by the user who was asked for */
+	bool given;	   /* added for all */
+	unsigned n_busy;   /* inodes that are held */
+};
+
+/* FS_IOC_GET_ENCRYPTION_KEY_STATUS. Returns: 0 (also for an absent key); -EINVAL (version). */
+INL_API int inl_keyring_status(struct inl_keyring *ring, const struct inl_key_spec *spec, uint32_t uid,
+			       struct inl_key_status *status);
+
+/* Is the key present, and does this user claim it? A user who has not added a key may not set a policy with it. */
+INL_API bool inl_keyring_claimed(struct inl_keyring *ring, const struct inl_key_spec *spec, uint32_t uid);
+
+/* The users who claim a key: at most max are filled in, as many as there are is returned. uids may be NULL with max 0. */
+INL_API unsigned inl_keyring_claimants(struct inl_keyring *ring, const struct inl_key_spec *spec, uint32_t *uids,
+				       unsigned max);
+
+/* As inl_keyring_spec, of all keys that are not absent: of i = 0, 1, ... until -ENOENT. */
+INL_API int inl_keyring_known(struct inl_keyring *ring, unsigned i, int version, struct inl_key_spec *spec);
 
 INL_API bool inl_keyring_has(struct inl_keyring *ring, const struct inl_key_spec *spec);
 
 /* A ring that is NULL has no keys; the same below and above. */
 INL_API unsigned inl_keyring_count(struct inl_keyring *ring);
 
-/* The name of key i (0 .. count - 1) for policies of this version. Returns 0, -ENOENT or -EINVAL. */
+/* The name of key i (0 .. count - 1) of those present, for policies of this version. Returns 0, -ENOENT or -EINVAL. */
 INL_API int inl_keyring_spec(struct inl_keyring *ring, unsigned i, int version, struct inl_key_spec *spec);
 
 /*

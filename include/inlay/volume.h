@@ -161,6 +161,21 @@ INL_API void inl_inode_crypt(struct inl_inode *inode, struct inl_inode_crypt *cr
  */
 INL_API int inl_inode_unlock(struct inl_inode *inode, struct inl_diag *diag);
 
+/*
+ * The inode is in use by somebody who has opened it: it is unlocked, and stays so until it is released, also when its master
+ * key is removed and evicted meanwhile (inlay/fscrypt.h). Counted. To be released before it is put. Of a volume that is
+ * opened for reading only each object of an inode is held by itself.
+ *
+ * The last release of an inode whose master key was evicted wipes its key at once; the last such inode completes the
+ * removal.
+ *
+ * Returns: 0 (also for one that is not encrypted); -ENOKEY (also if the key is being removed and nobody else holds the inode);
+ *          others as inl_inode_unlock.
+ * Threads: any, not in callbacks.
+ */
+INL_API int inl_inode_hold_key(struct inl_inode *inode, struct inl_diag *diag);
+INL_API void inl_inode_release_key(struct inl_inode *inode);
+
 /* A run of the block map. INLINE: the contents are in the inode itself. */
 enum inl_extent_kind { INL_EXTENT_HOLE, INL_EXTENT_UNWRITTEN, INL_EXTENT_DATA, INL_EXTENT_INLINE };
 struct inl_extent {

@@ -409,6 +409,7 @@ static void test_names_by_python(void **state)
 
 static void test_keyring(void **state)
 {
+	struct inl_master_key *master;
 	struct inl_key_spec spec, want;
 	struct inl_keyring *ring;
 	struct inl_diag diag = { 0 };
@@ -432,7 +433,9 @@ static void test_keyring(void **state)
 			assert_int_equal(inl_key_spec_derive(master_key(), 16 + i, version, &want), 0);
 			assert_memory_equal(&spec, &want, sizeof(spec));
 			assert_true(inl_keyring_has(ring, &spec));
-			assert_int_equal(inl_keyring_find(ring, &spec)->len, 16 + i);
+			master = inl_keyring_use(ring, &spec);
+			assert_int_equal(master->len, 16 + i);
+			inl_keyring_unuse(ring, master);
 			spec.bytes[7] ^= 1;
 			assert_false(inl_keyring_has(ring, &spec));
 		}
@@ -441,10 +444,11 @@ static void test_keyring(void **state)
 	assert_int_equal(inl_keyring_spec(ring, 0, 3, &spec), -EINVAL);
 
 	assert_int_equal(inl_key_spec_derive(master_key(), 64, 2, &spec), 0);
-	assert_int_equal(inl_master_key_derive(inl_keyring_find(ring, &spec), INL_HKDF_DIRHASH_KEY, nonce, 16, out, 16),
-			 0);
+	master = inl_keyring_use(ring, &spec);
+	assert_int_equal(inl_master_key_derive(master, INL_HKDF_DIRHASH_KEY, nonce, 16, out, 16), 0);
+	inl_keyring_unuse(ring, master);
 	assert_hex(out, "56a94d5d52f8532a98e25757f4979543");
-	assert_null(inl_keyring_find(NULL, &spec));
+	assert_null(inl_keyring_use(NULL, &spec));
 	inl_keyring_free(ring);
 }
 

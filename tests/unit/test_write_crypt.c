@@ -452,6 +452,7 @@ static void test_key_removed(void **state)
 	inl_inode_put(make(dir, "closed", S_IFREG | 0644, NULL));
 	old = make(dir, "open", S_IFREG | 0644, NULL);
 	assert_int_equal(inl_write(old, 0, "abc", 3, &done, NULL), 0);
+	assert_int_equal(inl_inode_hold_key(dir, NULL), 0);
 	assert_int_equal(inl_keyring_remove(s.keys, &s.spec), 0);
 	assert_int_equal(inl_keyring_remove(s.keys, &s.spec), -ENOKEY);
 	assert_int_equal(inl_keyring_count(s.keys), 0);
@@ -474,6 +475,7 @@ static void test_key_removed(void **state)
 	assert_int_equal(inl_set_policy(inode, &policy, NULL, NULL), 0);
 	inl_inode_put(inode);
 	inl_inode_put(make(dir, "new", S_IFREG | 0644, NULL));
+	inl_inode_release_key(dir);
 	inl_inode_put(old);
 	inl_inode_put(dir);
 	scene_close(&s);
