@@ -654,6 +654,15 @@ void inl_inode_release_key(struct inl_inode *inode)
 		inl_crypt_info_release(inode->crypt);
 }
 
+bool inl_inode_policy(struct inl_inode *inode, struct inl_policy *policy)
+{
+	const struct inl_crypt_info *info = inode->encrypted ? inode->crypt : NULL;
+
+	if (info && policy)
+		*policy = *inl_crypt_info_policy(info);
+	return info;
+}
+
 void inl_inode_crypt(struct inl_inode *inode, struct inl_inode_crypt *crypt)
 {
 	memset(crypt, 0, sizeof(*crypt));

@@ -153,6 +153,15 @@ struct inl_inode_crypt {
 INL_API void inl_inode_crypt(struct inl_inode *inode, struct inl_inode_crypt *crypt);
 
 /*
+ * The policy of an encrypted inode, for which no key is needed: cheap.
+ *
+ *   policy   NULL: only whether it has one
+ *
+ * Returns: false: it is not encrypted, or its context is damaged.
+ */
+INL_API bool inl_inode_policy(struct inl_inode *inode, struct inl_policy *policy);
+
+/*
  * Have the inode's key ready, as inl_read and friends do by themselves: to learn early, and in words, why it cannot be
  * read.
  *
