@@ -259,7 +259,7 @@ static void reply_xattr(fuse_req_t req, int err, const uint8_t *value, size_t le
 void inl_serve_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size)
 {
 	INL_NODE_SCOPED struct inl_node_use use = { 0 };
-	uint8_t *value = inl_worker_current()->answer;
+	uint8_t *value = inl_worker_answer(0); /* attributes are not encrypted */
 	size_t len = 0;
 	int err = inl_node_use(inl_mount_of(req), id, &use);
 
@@ -293,7 +293,7 @@ static int add_name(const char *name, const void *value, size_t value_len, void 
 void inl_serve_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 {
 	INL_NODE_SCOPED struct inl_node_use use = { 0 };
-	struct names names = { .text = (char *)inl_worker_current()->answer, .all = !fuse_req_ctx(req)->uid };
+	struct names names = { .text = (char *)inl_worker_answer(0), .all = !fuse_req_ctx(req)->uid };
 	int err = inl_node_use(inl_mount_of(req), id, &use);
 
 	if (!err)

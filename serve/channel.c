@@ -16,7 +16,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define PAGE 4096u
+#define PAGE	    4096u
+#define STACK_WIPED (96u << 10) /* bytes: more than a request needs */
 #define HEAD (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in)) /* before the data of a write */
 
 static _Thread_local struct inl_worker *current;
@@ -134,9 +135,36 @@ static ssize_t channel_read(int fd, void *buf, size_t len, void *userdata)
 		len = HEAD + INL_REQUEST_MAX;
 	/* The one place where a worker can be told to end: it has nothing in its hands. */
 	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+	atomic_store_explicit(&current->waits, true, memory_order_relaxed);
 	n = read(current->fd, buf, len);
+	atomic_store_explicit(&current->waits, false, memory_order_relaxed);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	if (n > 0 && PAGE - HEAD + (size_t)n > current->request_used)
+		current->request_used = PAGE - HEAD + (size_t)n;
 	return n;
+}
+
+uint8_t *inl_worker_answer(size_t size)
+{
+	if (size > current->answer_used)
+		current->answer_used = size;
+	return current->answer;
+}
+
+/* Names pass through the stack as well. */
+static void __attribute__((noinline)) wipe_stack(void)
+{
+	uint8_t below[STACK_WIPED];
+
+	inl_wipe(below, sizeof(below));
+}
+
+void inl_worker_wipe(struct inl_worker *worker)
+{
+	inl_wipe(worker->request, worker->request_used);
+	inl_wipe(worker->answer, worker->answer_used);
+	worker->request_used = worker->answer_used = 0;
+	wipe_stack();
 }
 
 /* The data of a write then begins on a page. */

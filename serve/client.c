@@ -4,9 +4,16 @@
  * Read more: inlay/mount.h.
  */
 #include "serve/control.h"
+#include "serve/protocol.h"
+#include "serve/where.h"
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/fscrypt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* Who does not know the number says so in different ways. */
 static int ask(int fd, unsigned long number, void *arg)
@@ -100,5 +107,286 @@ int inl_mounted_report(int fd, bool json, char **text, size_t *len)
 		err = fetch(fd, json, piece, text, len);
 	while (err == -EAGAIN);
 	free(piece);
+	return err;
+}
+
+/* ---- the socket -------------------------------------------------------------------------------------------------- */
+
+/* Nobody but who mounted, or root, is given a key. */
+static bool is_server(int fd, uid_t owner)
+{
+	struct ucred who;
+	socklen_t len = sizeof(who);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) && (!who.uid || who.uid == owner);
+}
+
+static int reach(const char *path)
+{
+	struct inl_where *where = malloc(sizeof(*where));
+	struct sockaddr_un address;
+	int fd = -1, err = where ? inl_where(path, where) : -ENOMEM;
+
+	if (!err)
+		err = inl_socket_place(where->dev, where->owner, &address, NULL);
+	if (!err) {
+		fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+		err = fd < 0 ? -errno : 0;
+	}
+	if (!err && connect(fd, (const struct sockaddr *)&address, sizeof(address)))
+		err = -ECONNREFUSED;
+	if (!err && !is_server(fd, where->owner))
+		err = -ECONNREFUSED;
+	free(where);
+	if (err && fd >= 0)
+		close(fd);
+	return err ? err : fd;
+}
+
+/* came: a descriptor that comes with the answer, or -1; NULL: none is wanted. */
+static int converse(int fd, const struct inl_wire_request *request, struct inl_wire_answer *answer, int *came)
+{
+	union {
+		struct cmsghdr head;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = { answer, sizeof(*answer) };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *head;
+	ssize_t n;
+
+	if (came) {
+		*came = -1;
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control);
+	}
+	if (send(fd, request, sizeof(*request), MSG_NOSIGNAL) != sizeof(*request))
+		return -EPIPE;
+	while ((n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
+		;
+	head = came && n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS)
+		memcpy(came, CMSG_DATA(head), sizeof(*came));
+	if (n != sizeof(*answer) || answer->magic != INL_WIRE_MAGIC || answer->version != INL_WIRE_VERSION)
+		return n < 0 ? -errno : -EPROTO;
+	return answer->err > 0 || answer->err < -4095 ? -EPROTO : answer->err;
+}
+
+static void start_request(struct inl_wire_request *request, enum inl_wire_op op, const struct inl_key_spec *spec)
+{
+	memset(request, 0, sizeof(*request));
+	request->magic = INL_WIRE_MAGIC;
+	request->version = INL_WIRE_VERSION;
+	request->op = op;
+	if (spec) {
+		request->spec_version = spec->version;
+		memcpy(request->spec, spec->bytes, sizeof(request->spec));
+	}
+}
+
+static int ask_socket(const char *path, const struct inl_wire_request *request, struct inl_wire_answer *answer, int *came)
+{
+	int fd = reach(path), err;
+
+	if (fd < 0)
+		return fd;
+	err = converse(fd, request, answer, came);
+	close(fd);
+	return err;
+}
+
+/* ---- without one ------------------------------------------------------------------------------------------------- */
+
+static int open_path(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int add_by_ioctl(const char *path, const uint8_t *key, size_t len, struct inl_key_spec *spec)
+{
+	struct inl_ioc_key *arg = inl_secret_alloc(sizeof(*arg));
+	int fd = open_path(path), err = !arg ? -ENOMEM : fd < 0 ? fd : 0;
+
+	if (!err) {
+		arg->len = (uint32_t)len;
+		memcpy(arg->key, key, len);
+		err = ioctl(fd, INL_IOC_KEY, arg) ? -errno : 0;
+	}
+	if (!err) {
+		*spec = (struct inl_key_spec){ .version = 2 };
+		memcpy(spec->bytes, arg->identifier, sizeof(spec->bytes));
+	}
+	if (fd >= 0)
+		close(fd);
+	inl_secret_free(arg);
+	return err;
+}
+
+static void spec_to_wire(const struct inl_key_spec *spec, struct fscrypt_key_specifier *wire)
+{
+	wire->type = spec->version == 1 ? FSCRYPT_KEY_SPEC_TYPE_DESCRIPTOR : FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER;
+	memcpy(wire->u.identifier, spec->bytes, sizeof(spec->bytes));
+}
+
+static int status_by_ioctl(const char *path, const struct inl_key_spec *spec, struct inl_mounted_key *key)
+{
+	struct fscrypt_get_key_status_arg arg = { 0 };
+	int fd = open_path(path), err;
+
+	if (fd < 0)
+		return fd;
+	spec_to_wire(spec, &arg.key_spec);
+	err = ask(fd, FS_IOC_GET_ENCRYPTION_KEY_STATUS, &arg);
+	close(fd);
+	key->status.state = (enum inl_key_state)arg.status;
+	key->status.claimed = arg.status_flags & FSCRYPT_KEY_STATUS_FLAG_ADDED_BY_SELF;
+	key->status.n_claims = arg.user_count;
+	return err;
+}
+
+static int remove_by_ioctl(const char *path, const struct inl_key_spec *spec, bool all_users, struct inl_mounted_key *key)
+{
+	struct fscrypt_remove_key_arg arg = { 0 };
+	int fd = open_path(path), err;
+
+	if (fd < 0)
+		return fd;
+	spec_to_wire(spec, &arg.key_spec);
+	err = ask(fd, all_users ? FS_IOC_REMOVE_ENCRYPTION_KEY_ALL_USERS : FS_IOC_REMOVE_ENCRYPTION_KEY, &arg);
+	close(fd);
+	if (!err)
+		err = status_by_ioctl(path, spec, key);
+	key->others = arg.removal_status_flags & FSCRYPT_KEY_REMOVAL_STATUS_FLAG_OTHER_USERS;
+	if (arg.removal_status_flags & FSCRYPT_KEY_REMOVAL_STATUS_FLAG_FILES_BUSY && !key->status.n_busy)
+		key->status.n_busy = 1;
+	return err;
+}
+
+/* ---- keys -------------------------------------------------------------------------------------------------------- */
+
+static void take_answer(const struct inl_wire_answer *answer, struct inl_mounted_key *key)
+{
+	*key = (struct inl_mounted_key){
+		.status.state = (enum inl_key_state)answer->state,
+		.status.n_busy = answer->n_busy,
+		.status.n_claims = answer->n_claims,
+		.status.claimed = answer->claimed,
+		.others = answer->others,
+	};
+}
+
+int inl_mounted_add_key(const char *path, const uint8_t *key, size_t len, bool defaults, struct inl_key_spec *spec)
+{
+	struct inl_wire_request *request;
+	struct inl_wire_answer answer;
+	int err;
+
+	if (len < INL_MASTER_KEY_MIN || len > INL_MASTER_KEY_MAX)
+		return -EINVAL;
+	request = inl_secret_alloc(sizeof(*request));
+	if (!request)
+		return -ENOMEM;
+	start_request(request, INL_WIRE_ADD, NULL);
+	request->flags = defaults ? INL_WIRE_DEFAULT : 0;
+	request->key_len = (uint32_t)len;
+	memcpy(request->key, key, len);
+	err = ask_socket(path, request, &answer, NULL);
+	inl_secret_free(request);
+	if (err == -ECONNREFUSED)
+		return defaults ? -EOPNOTSUPP : add_by_ioctl(path, key, len, spec);
+	if (err)
+		return err;
+	*spec = (struct inl_key_spec){ .version = answer.spec_version };
+	memcpy(spec->bytes, answer.spec, sizeof(spec->bytes));
+	return 0;
+}
+
+int inl_mounted_remove_key(const char *path, const struct inl_key_spec *spec, bool all_users, struct inl_mounted_key *key)
+{
+	struct inl_wire_request request;
+	struct inl_wire_answer answer = { 0 };
+	int err;
+
+	*key = (struct inl_mounted_key){ 0 };
+	start_request(&request, INL_WIRE_REMOVE, spec);
+	request.flags = all_users ? INL_WIRE_ALL_USERS : 0;
+	err = ask_socket(path, &request, &answer, NULL);
+	if (err == -ECONNREFUSED)
+		return remove_by_ioctl(path, spec, all_users, key);
+	take_answer(&answer, key);
+	return err;
+}
+
+int inl_mounted_key_status(const char *path, const struct inl_key_spec *spec, struct inl_mounted_key *key)
+{
+	struct inl_wire_request request;
+	struct inl_wire_answer answer = { 0 };
+	int err;
+
+	*key = (struct inl_mounted_key){ 0 };
+	start_request(&request, INL_WIRE_STATUS, spec);
+	err = ask_socket(path, &request, &answer, NULL);
+	if (err == -ECONNREFUSED)
+		return status_by_ioctl(path, spec, key);
+	take_answer(&answer, key);
+	return err;
+}
+
+int inl_mounted_known_key(const char *path, unsigned i, struct inl_key_spec *spec, struct inl_mounted_key *key)
+{
+	struct inl_wire_request request;
+	struct inl_wire_answer answer = { 0 };
+	int err;
+
+	start_request(&request, INL_WIRE_KNOWN, NULL);
+	request.flags = i;
+	err = ask_socket(path, &request, &answer, NULL);
+	if (err)
+		return err == -ECONNREFUSED ? -EOPNOTSUPP : err;
+	*spec = (struct inl_key_spec){ .version = answer.spec_version };
+	memcpy(spec->bytes, answer.spec, sizeof(spec->bytes));
+	take_answer(&answer, key);
+	return 0;
+}
+
+/* What lies in a descriptor that the server has sent. */
+static int read_report(int fd, uint64_t size, char **text, size_t *len)
+{
+	ssize_t n;
+
+	*text = size <= REPORT_MAX ? calloc(1, size + 1) : NULL;
+	if (!*text)
+		return size <= REPORT_MAX ? -ENOMEM : -EIO;
+	n = pread(fd, *text, size, 0);
+	if (n < 0 || (uint64_t)n != size) {
+		free(*text);
+		*text = NULL;
+		return -EIO;
+	}
+	*len = size;
+	return 0;
+}
+
+int inl_mounted_report_at(const char *path, bool json, char **text, size_t *len)
+{
+	struct inl_wire_request request;
+	struct inl_wire_answer answer;
+	int fd, err;
+
+	start_request(&request, INL_WIRE_REPORT, NULL);
+	request.flags = json ? INL_WIRE_JSON : 0;
+	err = ask_socket(path, &request, &answer, &fd);
+	if (err == -ECONNREFUSED) {
+		fd = open_path(path);
+		if (fd < 0)
+			return fd;
+		err = inl_mounted_report(fd, json, text, len);
+	} else if (!err) {
+		err = fd < 0 ? -EPROTO : read_report(fd, answer.report_size, text, len);
+	}
+	if (fd >= 0)
+		close(fd);
 	return err;
 }

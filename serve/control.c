@@ -11,34 +11,22 @@
 #include <string.h>
 #include <unistd.h>
 
-/* One request. */
-struct control {
-	fuse_req_t req;
-	struct inl_mount *mount;
-	struct inl_node *node;
-	struct inl_inode *inode; /* of node */
-	const void *in;
-	size_t in_size;
-};
-
-static bool is_owner(const struct control *control)
+static bool is_owner(const struct inl_control *control)
 {
 	uid_t uid = fuse_req_ctx(control->req)->uid;
 
 	return !uid || uid == control->mount->owner;
 }
 
-static int reply(const struct control *control, const void *out, size_t len)
+int inl_control_reply(const struct inl_control *control, const void *out, size_t len)
 {
 	fuse_reply_ioctl(control->req, 0, out, len);
 	return 0;
 }
 
-/* All: 0, and it is answered, or what is to be answered. */
-
 /* ---- what ext4 has ----------------------------------------------------------------------------------------------- */
 
-static int get_flags(const struct control *control)
+static int get_flags(const struct inl_control *control)
 {
 	struct inl_stat st;
 	uint32_t flags;
@@ -47,7 +35,7 @@ static int get_flags(const struct control *control)
 	if (err)
 		return err;
 	flags = st.flags & INL_FLAGS_VISIBLE;
-	return reply(control, &flags, sizeof(flags));
+	return inl_control_reply(control, &flags, sizeof(flags));
 }
 
 /* Flags that are set when what was written before has arrived. */
@@ -67,7 +55,7 @@ static void mark_now(struct inl_flush *flush)
 }
 
 /* What becomes immutable, or append-only, may have been written before, and the kernel still have it: that is first. */
-static int mark(const struct control *control, uint32_t flags)
+static int mark(const struct inl_control *control, uint32_t flags)
 {
 	uid_t uid = fuse_req_ctx(control->req)->uid;
 	struct marking *marking;
@@ -87,7 +75,7 @@ static int mark(const struct control *control, uint32_t flags)
 	return 0;
 }
 
-static int set_flags(const struct control *control)
+static int set_flags(const struct inl_control *control)
 {
 	uint32_t flags;
 
@@ -107,7 +95,7 @@ static const struct {
 
 #define N_XFLAGS (sizeof(xflags) / sizeof(xflags[0]))
 
-static int get_xattr_flags(const struct control *control)
+static int get_xattr_flags(const struct inl_control *control)
 {
 	struct fsxattr out = { 0 };
 	struct inl_stat st;
@@ -115,10 +103,10 @@ static int get_xattr_flags(const struct control *control)
 
 	for (size_t i = 0; !err && i < N_XFLAGS; i++)
 		out.fsx_xflags |= st.flags & xflags[i].flag ? xflags[i].xflag : 0;
-	return err ? err : reply(control, &out, sizeof(out));
+	return err ? err : inl_control_reply(control, &out, sizeof(out));
 }
 
-static int set_xattr_flags(const struct control *control)
+static int set_xattr_flags(const struct inl_control *control)
 {
 	uint32_t flags, left;
 	struct fsxattr in;
@@ -142,16 +130,16 @@ static int set_xattr_flags(const struct control *control)
 	return mark(control, flags);
 }
 
-static int get_version(const struct control *control)
+static int get_version(const struct inl_control *control)
 {
 	struct inl_stat st;
 	int err = inl_inode_stat(control->inode, &st, NULL);
 
-	return err ? err : reply(control, &st.generation, sizeof(st.generation));
+	return err ? err : inl_control_reply(control, &st.generation, sizeof(st.generation));
 }
 
 /* fstrim(8) */
-static int trim(const struct control *control)
+static int trim(const struct inl_control *control)
 {
 	struct fstrim_range range;
 	uint64_t trimmed = 0;
@@ -164,24 +152,24 @@ static int trim(const struct control *control)
 	memcpy(&range, control->in, sizeof(range));
 	err = inl_trim(control->mount->vol, range.start, range.len, range.minlen, &trimmed, NULL);
 	range.len = trimmed;
-	return err ? err : reply(control, &range, sizeof(range));
+	return err ? err : inl_control_reply(control, &range, sizeof(range));
 }
 
 /* ---- our own ----------------------------------------------------------------------------------------------------- */
 
-static int get_counters(const struct control *control)
+static int get_counters(const struct inl_control *control)
 {
 	struct inl_mount_counters counters;
 
 	inl_mount_counters(control->mount, &counters);
-	return reply(control, &counters, sizeof(counters));
+	return inl_control_reply(control, &counters, sizeof(counters));
 }
 
-static int get_server(const struct control *control)
+static int get_server(const struct inl_control *control)
 {
 	uint32_t pid = (uint32_t)getpid();
 
-	return reply(control, &pid, sizeof(pid));
+	return inl_control_reply(control, &pid, sizeof(pid));
 }
 
 /* report_lock is held. */
@@ -221,7 +209,7 @@ static int take_piece(struct inl_mount *mount, struct inl_ioc_report *report)
 	return 0;
 }
 
-static int get_report(const struct control *control)
+static int get_report(const struct inl_control *control)
 {
 	struct inl_ioc_report report;
 	int err;
@@ -234,31 +222,24 @@ static int get_report(const struct control *control)
 	pthread_mutex_lock(&control->mount->report_lock);
 	err = take_piece(control->mount, &report);
 	pthread_mutex_unlock(&control->mount->report_lock);
-	return err ? err : reply(control, &report, sizeof(report));
+	return err ? err : inl_control_reply(control, &report, sizeof(report));
 }
 
-static int sync_all(const struct control *control)
+static int sync_all(const struct inl_control *control)
 {
 	int err = control->mount->read_only ? 0 : inl_sync(control->mount->vol, NULL);
 
-	return err ? err : reply(control, NULL, 0);
+	return err ? err : inl_control_reply(control, NULL, 0);
 }
 
-static int set_policy(const struct control *control)
+static int set_policy(const struct inl_control *control)
 {
-	uid_t uid = fuse_req_ctx(control->req)->uid;
 	struct inl_ioc_policy wire;
 	struct inl_policy policy;
-	struct inl_stat st;
 	int err;
 
 	if (control->in_size != sizeof(wire))
 		return -EINVAL;
-	err = inl_inode_stat(control->inode, &st, NULL);
-	if (err)
-		return err;
-	if (uid && uid != st.uid)
-		return -EACCES;
 	memcpy(&wire, control->in, sizeof(wire));
 	policy = (struct inl_policy){
 		.version = wire.version,
@@ -270,18 +251,15 @@ static int set_policy(const struct control *control)
 	};
 	memcpy(policy.reserved, wire.reserved, sizeof(policy.reserved));
 	memcpy(policy.key.bytes, wire.key, sizeof(policy.key.bytes));
-	err = inl_set_policy(control->inode, &policy, NULL, NULL);
-	return err ? err : reply(control, NULL, 0);
+	err = inl_control_set_policy(control, &policy);
+	return err ? err : inl_control_reply(control, NULL, 0);
 }
 
 /*
  * FS_IOC32_*: what a 32-bit program calls them. Of what changes something the kernel knows one name, and checks who
  * asks.
  */
-static const struct {
-	unsigned cmd;
-	int (*fn)(const struct control *control);
-} controls[] = {
+static const struct inl_control_row controls[] = {
 	{ FS_IOC_GETFLAGS, get_flags },         { FS_IOC32_GETFLAGS, get_flags },
 	{ FS_IOC_SETFLAGS, set_flags },         { FS_IOC_FSGETXATTR, get_xattr_flags },
 	{ FS_IOC_FSSETXATTR, set_xattr_flags }, { FS_IOC_GETVERSION, get_version },
@@ -289,22 +267,33 @@ static const struct {
 	{ INL_IOC_COUNTERS, get_counters },     { INL_IOC_SERVER, get_server },
 	{ INL_IOC_REPORT, get_report },         { INL_IOC_SYNC, sync_all },
 	{ INL_IOC_POLICY, set_policy },
+	{ 0, NULL },
 };
+
+static const struct inl_control_row *find_row(const struct inl_control_row *row, unsigned cmd)
+{
+	while (row->fn && row->cmd != cmd)
+		row++;
+	return row->fn ? row : NULL;
+}
 
 void inl_serve_ioctl(fuse_req_t req, fuse_ino_t id, unsigned cmd, void *arg, struct fuse_file_info *fi, unsigned flags,
 		     const void *in, size_t in_size, size_t out_size)
 {
 	INL_NODE_SCOPED struct inl_node_use use = { 0 };
-	struct control control = { .req = req, .mount = inl_mount_of(req), .in = in, .in_size = in_size };
+	struct inl_control control = {
+		.req = req, .mount = inl_mount_of(req), .arg = arg, .in = in, .in_size = in_size,
+	};
+	const struct inl_control_row *row = find_row(controls, cmd);
 	int err = -ENOTTY;
 
-	for (size_t i = 0; i < sizeof(controls) / sizeof(controls[0]); i++) {
-		if (controls[i].cmd != cmd)
-			continue;
+	if (!row)
+		row = find_row(inl_fscrypt_controls, cmd);
+	if (row) {
 		err = inl_node_use(control.mount, id, &use);
 		control.node = use.node;
 		control.inode = err ? NULL : use.node->inode;
-		err = err ? err : controls[i].fn(&control);
+		err = err ? err : row->fn(&control);
 	}
 	if (err)
 		inl_reply_error(req, err);

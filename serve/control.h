@@ -31,10 +31,19 @@ struct inl_ioc_policy {
 	uint8_t key[INL_KEY_IDENTIFIER_SIZE];
 };
 
+/* A key, for those who cannot reach the socket. */
+struct inl_ioc_key {
+	uint32_t len;
+	uint32_t reserved;
+	uint8_t key[INL_MASTER_KEY_MAX];
+	uint8_t identifier[INL_KEY_IDENTIFIER_SIZE]; /* answered */
+};
+
 #define INL_IOC_COUNTERS _IOR(INL_IOC_MAGIC, 1, struct inl_mount_counters)
 #define INL_IOC_SERVER   _IOR(INL_IOC_MAGIC, 2, uint32_t)
 #define INL_IOC_REPORT   _IOWR(INL_IOC_MAGIC, 3, struct inl_ioc_report)
 #define INL_IOC_SYNC     _IO(INL_IOC_MAGIC, 4)
 #define INL_IOC_POLICY   _IOW(INL_IOC_MAGIC, 5, struct inl_ioc_policy)
+#define INL_IOC_KEY	 _IOWR(INL_IOC_MAGIC, 6, struct inl_ioc_key)
 
 #endif

@@ -12,6 +12,14 @@
 
 #define DOTS 2u
 
+/* What the kernel has kept of an encrypted directory may be from when there was no key, or another time when there was. */
+static bool may_keep(struct inl_mount *mount, struct inl_node *node)
+{
+	unsigned changes = atomic_load(&mount->keys.changes);
+
+	return !inl_inode_policy(node->inode, NULL) || atomic_exchange(&node->listed, changes) == changes;
+}
+
 void inl_serve_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct inl_mount *mount = inl_mount_of(req);
@@ -19,10 +27,10 @@ void inl_serve_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	struct inl_open *open = NULL;
 	int err = inl_node_use(mount, id, &use);
 
-	if (!err) {
-		open = inl_open_new(mount, use.node, false);
-		err = open ? inl_dir_open(use.node->inode, NULL, &open->dir) : -ENOMEM;
-	}
+	if (!err)
+		err = inl_open_new(mount, use.node, false, false, &open);
+	if (!err)
+		err = inl_dir_open(use.node->inode, NULL, &open->dir);
 	if (err) {
 		if (open)
 			inl_open_free(mount, open);
@@ -30,7 +38,7 @@ void inl_serve_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		return;
 	}
 	fi->fh = (uintptr_t)open;
-	fi->keep_cache = 1;
+	fi->keep_cache = may_keep(mount, use.node);
 	fi->cache_readdir = 1;
 	if (fuse_reply_open(req, fi) == -ENOENT)
 		inl_open_free(mount, open);
@@ -85,11 +93,13 @@ static bool put_dots(struct listing *list, const char *name, uint64_t next)
 /* With its attributes, if that is asked for: the kernel needs not ask for them one by one. */
 static void fill(const struct listing *list, const struct inl_dirent *dirent, struct fuse_entry_param *entry)
 {
+	const struct inl_node *dir = list->open->node;
 	struct inl_inode *inode;
 
 	*entry = (struct fuse_entry_param){ 0 };
 	if (list->plus && !inl_inode_get(list->mount->vol, dirent->ino, NULL, &inode)) {
-		if (inl_entry_fill(list->mount, inode, entry))
+		if (inl_top_note(list->mount, dir->inode, dir->id, dirent->name, inode) ||
+		    inl_entry_fill(list->mount, inode, entry))
 			entry->ino = 0;
 		inl_inode_put(inode);
 	}
@@ -162,7 +172,7 @@ static void read_dir(fuse_req_t req, size_t size, off_t offset, struct fuse_file
 		.mount = inl_mount_of(req),
 		.open = inl_open_of(fi),
 		.plus = plus,
-		.buf = (char *)inl_worker_current()->answer,
+		.buf = (char *)inl_worker_answer(size < INL_REQUEST_MAX ? size : INL_REQUEST_MAX),
 		.size = size < INL_REQUEST_MAX ? size : INL_REQUEST_MAX,
 	};
 	int err;

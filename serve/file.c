@@ -17,13 +17,21 @@ static void count(_Atomic uint64_t *counter, uint64_t n)
 
 /* ---- open, release ----------------------------------------------------------------------------------------------- */
 
-struct inl_open *inl_open_new(struct inl_mount *mount, struct inl_node *node, bool writes)
+int inl_open_new(struct inl_mount *mount, struct inl_node *node, bool writes, bool must, struct inl_open **out)
 {
-	struct inl_open *open = calloc(1, sizeof(*open));
+	struct inl_open *open;
+	int err = inl_inode_hold_key(node->inode, NULL);
 
-	if (!open)
-		return NULL;
+	if (err && must)
+		return err;
+	open = calloc(1, sizeof(*open));
+	if (!open) {
+		if (!err)
+			inl_inode_release_key(node->inode);
+		return -ENOMEM;
+	}
 	pthread_mutex_init(&open->lock, NULL);
+	open->holds = !err;
 	open->node = node;
 	open->writes = writes;
 	inl_node_hold(&mount->nodes, node);
@@ -36,7 +44,17 @@ struct inl_open *inl_open_new(struct inl_mount *mount, struct inl_node *node, bo
 		open->next->at = &open->next;
 	mount->opens = open;
 	pthread_mutex_unlock(&mount->nodes.lock);
-	return open;
+	*out = open;
+	return 0;
+}
+
+static void release_key(struct inl_mount *mount, struct inl_inode *inode)
+{
+	struct inl_policy policy;
+
+	inl_inode_release_key(inode);
+	if (inl_inode_policy(inode, &policy))
+		inl_keys_released(mount, &policy.key);
 }
 
 void inl_open_free(struct inl_mount *mount, struct inl_open *open)
@@ -49,20 +67,22 @@ void inl_open_free(struct inl_mount *mount, struct inl_open *open)
 	if (open->writes)
 		inl_node_writes(&mount->nodes, open->node, false);
 	inl_dir_close(open->dir);
+	if (open->holds)
+		release_key(mount, open->node->inode);
 	inl_node_put(&mount->nodes, open->node);
 	pthread_mutex_destroy(&open->lock);
 	inl_wipe(&open->ahead, sizeof(open->ahead));
 	free(open);
 }
 
-/* What Linux says at the open, and not later: no key; a file that may only grow, or not change. */
+/* What Linux says at the open, and not later: a file that may only grow, or not change. */
 static int may_open(struct inl_inode *inode, int flags)
 {
 	struct inl_stat st;
-	int err = inl_inode_unlock(inode, NULL);
+	int err;
 
-	if (err || (flags & O_ACCMODE) == O_RDONLY)
-		return err;
+	if ((flags & O_ACCMODE) == O_RDONLY)
+		return 0;
 	err = inl_inode_stat(inode, &st, NULL);
 	if (err)
 		return err;
@@ -75,18 +95,17 @@ void inl_serve_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct inl_mount *mount = inl_mount_of(req);
 	INL_NODE_SCOPED struct inl_node_use use = { 0 };
-	struct inl_open *open;
+	struct inl_open *open = NULL;
 	int err = inl_node_use(mount, id, &use);
 
 	if (!err)
+		err = inl_open_new(mount, use.node, (fi->flags & O_ACCMODE) != O_RDONLY, true, &open);
+	if (!err)
 		err = may_open(use.node->inode, fi->flags);
 	if (err) {
+		if (open)
+			inl_open_free(mount, open);
 		inl_reply_error(req, err);
-		return;
-	}
-	open = inl_open_new(mount, use.node, (fi->flags & O_ACCMODE) != O_RDONLY);
-	if (!open) {
-		inl_reply_error(req, -ENOMEM);
 		return;
 	}
 	fi->fh = (uintptr_t)open;
@@ -106,7 +125,7 @@ void inl_serve_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 void inl_serve_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct inl_mount *mount = inl_mount_of(req);
-	uint8_t *buf = inl_worker_current()->answer;
+	uint8_t *buf = inl_worker_answer(size);
 	size_t got = 0;
 	int err = inl_read(inl_open_of(fi)->node->inode, (uint64_t)offset, buf,
 			   size < INL_REQUEST_MAX ? size : INL_REQUEST_MAX, &got, NULL);
@@ -275,7 +294,7 @@ void inl_serve_copy(fuse_req_t req, fuse_ino_t from_id, off_t from, struct fuse_
 		    off_t to, struct fuse_file_info *to_fi, size_t len, int flags)
 {
 	struct inl_inode *source = inl_open_of(from_fi)->node->inode, *dest = inl_open_of(to_fi)->node->inode;
-	uint8_t *buf = inl_worker_current()->answer;
+	uint8_t *buf = inl_worker_answer(len < INL_REQUEST_MAX ? len : INL_REQUEST_MAX);
 	struct inl_stat st;
 	size_t total = 0;
 	int err = inl_inode_stat(dest, &st, NULL);

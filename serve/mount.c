@@ -4,6 +4,7 @@
  * Read more: inlay/mount.h.
  */
 #include "serve/serve.h"
+#include "serve/where.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -279,6 +280,8 @@ int inl_mount_new(struct inl_volume *vol, const char *dir, const struct inl_moun
 	pthread_mutex_init(&mount->report_lock, NULL);
 	pthread_cond_init(&mount->wake, NULL);
 	inl_nodes_init(&mount->nodes, vol);
+	inl_keys_init(&mount->keys, options->keys);
+	inl_tops_init(&mount->tops);
 	mount->vol = vol;
 	inl_volume_info(vol, &info);
 	mount->block_size = info.block_size;
@@ -306,12 +309,36 @@ int inl_mount_new(struct inl_volume *vol, const char *dir, const struct inl_moun
 
 static void worker_left(void *arg)
 {
-	struct inl_mount *mount = arg;
+	struct inl_worker *worker = arg;
+	struct inl_mount *mount = worker->mount;
 
+	pthread_mutex_lock(&worker->lock);
+	worker->serves = false;
+	pthread_mutex_unlock(&worker->lock);
 	pthread_mutex_lock(&mount->lock);
 	mount->n_serving--;
 	pthread_cond_broadcast(&mount->wake);
 	pthread_mutex_unlock(&mount->lock);
+}
+
+static void unblock_calls(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGURG);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+/* What is asked of it between two requests. */
+static void take_turn(struct inl_worker *worker)
+{
+	unsigned turn = atomic_load_explicit(&worker->mount->turn, memory_order_acquire);
+
+	if (atomic_load_explicit(&worker->turn, memory_order_relaxed) == turn)
+		return;
+	inl_worker_wipe(worker);
+	atomic_store_explicit(&worker->turn, turn, memory_order_release);
 }
 
 static void *serve(void *arg)
@@ -321,13 +348,16 @@ static void *serve(void *arg)
 	struct fuse_buf buf = { .mem = inl_worker_buf(worker) };
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	unblock_calls();
 	/* Memory that the kernel wants to free may be freed by our writing: it must not wait for us meanwhile. */
 	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 	inl_worker_become(worker);
-	pthread_cleanup_push(worker_left, mount);
+	pthread_cleanup_push(worker_left, worker);
 	while (!fuse_session_exited(mount->session)) {
-		int n = fuse_session_receive_buf(mount->session, &buf);
+		int n;
 
+		take_turn(worker);
+		n = fuse_session_receive_buf(mount->session, &buf);
 		if (n == -EINTR || n == -EAGAIN || n == -ENOENT)
 			continue;
 		if (n <= 0)
@@ -366,10 +396,56 @@ static void *commit_now_and_then(void *arg)
 	return NULL;
 }
 
+static void nothing(int number)
+{
+	(void)number;
+}
+
+/*
+ * Who waits for a request must be called: by a signal that ends the waiting, again until it has come, as it may just have
+ * begun to wait. SIGURG does nothing unless a program wants to hear of it, which will see more of them than there are.
+ */
+static void call(struct inl_worker *worker, unsigned turn)
+{
+	const struct timespec pause = { .tv_nsec = 100000 };
+
+	while (atomic_load_explicit(&worker->turn, memory_order_acquire) != turn) {
+		pthread_mutex_lock(&worker->lock);
+		if (!worker->serves) {
+			pthread_mutex_unlock(&worker->lock);
+			return;
+		}
+		if (atomic_load_explicit(&worker->waits, memory_order_relaxed))
+			pthread_kill(worker->thread, SIGURG);
+		pthread_mutex_unlock(&worker->lock);
+		nanosleep(&pause, NULL);
+	}
+}
+
+void inl_workers_turn(struct inl_mount *mount)
+{
+	unsigned turn = atomic_fetch_add(&mount->turn, 1) + 1;
+
+	for (unsigned i = 0; i < mount->n_workers; i++)
+		call(&mount->workers[i], turn);
+}
+
+/* It must not be ignored, and not restart what it interrupts. */
+static void hear_calls(void)
+{
+	const struct sigaction heard = { .sa_handler = nothing };
+	struct sigaction before;
+
+	if (!sigaction(SIGURG, NULL, &before) && (before.sa_handler == SIG_DFL || before.sa_handler == SIG_IGN))
+		sigaction(SIGURG, &heard, NULL);
+}
+
 static int start_workers(struct inl_mount *mount)
 {
 	int err = 0;
 
+	for (unsigned i = 0; i < mount->n_workers; i++)
+		pthread_mutex_init(&mount->workers[i].lock, NULL);
 	for (unsigned i = 0; i < mount->n_workers && !err; i++) {
 		struct inl_worker *worker = &mount->workers[i];
 
@@ -379,10 +455,11 @@ static int start_workers(struct inl_mount *mount)
 		pthread_mutex_lock(&mount->lock);
 		mount->n_serving++;
 		pthread_mutex_unlock(&mount->lock);
+		worker->serves = true;
 		err = -pthread_create(&worker->thread, NULL, serve, worker);
 		worker->started = !err;
 		if (err)
-			worker_left(mount);
+			worker_left(worker);
 	}
 	return err;
 }
@@ -404,10 +481,22 @@ static void raise_read_ahead(const struct stat *st)
 	fclose(file);
 }
 
+/* Where there is no place for a socket, keys come and go by ioctls only. */
+static void begin_to_listen(struct inl_mount *mount)
+{
+	struct inl_where where;
+
+	mount->others = !inl_where(mount->dir, &where) && where.others;
+	inl_socket_start(mount);
+}
+
 int inl_mount_start(struct inl_mount *mount, struct inl_diag *diag)
 {
 	struct stat st;
 	int err = inl_lane_start(mount, &mount->flusher);
+
+	hear_calls();
+	err = err ? err : inl_lane_start(mount, &mount->locker);
 
 	if (!err && !mount->read_only) {
 		err = -pthread_create(&mount->committer, NULL, commit_now_and_then, mount);
@@ -422,6 +511,8 @@ int inl_mount_start(struct inl_mount *mount, struct inl_diag *diag)
 	else
 		raise_read_ahead(&st);
 	mount->dev = err ? 0 : st.st_dev;
+	if (!err)
+		begin_to_listen(mount);
 	return err;
 }
 
@@ -492,7 +583,9 @@ void inl_mount_end(struct inl_mount *mount)
 		on_top = false;
 	}
 	mount->hands_off = !on_top;
+	inl_socket_stop(mount);
 	inl_flush_all(mount);
+	inl_lane_stop(mount, &mount->locker);
 	inl_lane_stop(mount, &mount->flusher); /* while there is somebody who serves what it waits for */
 	inl_flush_all(mount);
 	stop_workers(mount);
@@ -510,6 +603,8 @@ static void join(struct inl_mount *mount)
 		if (mount->workers[i].started)
 			pthread_join(mount->workers[i].thread, NULL);
 	}
+	inl_socket_stop(mount);
+	inl_lane_stop(mount, &mount->locker);
 	inl_lane_stop(mount, &mount->flusher);
 }
 
@@ -544,6 +639,8 @@ void inl_mount_free(struct inl_mount *mount)
 	while (mount->opens)
 		inl_open_free(mount, mount->opens);
 	inl_nodes_done(&mount->nodes);
+	inl_tops_done(&mount->tops);
+	inl_keys_done(&mount->keys);
 	pthread_cond_destroy(&mount->wake);
 	pthread_mutex_destroy(&mount->report_lock);
 	pthread_mutex_destroy(&mount->lock);

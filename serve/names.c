@@ -23,6 +23,18 @@ static int find(struct inl_mount *mount, struct inl_inode *dir, const char *name
 	return err == -ENOENT ? -EUCLEAN : err;
 }
 
+/* The kernel is about to be told of it. An error puts the inode. */
+static int note(struct inl_mount *mount, const struct inl_node *dir, const char *name, struct inl_inode **inode)
+{
+	int err = inl_top_note(mount, dir->inode, dir->id, name, *inode);
+
+	if (err) {
+		inl_inode_put(*inode);
+		*inode = NULL;
+	}
+	return err;
+}
+
 static void reply_entry(fuse_req_t req, int err, struct inl_inode *inode)
 {
 	struct fuse_entry_param entry;
@@ -67,6 +79,8 @@ void inl_serve_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (!err)
 		err = find(mount, dir.node->inode, name, &inode);
+	if (!err)
+		err = note(mount, dir.node, name, &inode);
 	if (dir.node && (err == -ENOENT || err == -ENOKEY)) {
 		/* As Linux: without the key there is no such name, if it is none of those that are shown. */
 		reply_missing(req, dir.node->inode);
@@ -91,7 +105,7 @@ void inl_serve_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 void inl_serve_readlink(fuse_req_t req, fuse_ino_t id)
 {
 	INL_NODE_SCOPED struct inl_node_use link = { 0 };
-	char *target = (char *)inl_worker_current()->answer;
+	char *target = (char *)inl_worker_answer(INL_SYMLINK_MAX);
 	size_t len = 0;
 	int err = inl_node_use(inl_mount_of(req), id, &link);
 
@@ -133,12 +147,43 @@ void inl_serve_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 	reply_got(req, err, inode);
 }
 
+/* A new directory of a user who has a key for those. The kernel does not know it yet. */
+static int encrypt_made(struct inl_mount *mount, const struct inl_node *dir, const char *name,
+			const struct inl_key_spec *key, struct inl_inode **inode)
+{
+	const struct inl_policy policy = {
+		.version = 2,
+		.contents_mode = INL_FSCRYPT_AES_256_XTS,
+		.filenames_mode = INL_FSCRYPT_AES_256_CTS,
+		.flags = INL_POLICY_FLAGS_PAD_MASK, /* to 32 bytes */
+		.key = *key,
+	};
+	int err = inl_set_policy(*inode, &policy, NULL, NULL);
+
+	if (!err)
+		return note(mount, dir, name, inode);
+	inl_inode_put(*inode);
+	*inode = NULL;
+	inl_rmdir(dir->inode, name, strlen(name), NULL);
+	return err;
+}
+
 void inl_serve_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct inl_attr attr = attr_of(req, S_IFDIR | (mode & 07777));
+	struct inl_mount *mount = inl_mount_of(req);
+	INL_NODE_SCOPED struct inl_node_use dir = { 0 };
 	struct inl_inode *inode = NULL;
-	int err = make(req, parent, name, &attr, &inode);
+	struct inl_key_spec key;
+	int err = inl_node_use(mount, parent, &dir);
+	bool encrypts = !err && !inl_inode_policy(dir.node->inode, NULL) && inl_keys_default(mount, attr.uid, &key);
 
+	if (encrypts && !inl_keyring_claimed(mount->keys.ring, &key, attr.uid))
+		err = -ENOKEY;
+	if (!err)
+		err = inl_create(dir.node->inode, name, strlen(name), &attr, INL_ATTR_INHERIT, NULL, &inode);
+	if (!err && encrypts)
+		err = encrypt_made(mount, dir.node, name, &key, &inode);
 	reply_got(req, err, inode);
 }
 
@@ -167,9 +212,9 @@ static int open_made(struct inl_mount *mount, struct inl_inode *inode, struct fu
 	inl_inode_put(inode);
 	if (err)
 		return err;
-	*open = inl_open_new(mount, node, true);
+	err = inl_open_new(mount, node, true, true, open);
 	inl_node_put(&mount->nodes, node);
-	return *open ? 0 : -ENOMEM;
+	return err;
 }
 
 void inl_serve_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
@@ -203,6 +248,8 @@ void inl_serve_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char
 
 	if (!err)
 		err = inl_node_use(mount, parent, &dir);
+	if (!err)
+		err = inl_top_note(mount, dir.node->inode, parent, name, file.node->inode);
 	if (!err)
 		err = inl_link(file.node->inode, dir.node->inode, name, strlen(name), NULL);
 	reply_entry(req, err, err ? NULL : file.node->inode);
@@ -255,6 +302,17 @@ static int give_whiteout(fuse_req_t req, struct inl_inode *dir, const char *name
 	return err;
 }
 
+/* The kernel moves names by itself. What cannot be noted is forgotten by the kernel later than it could be. */
+static void note_moved(struct inl_mount *mount, const struct inl_node *dir, const char *name)
+{
+	struct inl_inode *inode;
+
+	if (inl_inode_policy(dir->inode, NULL) || find(mount, dir->inode, name, &inode))
+		return;
+	inl_top_note(mount, dir->inode, dir->id, name, inode);
+	inl_inode_put(inode);
+}
+
 void inl_serve_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
 		      unsigned flags)
 {
@@ -276,6 +334,10 @@ void inl_serve_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 		inl_node_removed(&mount->nodes, gone);
 	else
 		inl_inode_put(gone);
+	if (!err)
+		note_moved(mount, new_dir.node, new_name);
+	if (!err && (flags & INL_RENAME_EXCHANGE))
+		note_moved(mount, dir.node, name);
 	if (!err && (flags & INL_RENAME_WHITEOUT))
 		err = give_whiteout(req, dir.node->inode, name);
 	inl_reply_status(req, err);

@@ -273,6 +273,28 @@ bool inl_node_is_written(struct inl_nodes *nodes, const struct inl_node *node)
 	return is;
 }
 
+void inl_nodes_drop(struct inl_nodes *nodes, bool (*which)(struct inl_inode *inode, const void *arg), const void *arg)
+{
+	struct inl_node *gone = NULL, *node, *older;
+
+	pthread_mutex_lock(&nodes->lock);
+	for (node = nodes->newest; node; node = older) {
+		older = node->older;
+		if (!which(node->inode, arg))
+			continue;
+		idle_remove(nodes, node);
+		take_out(nodes, node);
+		node->older = gone;
+		gone = node;
+	}
+	pthread_mutex_unlock(&nodes->lock);
+	while (gone) {
+		node = gone;
+		gone = node->older;
+		drop(node);
+	}
+}
+
 uint64_t *inl_nodes_written(struct inl_nodes *nodes, unsigned *n)
 {
 	uint64_t *ids;

@@ -16,6 +16,7 @@
 #include <inlay/mount.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #define INL_REQUEST_MAX  (1u << 20) /* bytes of data in one request */
@@ -32,11 +33,40 @@ struct inl_node {
 	unsigned writers;        /* handles that may write: the kernel may have what was not written yet */
 	bool removed;            /* without a name */
 	bool orphan;             /* removed, and the kernel knows it: kept until it forgets it */
+	_Atomic unsigned listed; /* keys.changes when the kernel last began to keep what the directory lists */
 	struct inl_node *hash_next;
 	struct inl_node *newer, *older; /* while nobody uses it */
 };
 
 #define INL_NODE_BUCKETS 4096u
+#define INL_TOP_BUCKETS	 1024u
+
+/* Where the encrypted begins: tops.c. */
+struct inl_tops {
+	pthread_mutex_t lock;
+	struct inl_top *buckets[INL_TOP_BUCKETS];
+	struct inl_top *newest, *oldest;
+	unsigned n;
+};
+
+/* With which key a user's new directories are encrypted. */
+struct inl_default {
+	uid_t uid;
+	struct inl_key_spec key;
+};
+
+/* What is done to keys while the volume is in use: lock.c. */
+struct inl_keys {
+	pthread_mutex_t lock;	  /* one change at a time */
+	struct inl_keyring *ring; /* of the volume; NULL: without keys for ever */
+	struct inl_key_spec *unfinished; /* lock; removed, and not completely when that was done */
+	unsigned n_unfinished;
+	atomic_bool finishing;	/* somebody will look at those */
+	atomic_uint changes;	/* keys have come or gone: what was listed may be listed differently */
+	pthread_mutex_t defaults_lock;
+	struct inl_default *defaults;
+	unsigned n_defaults;
+};
 
 struct inl_nodes {
 	pthread_mutex_t lock;
@@ -50,6 +80,7 @@ struct inl_nodes {
 struct inl_open {
 	struct inl_node *node;
 	bool writes;
+	bool holds; /* its key: inl_inode_hold_key */
 	struct inl_open *next, **at; /* of the mount; nodes.lock */
 
 	pthread_mutex_t lock; /* of a directory, the rest */
@@ -65,9 +96,14 @@ struct inl_worker {
 	struct inl_mount *mount;
 	pthread_t thread;
 	bool started;
+	pthread_mutex_t lock;
+	bool serves; /* lock; its thread can be called */
 	int fd; /* of its own, cloned: what is read from it is answered there */
 	uint8_t *request;
-	uint8_t *answer; /* INL_REQUEST_MAX bytes, aligned */
+	uint8_t *answer;		  /* INL_REQUEST_MAX bytes, aligned; by inl_worker_answer() */
+	size_t request_used, answer_used; /* bytes that may hold what programs wrote or read: its own thread */
+	atomic_uint turn;		  /* the last one that it took: inl_workers_turn */
+	atomic_bool waits;		  /* for a request */
 };
 
 #define INL_WORKERS_MAX 64u
@@ -94,6 +130,7 @@ struct inl_mount {
 	uint32_t block_size;
 	int fd; /* of the session */
 	bool read_only, writeback, mounted;
+	bool others;	/* may use it: allow_other */
 	dev_t dev;      /* of the mount */
 	bool hands_off; /* what is mounted on the directory is not ours (any more) */
 	unsigned commit;
@@ -105,6 +142,10 @@ struct inl_mount {
 
 	struct inl_worker workers[INL_WORKERS_MAX];
 	unsigned n_workers;
+	atomic_uint turn; /* inl_workers_turn */
+	struct inl_keys keys;
+	struct inl_tops tops;
+	struct inl_socket *socket; /* NULL: nobody listens */
 
 	pthread_mutex_t lock; /* until report_lock */
 	pthread_cond_t wake;
@@ -153,6 +194,9 @@ uint64_t inl_node_id(const struct inl_stat *st);
 void inl_node_writes(struct inl_nodes *nodes, struct inl_node *node, bool begins);
 bool inl_node_is_written(struct inl_nodes *nodes, const struct inl_node *node);
 
+/* Let go of those that nobody uses and `which` is true of. */
+void inl_nodes_drop(struct inl_nodes *nodes, bool (*which)(struct inl_inode *inode, const void *arg), const void *arg);
+
 /* The numbers of all of which the kernel may have something unwritten; for free(). NULL, and *n 0: no memory. */
 uint64_t *inl_nodes_written(struct inl_nodes *nodes, unsigned *n);
 
@@ -195,8 +239,22 @@ int inl_worker_init(struct inl_worker *worker, struct inl_mount *mount);
 void inl_worker_done(struct inl_worker *worker);
 void *inl_worker_buf(struct inl_worker *worker); /* where it reads requests into */
 
+/* Memory of this thread for an answer of up to INL_REQUEST_MAX bytes; it is wiped when keys go. */
+uint8_t *inl_worker_answer(size_t size);
+
+/* What passed through it is wiped. By its own thread. */
+void inl_worker_wipe(struct inl_worker *worker);
+
 /* What libfuse does not hand on of the request that is being served. */
 bool inl_request_kills_privileges(fuse_req_t req); /* the kernel wants set-ID bits gone (setattr, write) */
+
+/* ---- mount.c: those that serve ----------------------------------------------------------------------------------- */
+
+/*
+ * When this returns, every request is over that was being served when it was called, and what had passed through the
+ * workers until then is wiped. Not in a thread that serves.
+ */
+void inl_workers_turn(struct inl_mount *mount);
 
 /* ---- lane.c: threads that serve nobody --------------------------------------------------------------------------- */
 
@@ -229,6 +287,59 @@ void inl_flush_then(fuse_req_t req, struct inl_node *node, struct inl_flush *flu
 
 /* All files, now. Not in a thread that serves. */
 void inl_flush_all(struct inl_mount *mount);
+
+/* ---- tops.c: where the encrypted begins -------------------------------------------------------------------------- */
+
+void inl_tops_init(struct inl_tops *tops);
+void inl_tops_done(struct inl_tops *tops);
+
+/*
+ * The kernel is told of an inode by its name in a directory, whose number is `parent`: noted if the inode is encrypted
+ * and the directory is not. Returns 0 or -errno: then the kernel must not be told.
+ */
+int inl_top_note(struct inl_mount *mount, struct inl_inode *dir, uint64_t parent, const char *name,
+		 struct inl_inode *inode);
+
+/* A directory that the kernel knows becomes encrypted. */
+int inl_top_note_unnamed(struct inl_mount *mount, uint64_t id, const struct inl_key_spec *key);
+
+/* The kernel forgets what it knows below those of this key and nobody uses. Not in a thread that serves. */
+void inl_tops_void(struct inl_mount *mount, const struct inl_key_spec *key);
+
+/* ---- lock.c: keys that come and go ------------------------------------------------------------------------------- */
+
+void inl_keys_init(struct inl_keys *keys, struct inl_keyring *ring);
+void inl_keys_done(struct inl_keys *keys);
+
+#define INL_NOBODY ((uid_t)-1) /* a key that is given is nobody's claim */
+
+/* Both wait for requests: not in a thread that serves. As inl_keyring_claim and inl_keyring_unclaim. */
+struct inl_taken {
+	bool others;	 /* have claims: the key stays */
+	unsigned n_busy; /* inodes that keep it until they are closed */
+};
+int inl_keys_give(struct inl_mount *mount, const uint8_t *key, size_t len, uid_t uid);
+int inl_keys_take(struct inl_mount *mount, const struct inl_key_spec *spec, uid_t uid, bool all,
+		  struct inl_taken *taken);
+
+/* A handle has let go of its key: if that was removed, and this was the last one, the rest goes, too. */
+void inl_keys_released(struct inl_mount *mount, const struct inl_key_spec *spec);
+
+/* What a user makes in directories that are not encrypted; NULL: no more. */
+int inl_keys_set_default(struct inl_mount *mount, uid_t uid, const struct inl_key_spec *spec);
+bool inl_keys_default(struct inl_mount *mount, uid_t uid, struct inl_key_spec *spec);
+
+static inline bool inl_key_spec_equal(const struct inl_key_spec *a, const struct inl_key_spec *b)
+{
+	return a->version == b->version &&
+	       !memcmp(a->bytes, b->bytes, a->version == 1 ? INL_KEY_DESCRIPTOR_SIZE : INL_KEY_IDENTIFIER_SIZE);
+}
+
+/* ---- socket.c: the socket beside a mount ------------------------------------------------------------------------- */
+
+/* Without one the mount serves all the same. */
+int inl_socket_start(struct inl_mount *mount);
+void inl_socket_stop(struct inl_mount *mount);
 
 /* ---- answers ----------------------------------------------------------------------------------------------------- */
 
@@ -286,8 +397,14 @@ static inline struct inl_open *inl_open_of(const struct fuse_file_info *fi)
 	return (struct inl_open *)(uintptr_t)fi->fh;
 }
 
-/* A handle on a node, which it holds. NULL: no memory. */
-struct inl_open *inl_open_new(struct inl_mount *mount, struct inl_node *node, bool writes);
+/*
+ * A handle on a node, which it holds, and with it the key.
+ *
+ *   must   without the key it cannot be opened; else it may come later
+ *
+ * Returns: 0; as inl_inode_hold_key; -ENOMEM.
+ */
+int inl_open_new(struct inl_mount *mount, struct inl_node *node, bool writes, bool must, struct inl_open **out);
 void inl_open_free(struct inl_mount *mount, struct inl_open *open);
 
 /* Set-ID bits go when somebody writes or changes the owner: as Linux, who asks is in the request. */
@@ -299,7 +416,30 @@ void inl_serve_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *
 void inl_serve_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi);
 void inl_serve_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi);
 
-/* control.c */
+/* control.c: one request that is an ioctl */
+struct inl_control {
+	fuse_req_t req;
+	struct inl_mount *mount;
+	struct inl_node *node;
+	struct inl_inode *inode; /* of node */
+	void *arg;		 /* where the caller's memory has it */
+	const void *in;
+	size_t in_size;
+};
+
+/* fn: 0, and it is answered or will be; or what is to be answered. The last row has none. */
+struct inl_control_row {
+	unsigned cmd;
+	int (*fn)(const struct inl_control *control);
+};
+extern const struct inl_control_row inl_fscrypt_controls[];
+
+/* Returns 0. */
+int inl_control_reply(const struct inl_control *control, const void *out, size_t len);
+
+/* inl_set_policy, for whoever asks: -EACCES, -ENOKEY (no claim to the key). */
+int inl_control_set_policy(const struct inl_control *control, const struct inl_policy *policy);
+
 void inl_serve_ioctl(fuse_req_t req, fuse_ino_t id, unsigned cmd, void *arg, struct fuse_file_info *fi, unsigned flags,
 		     const void *in, size_t in_size, size_t out_size);
 

@@ -22,6 +22,7 @@ struct inl_mount;
 struct inl_mount_options {
 	const char *source;    /* what mount(8) shows as the device */
 	const char *options;   /* as after -o: of fusermount3(1), and no_writeback; NULL: none */
+	struct inl_keyring *keys; /* with which the volume was opened: keys can come and go; NULL: they cannot */
 	bool read_only;
 	unsigned n_threads;    /* that serve; 0: as many as are good */
 	unsigned commit;       /* seconds from a change to its being durable, at most, without fsync; 0: 5 */
@@ -79,6 +80,25 @@ struct inl_mount_counters {
 };
 INL_API void inl_mount_counters(const struct inl_mount *mount, struct inl_mount_counters *counters);
 
+/* Who keeps a key that is to go: a process that has a file open which it encrypts. */
+struct inl_holder {
+	uint64_t ino;	  /* of the file */
+	pid_t pid;	  /* 0: a process that the server may not look at */
+	char command[17]; /* its name */
+	char *path;	  /* of the file, with the mount's directory; NULL: not known */
+};
+
+/*
+ * Those who hold files of this key. For callbacks of a mount, too.
+ *
+ *   list   for inl_holders_free; NULL where *n is 0
+ *
+ * Returns: 0; -ENOMEM.
+ */
+INL_API int inl_mount_holders(struct inl_mount *mount, const struct inl_key_spec *key, struct inl_holder **list,
+			      unsigned *n);
+INL_API void inl_holders_free(struct inl_holder *list, unsigned n);
+
 /* ---- talking to a mount ------------------------------------------------------------------------------------------ */
 
 /*
@@ -99,8 +119,56 @@ INL_API int inl_mounted_report(int fd, bool json, char **text, size_t *len);
  */
 INL_API int inl_mounted_sync(int fd);
 
-/* inl_set_policy on a directory; root, or its owner: -EACCES. */
+/* inl_set_policy on a directory; root, or its owner: -EACCES; -ENOKEY also if the user has not added that key. */
 INL_API int inl_mounted_set_policy(int fd, const struct inl_policy *policy);
+
+/* ---- keys of a mount --------------------------------------------------------------------------------------------- */
+
+/*
+ * These are asked of the server through a socket beside the mount (doc/socket.md), or by ioctls where that cannot be
+ * reached. What users may is as on Linux: everybody adds and removes keys of their own.
+ *
+ *   path   the mount, or what is in it
+ *
+ * Returns: 0; -ENOTTY (no mount of Inlay); -EACCES; -ENOENT, ... of the path; -ECONNREFUSED (nobody serves it any more).
+ */
+
+/*
+ * Add a raw master key, as this user's.
+ *
+ *   key        len bytes, INL_MASTER_KEY_MIN .. INL_MASTER_KEY_MAX
+ *   defaults   directories that this user makes in directories that are not encrypted are encrypted with it from now on
+ *   spec       what policies of version 2 call it
+ *
+ * Returns: also -EINVAL (length); -EDQUOT; -EOPNOTSUPP (the mount cannot have keys; or defaults, and no socket).
+ */
+INL_API int inl_mounted_add_key(const char *path, const uint8_t *key, size_t len, bool defaults,
+				struct inl_key_spec *spec);
+
+struct inl_mounted_key {
+	struct inl_key_status status;
+	bool others; /* of a removal: other users claim it, so it stays */
+};
+
+/*
+ * Remove this user's claim to a key. With the last one the key goes: this returns when nothing of it is left but what is
+ * held (status.n_busy inodes). Once more tries again.
+ *
+ *   all_users   every claim; for root: -EACCES
+ *
+ * Returns: also -ENOKEY (there is no such key; this user does not claim it).
+ */
+INL_API int inl_mounted_remove_key(const char *path, const struct inl_key_spec *spec, bool all_users,
+				   struct inl_mounted_key *key);
+
+INL_API int inl_mounted_key_status(const char *path, const struct inl_key_spec *spec, struct inl_mounted_key *key);
+
+/* The keys that are not absent: i = 0, 1, ... until -ENOENT. -EOPNOTSUPP: the socket cannot be reached. */
+INL_API int inl_mounted_known_key(const char *path, unsigned i, struct inl_key_spec *spec,
+				  struct inl_mounted_key *key);
+
+/* As inl_mounted_report, of a mount that one may not look into. */
+INL_API int inl_mounted_report_at(const char *path, bool json, char **text, size_t *len);
 
 #ifdef __cplusplus
 }

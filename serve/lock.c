@@ -1,0 +1,274 @@
+/*
+ * serve/lock.c: taking keys away from a volume that is in use, and giving them to it.
+ * Not here: who may (fscrypt.c, socket.c); what happens to keys as such (the library); where the encrypted begins (tops.c).
+ * Read more: ARCHITECTURE.md, "The life of a lock"; inlay/fscrypt.h.
+ *
+ * All of this waits for requests to be served: never in a thread that serves.
+ */
+#include "serve/serve.h"
+#include <errno.h>
+#include <linux/fuse.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* As linux/fuse.h has it from 7.44 (Linux 6.16): every name is looked up again before it is used. */
+#define NOTIFY_INC_EPOCH 8
+
+/* A master key by both of its names: it serves policies of both versions. */
+struct names {
+	struct inl_key_spec spec[2];
+};
+
+static bool is_of(const struct names *names, const struct inl_key_spec *spec)
+{
+	return inl_key_spec_equal(&names->spec[0], spec) || inl_key_spec_equal(&names->spec[1], spec);
+}
+
+static struct names names_of(struct inl_keyring *ring, const struct inl_key_spec *spec)
+{
+	struct names names = { .spec = { *spec, *spec } };
+	struct inl_key_spec v1, v2;
+
+	for (unsigned i = 0; !inl_keyring_known(ring, i, 2, &v2); i++) {
+		if (!inl_keyring_known(ring, i, 1, &v1) &&
+		    (inl_key_spec_equal(&v1, spec) || inl_key_spec_equal(&v2, spec)))
+			names = (struct names){ .spec = { v1, v2 } };
+	}
+	return names;
+}
+
+static void say_old(struct inl_mount *mount)
+{
+	const struct fuse_out_header out = { .len = sizeof(out), .error = NOTIFY_INC_EPOCH };
+
+	/* A kernel that does not know it says so. */
+	if (write(mount->fd, &out, sizeof(out)) < 0)
+		return;
+}
+
+/* Names, attributes, lists, links and contents that nobody is using: the kernel forgets them. */
+static void forget_unused(struct inl_mount *mount, const struct names *names)
+{
+	inl_tops_void(mount, &names->spec[0]);
+	if (!inl_key_spec_equal(&names->spec[0], &names->spec[1]))
+		inl_tops_void(mount, &names->spec[1]);
+	say_old(mount);
+}
+
+/* Of what is open: written back, and then read again by whoever may. */
+static void forget_open(struct inl_mount *mount, const struct names *names)
+{
+	struct inl_policy policy;
+	unsigned n = 0;
+	uint64_t *ids;
+
+	pthread_mutex_lock(&mount->nodes.lock);
+	for (const struct inl_open *open = mount->opens; open; open = open->next)
+		n++;
+	ids = calloc(n + 1, sizeof(*ids));
+	n = 0;
+	for (const struct inl_open *open = mount->opens; open && ids; open = open->next) {
+		if (inl_inode_policy(open->node->inode, &policy) && is_of(names, &policy.key))
+			ids[n++] = open->node->id;
+	}
+	pthread_mutex_unlock(&mount->nodes.lock);
+	for (unsigned i = 0; i < n; i++)
+		fuse_lowlevel_notify_inval_inode(mount->session, ids[i], 0, 0);
+	free(ids);
+}
+
+static bool has_key(struct inl_inode *inode, const void *arg)
+{
+	struct inl_policy policy;
+
+	return inl_inode_policy(inode, &policy) && is_of(arg, &policy.key);
+}
+
+/*
+ * The key is marked: what begins now does without it. What began before is over after the workers' turn, and what it has
+ * told the kernel is forgotten after that.
+ */
+static int evict(struct inl_mount *mount, const struct names *names, unsigned *n_busy)
+{
+	int err;
+
+	inl_workers_turn(mount);
+	forget_open(mount, names);
+	forget_unused(mount, names);
+	inl_nodes_drop(&mount->nodes, has_key, names);
+	err = inl_keyring_evict(mount->keys.ring, &names->spec[0], n_busy);
+	/* An answer of before, which the kernel took up late. */
+	forget_unused(mount, names);
+	inl_workers_turn(mount);
+	atomic_fetch_add(&mount->keys.changes, 1);
+	return err;
+}
+
+/* keys.lock is held. */
+static void remember(struct inl_keys *keys, const struct inl_key_spec *spec)
+{
+	struct inl_key_spec *grown;
+
+	for (unsigned i = 0; i < keys->n_unfinished; i++) {
+		if (inl_key_spec_equal(&keys->unfinished[i], spec))
+			return;
+	}
+	/* Without memory somebody has to lock again. */
+	grown = realloc(keys->unfinished, (keys->n_unfinished + 1) * sizeof(*grown));
+	if (!grown)
+		return;
+	keys->unfinished = grown;
+	grown[keys->n_unfinished++] = *spec;
+}
+
+int inl_keys_take(struct inl_mount *mount, const struct inl_key_spec *spec, uid_t uid, bool all, struct inl_taken *taken)
+{
+	struct inl_keys *keys = &mount->keys;
+	struct names names;
+	bool last = false;
+	int err;
+
+	*taken = (struct inl_taken){ 0 };
+	if (!keys->ring)
+		return -ENOKEY;
+	pthread_mutex_lock(&keys->lock);
+	names = names_of(keys->ring, spec);
+	err = inl_keyring_unclaim(keys->ring, spec, uid, all, &last);
+	taken->others = !err && !last;
+	if (!err && last)
+		err = evict(mount, &names, &taken->n_busy);
+	if (!err && taken->n_busy)
+		remember(keys, spec);
+	pthread_mutex_unlock(&keys->lock);
+	return err;
+}
+
+int inl_keys_give(struct inl_mount *mount, const uint8_t *key, size_t len, uid_t uid)
+{
+	struct inl_keys *keys = &mount->keys;
+	struct names names;
+	int err;
+
+	if (!keys->ring)
+		return -EOPNOTSUPP;
+	err = inl_key_spec_derive(key, len, 1, &names.spec[0]);
+	if (!err)
+		err = inl_key_spec_derive(key, len, 2, &names.spec[1]);
+	if (err)
+		return err;
+	pthread_mutex_lock(&keys->lock);
+	err = uid == INL_NOBODY ? inl_keyring_add(keys->ring, key, len, NULL) :
+				  inl_keyring_claim(keys->ring, key, len, uid, NULL);
+	if (!err) {
+		/* Names that were shown without the key, and what was not found. */
+		atomic_fetch_add(&keys->changes, 1);
+		forget_unused(mount, &names);
+		forget_open(mount, &names);
+	}
+	pthread_mutex_unlock(&keys->lock);
+	return err;
+}
+
+/* ---- the last one that was busy ---------------------------------------------------------------------------------- */
+
+static void finish(struct inl_mount *mount, struct inl_job *job)
+{
+	struct inl_keys *keys = &mount->keys;
+
+	free(job);
+	atomic_store(&keys->finishing, false);
+	pthread_mutex_lock(&keys->lock);
+	for (unsigned i = 0; i < keys->n_unfinished;) {
+		struct names names = names_of(keys->ring, &keys->unfinished[i]);
+		struct inl_key_status status;
+		unsigned n_busy = 0;
+
+		if (inl_keyring_status(keys->ring, &keys->unfinished[i], 0, &status))
+			status.state = INL_KEY_PRESENT;
+		/* Somebody may have given it again. */
+		if (status.state != INL_KEY_PRESENT && !evict(mount, &names, &n_busy) && n_busy) {
+			i++;
+			continue;
+		}
+		keys->unfinished[i] = keys->unfinished[--keys->n_unfinished];
+	}
+	pthread_mutex_unlock(&keys->lock);
+}
+
+void inl_keys_released(struct inl_mount *mount, const struct inl_key_spec *spec)
+{
+	struct inl_key_status status;
+	struct inl_job *job;
+
+	if (!mount->keys.ring || inl_keyring_status(mount->keys.ring, spec, 0, &status) ||
+	    status.state == INL_KEY_PRESENT || status.n_busy || atomic_exchange(&mount->keys.finishing, true))
+		return;
+	job = calloc(1, sizeof(*job));
+	if (job)
+		job->run = finish;
+	if (!job || !inl_lane_add(mount, &mount->locker, job)) {
+		free(job);
+		atomic_store(&mount->keys.finishing, false);
+	}
+}
+
+/* ---- keys for what users make ------------------------------------------------------------------------------------ */
+
+int inl_keys_set_default(struct inl_mount *mount, uid_t uid, const struct inl_key_spec *spec)
+{
+	struct inl_keys *keys = &mount->keys;
+	struct inl_default *grown;
+	int err = 0;
+
+	pthread_mutex_lock(&keys->defaults_lock);
+	for (unsigned i = 0; i < keys->n_defaults; i++) {
+		if (keys->defaults[i].uid != uid)
+			continue;
+		if (spec)
+			keys->defaults[i].key = *spec;
+		else
+			keys->defaults[i] = keys->defaults[--keys->n_defaults];
+		spec = NULL;
+	}
+	if (spec) {
+		grown = realloc(keys->defaults, (keys->n_defaults + 1) * sizeof(*grown));
+		err = grown ? 0 : -ENOMEM;
+		if (grown) {
+			keys->defaults = grown;
+			grown[keys->n_defaults++] = (struct inl_default){ .uid = uid, .key = *spec };
+		}
+	}
+	pthread_mutex_unlock(&keys->defaults_lock);
+	return err;
+}
+
+bool inl_keys_default(struct inl_mount *mount, uid_t uid, struct inl_key_spec *spec)
+{
+	struct inl_keys *keys = &mount->keys;
+	bool found = false;
+
+	pthread_mutex_lock(&keys->defaults_lock);
+	for (unsigned i = 0; i < keys->n_defaults && !found; i++) {
+		found = keys->defaults[i].uid == uid;
+		if (found)
+			*spec = keys->defaults[i].key;
+	}
+	pthread_mutex_unlock(&keys->defaults_lock);
+	return found;
+}
+
+void inl_keys_init(struct inl_keys *keys, struct inl_keyring *ring)
+{
+	keys->ring = ring;
+	pthread_mutex_init(&keys->lock, NULL);
+	pthread_mutex_init(&keys->defaults_lock, NULL);
+}
+
+void inl_keys_done(struct inl_keys *keys)
+{
+	free(keys->defaults);
+	free(keys->unfinished);
+	pthread_mutex_destroy(&keys->defaults_lock);
+	pthread_mutex_destroy(&keys->lock);
+}

@@ -1,0 +1,308 @@
+/*
+ * serve/socket.c: the socket beside a mount: keys, for those who may not or need not look into it.
+ * Not here: what is done with keys (lock.c); the other side (client.c).
+ * Read more: serve/protocol.h.
+ */
+#include "serve/protocol.h"
+#include "serve/serve.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/sysmacros.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#define PATIENCE 5 /* seconds, with one that has connected and says nothing */
+
+struct inl_socket {
+	struct inl_mount *mount;
+	pthread_t thread;
+	int fd, stop;
+	struct sockaddr_un address;
+	struct inl_wire_request *request; /* secret: keys come in it */
+};
+
+int inl_socket_place(dev_t dev, uid_t owner, struct sockaddr_un *address, char folder[sizeof(address->sun_path)])
+{
+	char place[64];
+	struct stat st;
+	int n;
+
+	snprintf(place, sizeof(place), "/run/user/%u", (unsigned)owner);
+	if (!owner)
+		snprintf(place, sizeof(place), "/run/inlay");
+	else if (!stat(place, &st) && S_ISDIR(st.st_mode) && st.st_uid == owner)
+		snprintf(place, sizeof(place), "/run/user/%u/inlay", (unsigned)owner);
+	else
+		snprintf(place, sizeof(place), "/tmp/inlay-%u", (unsigned)owner);
+	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	n = snprintf(address->sun_path, sizeof(address->sun_path), "%s/%u:%u", place, major(dev), minor(dev));
+	if (folder)
+		snprintf(folder, sizeof(address->sun_path), "%s", place);
+	return n < 0 || (size_t)n >= sizeof(address->sun_path) ? -ENAMETOOLONG : 0;
+}
+
+/* ---- requests ---------------------------------------------------------------------------------------------------- */
+
+/* Others than these two have nothing to ask of a mount that they cannot look into. */
+static bool may_ask(const struct inl_mount *mount, uid_t uid)
+{
+	return !uid || uid == mount->owner || mount->others;
+}
+
+static void tell_state(struct inl_mount *mount, const struct inl_key_spec *spec, uid_t uid, struct inl_wire_answer *answer)
+{
+	struct inl_key_status status = { .state = INL_KEY_ABSENT };
+
+	if (mount->keys.ring && inl_keyring_status(mount->keys.ring, spec, uid, &status) && !answer->err)
+		answer->err = -EINVAL;
+	answer->state = status.state;
+	answer->n_busy = status.n_busy;
+	answer->n_claims = status.n_claims;
+	answer->claimed = status.claimed;
+}
+
+static int add_key(struct inl_mount *mount, const struct inl_wire_request *request, uid_t uid, struct inl_key_spec *spec)
+{
+	int err = request->key_len > sizeof(request->key) ?
+			  -EINVAL :
+			  inl_key_spec_derive(request->key, request->key_len, 2, spec);
+
+	if (!err)
+		err = inl_keys_give(mount, request->key, request->key_len, uid);
+	if (!err && (request->flags & INL_WIRE_DEFAULT))
+		err = inl_keys_set_default(mount, uid, spec);
+	return err;
+}
+
+static int remove_key(struct inl_mount *mount, const struct inl_wire_request *request, uid_t uid,
+		      const struct inl_key_spec *spec, struct inl_wire_answer *answer)
+{
+	bool all = request->flags & INL_WIRE_ALL_USERS;
+	struct inl_taken taken;
+	int err;
+
+	if (uid && (all || spec->version == 1))
+		return -EACCES;
+	err = inl_keys_take(mount, spec, uid, all || spec->version == 1, &taken);
+	answer->others = taken.others;
+	return err;
+}
+
+/* Into memory that can be handed over. */
+static int make_report(struct inl_mount *mount, bool json, int *fd, uint64_t *size)
+{
+	char *text = NULL;
+	size_t len = 0;
+	int err = -EOPNOTSUPP;
+
+	pthread_mutex_lock(&mount->report_lock);
+	if (mount->report)
+		err = mount->report(mount->arg, json, &text, &len);
+	pthread_mutex_unlock(&mount->report_lock);
+	if (err)
+		return err;
+	*fd = memfd_create("report", MFD_CLOEXEC);
+	if (*fd < 0)
+		err = -errno;
+	else if (pwrite(*fd, text, len, 0) != (ssize_t)len)
+		err = -EIO;
+	*size = len;
+	free(text);
+	return err;
+}
+
+/* fd: -1 unless a report was made. */
+static void serve_request(struct inl_mount *mount, const struct inl_wire_request *request, uid_t uid,
+			  struct inl_wire_answer *answer, int *fd)
+{
+	struct inl_key_spec spec = { .version = request->spec_version };
+
+	memcpy(spec.bytes, request->spec, spec.version == 1 ? INL_KEY_DESCRIPTOR_SIZE : INL_KEY_IDENTIFIER_SIZE);
+	if (!may_ask(mount, uid)) {
+		answer->err = -EACCES;
+		return;
+	}
+	switch (request->op) {
+	case INL_WIRE_ADD:
+		answer->err = add_key(mount, request, uid, &spec);
+		break;
+	case INL_WIRE_REMOVE:
+		answer->err = remove_key(mount, request, uid, &spec, answer);
+		break;
+	case INL_WIRE_STATUS:
+		break;
+	case INL_WIRE_KNOWN:
+		answer->err = mount->keys.ring ? inl_keyring_known(mount->keys.ring, request->flags, 2, &spec) : -ENOENT;
+		break;
+	case INL_WIRE_REPORT:
+		answer->err = uid && uid != mount->owner ?
+				      -EACCES :
+				      make_report(mount, request->flags & INL_WIRE_JSON, fd, &answer->report_size);
+		return;
+	default:
+		answer->err = -EOPNOTSUPP;
+		return;
+	}
+	answer->spec_version = spec.version;
+	memcpy(answer->spec, spec.bytes, sizeof(answer->spec));
+	tell_state(mount, &spec, uid, answer);
+}
+
+static void send_answer(int peer, const struct inl_wire_answer *answer, int fd)
+{
+	union {
+		struct cmsghdr head;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct iovec iov = { (void *)answer, sizeof(*answer) };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (fd >= 0) {
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control);
+		control.head.cmsg_len = CMSG_LEN(sizeof(int));
+		control.head.cmsg_level = SOL_SOCKET;
+		control.head.cmsg_type = SCM_RIGHTS;
+		memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+	}
+	sendmsg(peer, &message, MSG_NOSIGNAL);
+}
+
+/* One message at a time, until the other side has no more. */
+static void serve_peer(struct inl_socket *socket, int peer)
+{
+	const struct timeval patience = { .tv_sec = PATIENCE };
+	struct inl_wire_request *request = socket->request;
+	struct ucred who;
+	socklen_t len = sizeof(who);
+	ssize_t n;
+
+	if (getsockopt(peer, SOL_SOCKET, SO_PEERCRED, &who, &len))
+		return;
+	setsockopt(peer, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(peer, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	while ((n = recv(peer, request, sizeof(*request), 0)) > 0) {
+		struct inl_wire_answer answer = {
+			.magic = INL_WIRE_MAGIC, .version = INL_WIRE_VERSION, .op = request->op,
+		};
+		int fd = -1;
+
+		if (n != sizeof(*request) || request->magic != INL_WIRE_MAGIC || request->version != INL_WIRE_VERSION)
+			answer.err = -EPROTO;
+		else
+			serve_request(socket->mount, request, who.uid, &answer, &fd);
+		inl_wipe(request, sizeof(*request));
+		send_answer(peer, &answer, fd);
+		if (fd >= 0)
+			close(fd);
+	}
+}
+
+static void *serve_peers(void *arg)
+{
+	struct inl_socket *socket = arg;
+	struct pollfd fds[2] = { { .fd = socket->stop, .events = POLLIN }, { .fd = socket->fd, .events = POLLIN } };
+
+	for (;;) {
+		int peer;
+
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			break;
+		if (fds[0].revents)
+			break;
+		peer = fds[1].revents & POLLIN ? accept4(socket->fd, NULL, NULL, SOCK_CLOEXEC) : -1;
+		if (peer < 0)
+			continue;
+		serve_peer(socket, peer);
+		close(peer);
+	}
+	return NULL;
+}
+
+/* ---- begin and end ----------------------------------------------------------------------------------------------- */
+
+/* A directory of the owner's, in which nobody else can put anything. */
+static int make_folder(const char *folder, uid_t owner)
+{
+	struct stat st;
+
+	if (mkdir(folder, owner ? 0700 : 0755) && errno != EEXIST)
+		return -errno;
+	if (lstat(folder, &st))
+		return -errno;
+	return S_ISDIR(st.st_mode) && st.st_uid == owner && !(st.st_mode & 022) ? 0 : -EPERM;
+}
+
+static int listen_at(struct inl_socket *sock, uid_t owner)
+{
+	char folder[sizeof(sock->address.sun_path)];
+	int err = inl_socket_place(sock->mount->dev, owner, &sock->address, folder);
+
+	if (!err)
+		err = make_folder(folder, owner);
+	if (err)
+		return err;
+	/* The number was another's, which is gone: that of a mount is nobody else's. */
+	unlink(sock->address.sun_path);
+	sock->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	sock->stop = eventfd(0, EFD_CLOEXEC);
+	if (sock->fd < 0 || sock->stop < 0 ||
+	    bind(sock->fd, (const struct sockaddr *)&sock->address, sizeof(sock->address)))
+		return -errno;
+	/* Who asks is looked at, not who can connect. */
+	if (chmod(sock->address.sun_path, 0666) || listen(sock->fd, 16))
+		return -errno;
+	return 0;
+}
+
+static void socket_free(struct inl_socket *sock)
+{
+	if (sock->fd >= 0) {
+		close(sock->fd);
+		unlink(sock->address.sun_path);
+	}
+	if (sock->stop >= 0)
+		close(sock->stop);
+	inl_secret_free(sock->request);
+	free(sock);
+}
+
+int inl_socket_start(struct inl_mount *mount)
+{
+	struct inl_socket *sock = calloc(1, sizeof(*sock));
+	int err;
+
+	if (!sock)
+		return -ENOMEM;
+	sock->mount = mount;
+	sock->fd = sock->stop = -1;
+	sock->request = inl_secret_alloc(sizeof(*sock->request));
+	err = sock->request ? listen_at(sock, mount->owner) : -ENOMEM;
+	if (!err)
+		err = -pthread_create(&sock->thread, NULL, serve_peers, sock);
+	if (err)
+		socket_free(sock);
+	else
+		mount->socket = sock;
+	return err;
+}
+
+void inl_socket_stop(struct inl_mount *mount)
+{
+	struct inl_socket *sock = mount->socket;
+	uint64_t one = 1;
+
+	if (!sock)
+		return;
+	mount->socket = NULL;
+	while (write(sock->stop, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+	pthread_join(sock->thread, NULL);
+	socket_free(sock);
+}
