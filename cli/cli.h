@@ -91,6 +91,9 @@ enum inl_opt {
 	INL_OPT_FOREGROUND, /* of mount */
 	INL_OPT_MOUNT_OPTIONS,
 	INL_OPT_WATCH, /* of status */
+	INL_OPT_DEFAULT, /* of unlock */
+	INL_OPT_ALL_USERS, /* of lock */
+	INL_OPT_WAIT,
 	INL_OPT_HELP,
 	INL_OPT_MAX
 };
@@ -116,6 +119,7 @@ struct inl_cli {
 
 	bool building; /* a volume that nobody has yet: a crash would cost nothing */
 
+	bool claims; /* the keys that are given are this user's, and can be taken away again */
 	struct inl_keyring *keys; /* from the first inl_cli_open on */
 	char *image;              /* what is open */
 	int open_err;             /* of the last inl_cli_open: why not */
@@ -153,6 +157,8 @@ int inl_cli_touch(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_xattr(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_fsck(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_encrypt(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_unlock(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_lock(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_mount(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_umount(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_status(struct inl_cli *cli, int n_args, char **args);

@@ -8,6 +8,7 @@
 #include "cli/mount.h"
 #include "cli/policy.h"
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 /* The one key: of the options, so that nothing is opened without. */
@@ -78,6 +79,23 @@ static void print_encrypted(const char *arg, const struct inl_policy *policy)
 	printf("%s: encrypted with key %s\n", arg, inl_key_spec_hex(&policy->key, hex));
 }
 
+/* To the mount, as this user's. */
+static int give_key(struct inl_cli *cli, const char *arg)
+{
+	struct inl_key_spec spec;
+	uint8_t *key = NULL;
+	size_t len = 0;
+	int err;
+
+	if (!strcmp(cli->key_files[0].file, "-"))
+		return -ENOKEY; /* has been read */
+	if (inl_cli_read_key(cli, cli->key_files[0].file, cli->key_files[0].hex, &key, &len))
+		return -ENOKEY;
+	err = inl_mounted_add_key(arg, key, len, false, &spec);
+	inl_secret_free(key);
+	return err;
+}
+
 /* A directory inside a mount: its server has the key, or says that it has not. */
 static int encrypt_inside(struct inl_cli *cli, const char *arg, const struct inl_policy *policy)
 {
@@ -86,6 +104,9 @@ static int encrypt_inside(struct inl_cli *cli, const char *arg, const struct inl
 	if (!inl_mounted_open(arg, &fd))
 		return inl_cli_error(cli, arg, -ENOENT, NULL);
 	err = inl_mounted_set_policy(fd, policy);
+	/* It is there for others, or not at all: whoever has the key may add it. */
+	if (err == -ENOKEY && !(err = give_key(cli, arg)))
+		err = inl_mounted_set_policy(fd, policy);
 	if (!err && fsync(fd))
 		err = -errno;
 	close(fd);

@@ -148,7 +148,8 @@ static int add_key(struct inl_cli *cli, const char *file, bool hex)
 
 	if (code)
 		return code;
-	err = inl_keyring_add(cli->keys, key, len, &diag);
+	err = cli->claims ? inl_keyring_claim(cli->keys, key, len, getuid(), &diag) :
+			    inl_keyring_add(cli->keys, key, len, &diag);
 	inl_secret_free(key);
 	return err ? inl_cli_error(cli, file, err, &diag) : 0;
 }

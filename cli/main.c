@@ -88,6 +88,9 @@ static const struct option_row option_rows[] = {
 	{ INL_OPT_FOREGROUND, 'f', "foreground", NULL, "serve in this process, and not in the background" },
 	{ INL_OPT_MOUNT_OPTIONS, 'o', "options", "LIST", "allow_other, ro, dev, suid, ... as fusermount3(1); key=FILE; no_writeback" },
 	{ INL_OPT_WATCH, 'w', "watch", NULL, "a line for each second" },
+	{ INL_OPT_DEFAULT, 0, "default", NULL, "encrypt with it what you make in directories that are not encrypted" },
+	{ INL_OPT_ALL_USERS, 0, "all-users", NULL, "whoever has added the key; root only" },
+	{ INL_OPT_WAIT, 0, "wait", NULL, "until what is in use is closed" },
 	{ INL_OPT_HELP, 'h', "help", NULL, "print this" },
 };
 
@@ -226,6 +229,16 @@ static const struct inl_cli_command commands[] = {
 	{
 		"status", "DIR", "what a mount is doing: volume, keys, devices, counters", "",
 		{ INL_OPT_WATCH, INL_OPT_JSON }, 1, 1, inl_cli_status,
+	},
+	{
+		"unlock", "DIR", "give a key to a mount: what it encrypts becomes readable",
+		"The key is yours: it stays until you, and all others who have added it, lock it again.\n",
+		{ INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_DEFAULT }, 1, 1, inl_cli_unlock,
+	},
+	{
+		"lock", "DIR [IDENTIFIER]", "take your keys, or one of them, away from a mount",
+		"What nobody has open becomes unreadable at once, for everybody; what is in use when it is closed. Exits with 5 then.\n",
+		{ INL_OPT_ALL_USERS, INL_OPT_WAIT }, 1, 2, inl_cli_lock,
 	},
 	{
 		"keygen", "> KEY", "make a master key: 64 random bytes", "",

@@ -207,7 +207,9 @@ static int mount_volume(struct inl_cli *cli, const char *image, const char *dir,
 
 	if (!options.read_only)
 		cli->flags |= INL_VOLUME_WRITE;
+	cli->claims = true;
 	code = inl_cli_open(cli, image);
+	options.keys = cli->keys;
 	err = code ? 0 : inl_mount_new(cli->vol, dir, &options, &diag, &mount);
 	if (err)
 		code = inl_cli_error(cli, dir, err, &diag);

@@ -62,18 +62,75 @@ static void json_journal(struct inl_json *json, struct inl_volume *vol)
 	inl_json_close(json, '}');
 }
 
-static void print_keys(struct inl_cli *cli)
+static void print_holders(struct inl_mount *mount, const struct inl_key_spec *spec)
 {
+	struct inl_holder *holders;
+	unsigned n;
+
+	if (inl_mount_holders(mount, spec, &holders, &n))
+		return;
+	for (unsigned i = 0; i < n; i++) {
+		printf("             in use: ");
+		if (holders[i].path)
+			inl_text_put(stdout, holders[i].path, strlen(holders[i].path), true);
+		else
+			printf("inode %" PRIu64, holders[i].ino);
+		if (holders[i].pid) {
+			printf(" by process %d (", (int)holders[i].pid);
+			inl_text_put(stdout, holders[i].command, strlen(holders[i].command), true);
+			printf(")\n");
+		} else {
+			printf(" by a process that cannot be looked at\n");
+		}
+	}
+	inl_holders_free(holders, n);
+}
+
+#define USERS_SHOWN 16
+
+static void print_claims(struct inl_keyring *ring, const struct inl_key_spec *spec)
+{
+	uint32_t uids[USERS_SHOWN];
+	unsigned n = inl_keyring_claimants(ring, spec, uids, USERS_SHOWN);
+
+	for (unsigned i = 0; i < n && i < USERS_SHOWN; i++)
+		printf("%s %" PRIu32, i ? "," : n == 1 ? ", of user" : ", of users", uids[i]);
+	if (n > USERS_SHOWN)
+		printf(" and %u more", n - USERS_SHOWN);
+}
+
+static const char *key_state(enum inl_key_state state)
+{
+	return state == INL_KEY_PRESENT ? "present" : state == INL_KEY_ABSENT ? "absent" : "incompletely removed";
+}
+
+static void print_key(const struct inl_mounted *what, unsigned i)
+{
+	struct inl_keyring *ring = what->cli->keys;
+	struct inl_key_status status;
 	char hex[INL_KEY_SPEC_HEX_SIZE];
+	struct inl_key_spec spec, old = { 0 };
+
+	if (inl_keyring_known(ring, i, 2, &spec) || inl_keyring_status(ring, &spec, 0, &status))
+		return;
+	printf("Key          %s", inl_key_spec_hex(&spec, hex));
+	if (!inl_keyring_known(ring, i, 1, &old))
+		printf(" (version 1: %s)", inl_key_spec_hex(&old, hex));
+	printf(": %s", key_state(status.state));
+	print_claims(ring, &spec);
+	putchar('\n');
+	if (status.state != INL_KEY_PRESENT) {
+		print_holders(what->mount, &spec);
+		print_holders(what->mount, &old);
+	}
+}
+
+static void print_keys(const struct inl_mounted *what)
+{
 	struct inl_key_spec spec;
 
-	for (unsigned i = 0; i < inl_keyring_count(cli->keys); i++) {
-		if (!inl_keyring_spec(cli->keys, i, 2, &spec))
-			printf("Key          %s", inl_key_spec_hex(&spec, hex));
-		if (!inl_keyring_spec(cli->keys, i, 1, &spec))
-			printf(" (version 1: %s)", inl_key_spec_hex(&spec, hex));
-		putchar('\n');
-	}
+	for (unsigned i = 0; !inl_keyring_known(what->cli->keys, i, 2, &spec); i++)
+		print_key(what, i);
 }
 
 static int print_status(const struct inl_mounted *what)
@@ -89,7 +146,7 @@ static int print_status(const struct inl_mounted *what)
 		printf("             by an error of the device: %s\n", strerror(-info.error));
 	print_served(what->mount);
 	print_journal(cli->vol);
-	print_keys(cli);
+	print_keys(what);
 	err = inl_info_print(cli, NULL);
 	if (!err)
 		inl_cli_counters_tree(cli->dev, NULL);
@@ -114,19 +171,69 @@ static void json_served(struct inl_json *json, const struct inl_mount *mount)
 	inl_json_close(json, '}');
 }
 
-static void json_keys(struct inl_json *json, struct inl_cli *cli)
+static void json_holders(struct inl_json *json, struct inl_mount *mount, const struct inl_key_spec *spec)
+{
+	struct inl_holder *holders;
+	unsigned n;
+
+	if (inl_mount_holders(mount, spec, &holders, &n))
+		return;
+	for (unsigned i = 0; i < n; i++) {
+		inl_json_open(json, NULL, '{');
+		inl_json_u64(json, "inode", holders[i].ino);
+		if (holders[i].pid) {
+			inl_json_u64(json, "process", (uint64_t)holders[i].pid);
+			inl_json_name(json, "command", holders[i].command, strlen(holders[i].command));
+		}
+		if (holders[i].path)
+			inl_json_name(json, "path", holders[i].path, strlen(holders[i].path));
+		inl_json_close(json, '}');
+	}
+	inl_holders_free(holders, n);
+}
+
+static void json_claims(struct inl_json *json, struct inl_keyring *ring, const struct inl_key_spec *spec)
+{
+	uint32_t uids[INL_CLAIMS_PER_KEY_MAX];
+	unsigned n = inl_keyring_claimants(ring, spec, uids, INL_CLAIMS_PER_KEY_MAX);
+
+	inl_json_open(json, "users", '[');
+	for (unsigned i = 0; i < n && i < INL_CLAIMS_PER_KEY_MAX; i++)
+		inl_json_u64(json, NULL, uids[i]);
+	inl_json_close(json, ']');
+}
+
+static void json_key(struct inl_json *json, const struct inl_mounted *what, unsigned i)
+{
+	struct inl_keyring *ring = what->cli->keys;
+	struct inl_key_spec spec, old = { 0 };
+	struct inl_key_status status;
+
+	if (inl_keyring_known(ring, i, 2, &spec) || inl_keyring_status(ring, &spec, 0, &status))
+		return;
+	inl_json_open(json, NULL, '{');
+	inl_json_hex(json, "identifier", spec.bytes, INL_KEY_IDENTIFIER_SIZE);
+	if (!inl_keyring_known(ring, i, 1, &old))
+		inl_json_hex(json, "descriptor", old.bytes, INL_KEY_DESCRIPTOR_SIZE);
+	inl_json_text(json, "state", key_state(status.state));
+	json_claims(json, ring, &spec);
+	inl_json_u64(json, "busy", status.n_busy);
+	inl_json_open(json, "in_use", '[');
+	if (status.state != INL_KEY_PRESENT) {
+		json_holders(json, what->mount, &spec);
+		json_holders(json, what->mount, &old);
+	}
+	inl_json_close(json, ']');
+	inl_json_close(json, '}');
+}
+
+static void json_keys(struct inl_json *json, const struct inl_mounted *what)
 {
 	struct inl_key_spec spec;
 
 	inl_json_open(json, "keys", '[');
-	for (unsigned i = 0; i < inl_keyring_count(cli->keys); i++) {
-		inl_json_open(json, NULL, '{');
-		if (!inl_keyring_spec(cli->keys, i, 2, &spec))
-			inl_json_hex(json, "identifier", spec.bytes, INL_KEY_IDENTIFIER_SIZE);
-		if (!inl_keyring_spec(cli->keys, i, 1, &spec))
-			inl_json_hex(json, "descriptor", spec.bytes, INL_KEY_DESCRIPTOR_SIZE);
-		inl_json_close(json, '}');
-	}
+	for (unsigned i = 0; !inl_keyring_known(what->cli->keys, i, 2, &spec); i++)
+		json_key(json, what, i);
 	inl_json_close(json, ']');
 }
 
@@ -146,7 +253,7 @@ static int json_status(const struct inl_mounted *what)
 	inl_json_text(&json, "error", info.error ? strerror(-info.error) : NULL);
 	json_served(&json, what->mount);
 	json_journal(&json, cli->vol);
-	json_keys(&json, cli);
+	json_keys(&json, what);
 	inl_json_open(&json, "volume", '{');
 	err = inl_info_json(cli, &json, NULL);
 	inl_json_close(&json, '}');
@@ -216,11 +323,13 @@ bool inl_mounted_open(const char *path, int *fd)
 	return false;
 }
 
+/* fd: -1: it does not let us look into it. */
 static int report(struct inl_cli *cli, int fd, const char *dir)
 {
+	bool json = cli->given[INL_OPT_JSON];
 	char *text;
 	size_t len;
-	int err = inl_mounted_report(fd, cli->given[INL_OPT_JSON], &text, &len);
+	int err = fd < 0 ? inl_mounted_report_at(dir, json, &text, &len) : inl_mounted_report(fd, json, &text, &len);
 
 	if (err)
 		return inl_cli_error(cli, dir, err, NULL);
@@ -296,9 +405,10 @@ int inl_cli_status(struct inl_cli *cli, int n_args, char **args)
 {
 	int fd, code;
 
-	if (!inl_mounted_open(args[0], &fd))
+	if (!inl_mounted_open(args[0], &fd) && (errno != EACCES || cli->given[INL_OPT_WATCH]))
 		return inl_cli_fail(cli, INL_EXIT_FAILED, args[0], "%s", why_not(errno));
 	code = cli->given[INL_OPT_WATCH] ? 0 : report(cli, fd, args[0]);
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 	return cli->given[INL_OPT_WATCH] ? watch(cli, args[0]) : code;
 }
