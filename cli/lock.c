@@ -101,6 +101,24 @@ static int wait_for_holders(struct inl_cli *cli, const char *dir, const struct i
 	return err;
 }
 
+/* The lines that status has below the key, for those who may see them. */
+static void print_holders(const char *dir, const char *name)
+{
+	char *text = NULL, *save = NULL;
+	bool below = false;
+	size_t len;
+
+	if (inl_mounted_report_at(dir, false, &text, &len))
+		return;
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		if (below && *line == ' ')
+			fprintf(stderr, "%s\n", line + strspn(line, " "));
+		else
+			below = !strncmp(line, "Key ", 4) && strstr(line, name);
+	}
+	free(text);
+}
+
 static int lock_one(struct inl_cli *cli, const char *dir, const struct inl_key_spec *spec)
 {
 	bool all = cli->given[INL_OPT_ALL_USERS];
@@ -123,8 +141,8 @@ static int lock_one(struct inl_cli *cli, const char *dir, const struct inl_key_s
 	if (key.status.state == INL_KEY_PRESENT)
 		return inl_cli_fail(cli, INL_EXIT_FAILED, dir, "the key %s was given again meanwhile", text);
 	if (key.status.state == INL_KEY_INCOMPLETELY_REMOVED) {
-		inl_cli_fail(cli, INL_EXIT_INCOMPLETE, dir,
-			     "the key %s goes when what is in use is closed; who uses it: inlay status", text);
+		inl_cli_fail(cli, INL_EXIT_INCOMPLETE, dir, "the key %s goes when what is in use is closed", text);
+		print_holders(dir, text);
 		return inl_cli_interrupted() ? INL_EXIT_INTERRUPTED : INL_EXIT_INCOMPLETE;
 	}
 	printf("%s: locked key %s\n", dir, text);

@@ -197,7 +197,7 @@ static void json_claims(struct inl_json *json, struct inl_keyring *ring, const s
 	uint32_t uids[INL_CLAIMS_PER_KEY_MAX];
 	unsigned n = inl_keyring_claimants(ring, spec, uids, INL_CLAIMS_PER_KEY_MAX);
 
-	inl_json_open(json, "users", '[');
+	inl_json_open(json, "claims", '[');
 	for (unsigned i = 0; i < n && i < INL_CLAIMS_PER_KEY_MAX; i++)
 		inl_json_u64(json, NULL, uids[i]);
 	inl_json_close(json, ']');
@@ -217,8 +217,7 @@ static void json_key(struct inl_json *json, const struct inl_mounted *what, unsi
 		inl_json_hex(json, "descriptor", old.bytes, INL_KEY_DESCRIPTOR_SIZE);
 	inl_json_text(json, "state", key_state(status.state));
 	json_claims(json, ring, &spec);
-	inl_json_u64(json, "busy", status.n_busy);
-	inl_json_open(json, "in_use", '[');
+	inl_json_open(json, "busy", '[');
 	if (status.state != INL_KEY_PRESENT) {
 		json_holders(json, what->mount, &spec);
 		json_holders(json, what->mount, &old);

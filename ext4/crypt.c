@@ -152,6 +152,7 @@ int inl_new_crypt_give(struct inl_handle *op, struct inl_inode *inode, struct in
 struct setting {
 	struct inl_inode *dir;
 	struct inl_new_crypt new;
+	bool unready; /* nothing needs to be there that it takes to use it */
 	struct inl_diag *diag;
 };
 
@@ -229,7 +230,9 @@ static int check_setting(struct setting *setting, const struct inl_policy *polic
 	err = inl_op_look(vol, see_empty, setting);
 	if (err)
 		return err;
-	err = inl_fscrypt_policy_ready(vol->crypt, policy, dir->lasting & EXT4_FL_CASEFOLD, setting->diag);
+	err = setting->unready ?
+		      inl_fscrypt_policy_valid(vol->crypt, policy, dir->lasting & EXT4_FL_CASEFOLD, setting->diag) :
+		      inl_fscrypt_policy_ready(vol->crypt, policy, dir->lasting & EXT4_FL_CASEFOLD, setting->diag);
 	if (err)
 		return err;
 	if (dir->ino == INL_ROOT_INO)
@@ -239,9 +242,10 @@ static int check_setting(struct setting *setting, const struct inl_policy *polic
 	return 0;
 }
 
-int inl_set_policy(struct inl_inode *dir, const struct inl_policy *policy, const uint8_t *nonce, struct inl_diag *diag)
+static int give_policy(struct inl_inode *dir, const struct inl_policy *policy, const uint8_t *nonce, bool unready,
+		       struct inl_diag *diag)
 {
-	struct setting setting = { .dir = dir, .diag = diag };
+	struct setting setting = { .dir = dir, .unready = unready, .diag = diag };
 	struct inl_volume *vol = dir->vol;
 	int err;
 
@@ -263,4 +267,14 @@ int inl_set_policy(struct inl_inode *dir, const struct inl_policy *policy, const
 		inl_new_crypt_done(&setting.new);
 	/* Somebody else was faster. */
 	return err == -EEXIST ? compare_policy(dir, policy, diag) : err;
+}
+
+int inl_set_policy(struct inl_inode *dir, const struct inl_policy *policy, const uint8_t *nonce, struct inl_diag *diag)
+{
+	return give_policy(dir, policy, nonce, false, diag);
+}
+
+int inl_set_policy_unready(struct inl_inode *dir, const struct inl_policy *policy, struct inl_diag *diag)
+{
+	return give_policy(dir, policy, NULL, true, diag);
 }

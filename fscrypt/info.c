@@ -526,6 +526,12 @@ static int cipher_missing(int mode, struct inl_diag *diag)
 	return inl_diag_set(diag, -ENOPKG, "the cipher %s is not available", info->name);
 }
 
+int inl_fscrypt_policy_valid(struct inl_fscrypt *fs, const struct inl_policy *policy, bool casefold,
+			     struct inl_diag *diag)
+{
+	return inl_policy_check(policy, &fs->params.traits, casefold, diag);
+}
+
 int inl_fscrypt_policy_ready(struct inl_fscrypt *fs, const struct inl_policy *policy, bool casefold,
 			     struct inl_diag *diag)
 {

@@ -94,6 +94,10 @@ int inl_crypt_info_hold(struct inl_crypt_info *info, struct inl_diag *diag);
 int inl_crypt_info_hold_on(struct inl_crypt_info *info, struct inl_diag *diag);
 void inl_crypt_info_release(struct inl_crypt_info *info);
 
+/* Is the policy one of those that there are? 0; -EINVAL. */
+int inl_fscrypt_policy_valid(struct inl_fscrypt *fs, const struct inl_policy *policy, bool casefold,
+			     struct inl_diag *diag);
+
 /*
  * Could inodes with this policy be written here? Looked at before a directory gets it: the policy itself, the ciphers of
  * contents and names, and, of version 2 policies, the master key (Linux wants it to have been added for those alone).

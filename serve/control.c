@@ -251,7 +251,7 @@ static int set_policy(const struct inl_control *control)
 	};
 	memcpy(policy.reserved, wire.reserved, sizeof(policy.reserved));
 	memcpy(policy.key.bytes, wire.key, sizeof(policy.key.bytes));
-	err = inl_control_set_policy(control, &policy);
+	err = inl_control_set_policy(control, &policy, true);
 	return err ? err : inl_control_reply(control, NULL, 0);
 }
 
@@ -289,7 +289,9 @@ void inl_serve_ioctl(fuse_req_t req, fuse_ino_t id, unsigned cmd, void *arg, str
 
 	if (!row)
 		row = find_row(inl_fscrypt_controls, cmd);
-	if (row) {
+	if (row && row->needs_feature && !control.mount->keys.supported) {
+		err = -EOPNOTSUPP;
+	} else if (row) {
 		err = inl_node_use(control.mount, id, &use);
 		control.node = use.node;
 		control.inode = err ? NULL : use.node->inode;

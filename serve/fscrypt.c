@@ -93,7 +93,7 @@ static void policy_from_wire(const uint8_t *bytes, struct inl_policy *policy)
 	}
 }
 
-int inl_control_set_policy(const struct inl_control *control, const struct inl_policy *policy)
+int inl_control_set_policy(const struct inl_control *control, const struct inl_policy *policy, bool ready)
 {
 	struct inl_mount *mount = control->mount;
 	struct inl_policy asked = *policy;
@@ -109,12 +109,17 @@ int inl_control_set_policy(const struct inl_control *control, const struct inl_p
 	fresh = !inl_inode_policy(control->inode, NULL);
 	/* Without a claim the key is as good as not there. A name that no key has says all that comes before that. */
 	if (fresh && policy->version == 2 && uid &&
-	    !(mount->keys.ring && inl_keyring_claimed(mount->keys.ring, &policy->key, uid)))
+	    !(mount->keys.ring && inl_keyring_claimed(mount->keys.ring, &policy->key, uid))) {
 		memset(asked.key.bytes, 0, sizeof(asked.key.bytes));
+		ready = true;
+	}
 	/* Before, so that no lock misses it. */
 	if (fresh)
 		err = inl_top_note_unnamed(mount, control->node->id, &policy->key);
-	return err ? err : inl_set_policy(control->inode, &asked, NULL, NULL);
+	if (err)
+		return err;
+	return ready ? inl_set_policy(control->inode, &asked, NULL, NULL) :
+		       inl_set_policy_unready(control->inode, &asked, NULL);
 }
 
 static int set_policy(const struct inl_control *control)
@@ -131,7 +136,7 @@ static int set_policy(const struct inl_control *control)
 	if (err)
 		return err;
 	policy_from_wire(bytes, &policy);
-	err = inl_control_set_policy(control, &policy);
+	err = inl_control_set_policy(control, &policy, false);
 	return err ? err : inl_control_reply(control, NULL, 0);
 }
 
@@ -146,6 +151,7 @@ static int policy_of(const struct inl_control *control, struct inl_policy *polic
 	return crypt.encrypted ? -EINVAL : -ENODATA;
 }
 
+/* The number says that the answer goes the other way. */
 static int get_policy(const struct inl_control *control)
 {
 	struct fscrypt_policy_v2 wire;
@@ -154,7 +160,9 @@ static int get_policy(const struct inl_control *control)
 
 	if (!err && policy.version != 1)
 		err = -EINVAL;
-	return err ? err : inl_control_reply(control, &wire, policy_to_wire(&policy, &wire));
+	if (!err)
+		err = poke(control, 0, &wire, policy_to_wire(&policy, &wire));
+	return err ? err : inl_control_reply(control, NULL, 0);
 }
 
 /* The answer is longer than the number says. */
@@ -459,14 +467,14 @@ static int get_key_status(const struct inl_control *control)
 }
 
 const struct inl_control_row inl_fscrypt_controls[] = {
-	{ FS_IOC_SET_ENCRYPTION_POLICY, set_policy },
-	{ FS_IOC_GET_ENCRYPTION_POLICY, get_policy },
-	{ FS_IOC_GET_ENCRYPTION_POLICY_EX, get_policy_ex },
-	{ FS_IOC_GET_ENCRYPTION_NONCE, get_nonce },
-	{ FS_IOC_ADD_ENCRYPTION_KEY, add_key },
-	{ FS_IOC_REMOVE_ENCRYPTION_KEY, remove_key },
-	{ FS_IOC_REMOVE_ENCRYPTION_KEY_ALL_USERS, remove_key_all_users },
-	{ FS_IOC_GET_ENCRYPTION_KEY_STATUS, get_key_status },
-	{ INL_IOC_KEY, add_own_key },
+	{ FS_IOC_SET_ENCRYPTION_POLICY, set_policy, true },
+	{ FS_IOC_GET_ENCRYPTION_POLICY, get_policy, true },
+	{ FS_IOC_GET_ENCRYPTION_POLICY_EX, get_policy_ex, true },
+	{ FS_IOC_GET_ENCRYPTION_NONCE, get_nonce, true },
+	{ FS_IOC_ADD_ENCRYPTION_KEY, add_key, true },
+	{ FS_IOC_REMOVE_ENCRYPTION_KEY, remove_key, true },
+	{ FS_IOC_REMOVE_ENCRYPTION_KEY_ALL_USERS, remove_key_all_users, true },
+	{ FS_IOC_GET_ENCRYPTION_KEY_STATUS, get_key_status, true },
+	{ INL_IOC_KEY, add_own_key, true },
 	{ 0, NULL },
 };

@@ -134,7 +134,9 @@ int inl_keys_take(struct inl_mount *mount, const struct inl_key_spec *spec, uid_
 		return -ENOKEY;
 	pthread_mutex_lock(&keys->lock);
 	names = names_of(keys->ring, spec);
+	pthread_rwlock_wrlock(&keys->marking);
 	err = inl_keyring_unclaim(keys->ring, spec, uid, all, &last);
+	pthread_rwlock_unlock(&keys->marking);
 	taken->others = !err && !last;
 	if (!err && last)
 		err = evict(mount, &names, &taken->n_busy);
@@ -150,7 +152,7 @@ int inl_keys_give(struct inl_mount *mount, const uint8_t *key, size_t len, uid_t
 	struct names names;
 	int err;
 
-	if (!keys->ring)
+	if (!keys->ring || !keys->supported)
 		return -EOPNOTSUPP;
 	err = inl_key_spec_derive(key, len, 1, &names.spec[0]);
 	if (!err)
@@ -258,10 +260,29 @@ bool inl_keys_default(struct inl_mount *mount, uid_t uid, struct inl_key_spec *s
 	return found;
 }
 
-void inl_keys_init(struct inl_keys *keys, struct inl_keyring *ring)
+static bool has_feature(const struct inl_volume *vol)
 {
+	struct inl_feature feature;
+
+	for (unsigned i = 0; inl_volume_feature(vol, i, &feature); i++) {
+		if (!strcmp(feature.name, "encrypt"))
+			return true;
+	}
+	return false;
+}
+
+void inl_keys_init(struct inl_keys *keys, struct inl_keyring *ring, const struct inl_volume *vol)
+{
+	pthread_rwlockattr_t attr;
+
 	keys->ring = ring;
+	keys->supported = has_feature(vol);
 	pthread_mutex_init(&keys->lock, NULL);
+	/* Those who make something do not keep others from marking by being many. */
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&keys->marking, &attr);
+	pthread_rwlockattr_destroy(&attr);
 	pthread_mutex_init(&keys->defaults_lock, NULL);
 }
 
@@ -270,5 +291,6 @@ void inl_keys_done(struct inl_keys *keys)
 	free(keys->defaults);
 	free(keys->unfinished);
 	pthread_mutex_destroy(&keys->defaults_lock);
+	pthread_rwlock_destroy(&keys->marking);
 	pthread_mutex_destroy(&keys->lock);
 }

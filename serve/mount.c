@@ -280,7 +280,7 @@ int inl_mount_new(struct inl_volume *vol, const char *dir, const struct inl_moun
 	pthread_mutex_init(&mount->report_lock, NULL);
 	pthread_cond_init(&mount->wake, NULL);
 	inl_nodes_init(&mount->nodes, vol);
-	inl_keys_init(&mount->keys, options->keys);
+	inl_keys_init(&mount->keys, options->keys, vol);
 	inl_tops_init(&mount->tops);
 	mount->vol = vol;
 	inl_volume_info(vol, &info);

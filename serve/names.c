@@ -178,12 +178,14 @@ void inl_serve_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 	int err = inl_node_use(mount, parent, &dir);
 	bool encrypts = !err && !inl_inode_policy(dir.node->inode, NULL) && inl_keys_default(mount, attr.uid, &key);
 
+	pthread_rwlock_rdlock(&mount->keys.marking);
 	if (encrypts && !inl_keyring_claimed(mount->keys.ring, &key, attr.uid))
 		err = -ENOKEY;
 	if (!err)
 		err = inl_create(dir.node->inode, name, strlen(name), &attr, INL_ATTR_INHERIT, NULL, &inode);
 	if (!err && encrypts)
 		err = encrypt_made(mount, dir.node, name, &key, &inode);
+	pthread_rwlock_unlock(&mount->keys.marking);
 	reply_got(req, err, inode);
 }
 
@@ -224,10 +226,14 @@ void inl_serve_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	struct fuse_entry_param entry;
 	struct inl_inode *inode;
 	struct inl_open *open;
-	int err = make(req, parent, name, &attr, &inode);
+	int err;
 
+	/* What was made can be opened: no key is marked in between. */
+	pthread_rwlock_rdlock(&mount->keys.marking);
+	err = make(req, parent, name, &attr, &inode);
 	if (!err)
 		err = open_made(mount, inode, &entry, &open);
+	pthread_rwlock_unlock(&mount->keys.marking);
 	if (err) {
 		inl_reply_error(req, err);
 		return;

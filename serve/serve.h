@@ -58,6 +58,8 @@ struct inl_default {
 /* What is done to keys while the volume is in use: lock.c. */
 struct inl_keys {
 	pthread_mutex_t lock;	  /* one change at a time */
+	pthread_rwlock_t marking; /* shared: what is made can be opened; exclusive: keys are marked */
+	bool supported;		  /* the volume has the feature */
 	struct inl_keyring *ring; /* of the volume; NULL: without keys for ever */
 	struct inl_key_spec *unfinished; /* lock; removed, and not completely when that was done */
 	unsigned n_unfinished;
@@ -308,7 +310,7 @@ void inl_tops_void(struct inl_mount *mount, const struct inl_key_spec *key);
 
 /* ---- lock.c: keys that come and go ------------------------------------------------------------------------------- */
 
-void inl_keys_init(struct inl_keys *keys, struct inl_keyring *ring);
+void inl_keys_init(struct inl_keys *keys, struct inl_keyring *ring, const struct inl_volume *vol);
 void inl_keys_done(struct inl_keys *keys);
 
 #define INL_NOBODY ((uid_t)-1) /* a key that is given is nobody's claim */
@@ -431,14 +433,19 @@ struct inl_control {
 struct inl_control_row {
 	unsigned cmd;
 	int (*fn)(const struct inl_control *control);
+	bool needs_feature; /* of volumes that can have encrypted directories: else -EOPNOTSUPP */
 };
 extern const struct inl_control_row inl_fscrypt_controls[];
 
 /* Returns 0. */
 int inl_control_reply(const struct inl_control *control, const void *out, size_t len);
 
-/* inl_set_policy, for whoever asks: -EACCES, -ENOKEY (no claim to the key). */
-int inl_control_set_policy(const struct inl_control *control, const struct inl_policy *policy);
+/*
+ * inl_set_policy, for whoever asks: -EACCES, -ENOKEY (no claim to the key).
+ *
+ *   ready   what is encrypted with it can be used; else as Linux, which does not look
+ */
+int inl_control_set_policy(const struct inl_control *control, const struct inl_policy *policy, bool ready);
 
 void inl_serve_ioctl(fuse_req_t req, fuse_ino_t id, unsigned cmd, void *arg, struct fuse_file_info *fi, unsigned flags,
 		     const void *in, size_t in_size, size_t out_size);

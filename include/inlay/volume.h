@@ -334,6 +334,12 @@ INL_API int inl_path(struct inl_volume *vol, const char *path, bool follow, stru
 INL_API int inl_set_policy(struct inl_inode *dir, const struct inl_policy *policy, const uint8_t *nonce,
 			   struct inl_diag *diag);
 
+/*
+ * The same, as Linux does it for whoever may name any key: the key and the ciphers need not be there. What is made in the
+ * directory then has -ENOKEY or -ENOPKG.
+ */
+INL_API int inl_set_policy_unready(struct inl_inode *dir, const struct inl_policy *policy, struct inl_diag *diag);
+
 /* What a new inode is like. */
 struct inl_attr {
 	uint32_t mode; /* type and permissions, as st_mode */
