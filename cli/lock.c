@@ -179,10 +179,31 @@ static int lock_all(struct inl_cli *cli, const char *dir)
 	return code;
 }
 
+/* On all mounts that this user may ask. */
+static int lock_everywhere(struct inl_cli *cli)
+{
+	struct inl_mounted_key key;
+	struct inl_key_spec spec;
+	int code = 0;
+	char *dir;
+
+	for (unsigned i = 0; !inl_mounted_nth(i, &dir); i++) {
+		int err = inl_mounted_known_key(dir, 0, &spec, &key);
+
+		/* Others' mounts are none of ours, nor those that nobody serves any more. */
+		if (err != -EACCES && err != -EOPNOTSUPP)
+			code = inl_cli_worse(code, lock_all(cli, dir));
+		free(dir);
+	}
+	return code;
+}
+
 int inl_cli_lock(struct inl_cli *cli, int n_args, char **args)
 {
 	struct inl_key_spec spec;
 
+	if (!n_args)
+		return lock_everywhere(cli);
 	if (n_args == 1)
 		return lock_all(cli, args[0]);
 	if (!parse_name(args[1], &spec))

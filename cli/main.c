@@ -236,9 +236,9 @@ static const struct inl_cli_command commands[] = {
 		{ INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_DEFAULT }, 1, 1, inl_cli_unlock,
 	},
 	{
-		"lock", "DIR [IDENTIFIER]", "take your keys, or one of them, away from a mount",
+		"lock", "[DIR [IDENTIFIER]]", "take your keys, or one of them, away from a mount, or from all",
 		"What nobody has open becomes unreadable at once, for everybody; what is in use when it is closed. Exits with 5 then.\n",
-		{ INL_OPT_ALL_USERS, INL_OPT_WAIT }, 1, 2, inl_cli_lock,
+		{ INL_OPT_ALL_USERS, INL_OPT_WAIT }, 0, 2, inl_cli_lock,
 	},
 	{
 		"keygen", "> KEY", "make a master key: 64 random bytes", "",

@@ -264,6 +264,21 @@ static int remove_by_ioctl(const char *path, const struct inl_key_spec *spec, bo
 	return err;
 }
 
+/* ---- which there are --------------------------------------------------------------------------------------------- */
+
+int inl_mounted_nth(unsigned i, char **path)
+{
+	struct inl_where *where = malloc(sizeof(*where));
+	int err = where ? inl_where_nth(i, where) : -ENOMEM;
+
+	if (!err)
+		*path = strdup(where->point);
+	if (!err && !*path)
+		err = -ENOMEM;
+	free(where);
+	return err;
+}
+
 /* ---- keys -------------------------------------------------------------------------------------------------------- */
 
 static void take_answer(const struct inl_wire_answer *answer, struct inl_mounted_key *key)

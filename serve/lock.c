@@ -149,6 +149,7 @@ int inl_keys_take(struct inl_mount *mount, const struct inl_key_spec *spec, uid_
 int inl_keys_give(struct inl_mount *mount, const uint8_t *key, size_t len, uid_t uid)
 {
 	struct inl_keys *keys = &mount->keys;
+	struct inl_key_status before;
 	struct names names;
 	int err;
 
@@ -160,9 +161,11 @@ int inl_keys_give(struct inl_mount *mount, const uint8_t *key, size_t len, uid_t
 	if (err)
 		return err;
 	pthread_mutex_lock(&keys->lock);
-	err = uid == INL_NOBODY ? inl_keyring_add(keys->ring, key, len, NULL) :
-				  inl_keyring_claim(keys->ring, key, len, uid, NULL);
-	if (!err) {
+	err = inl_keyring_status(keys->ring, &names.spec[1], uid, &before);
+	if (!err)
+		err = uid == INL_NOBODY ? inl_keyring_add(keys->ring, key, len, NULL) :
+					  inl_keyring_claim(keys->ring, key, len, uid, NULL);
+	if (!err && before.state != INL_KEY_PRESENT) {
 		/* Names that were shown without the key, and what was not found. */
 		atomic_fetch_add(&keys->changes, 1);
 		forget_unused(mount, &names);

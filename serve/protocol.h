@@ -56,6 +56,8 @@ struct inl_wire_answer {
 	uint64_t report_size;
 };
 
+_Static_assert(sizeof(struct inl_wire_request) == 104 && sizeof(struct inl_wire_answer) == 64, "as doc/socket.md has them");
+
 /*
  * Where the socket of a mount is: of root's mounts in /run/inlay, of others' in /run/user/UID/inlay or, where there is no
  * such directory, in /tmp/inlay-UID; under the number of the mounted device.

@@ -82,6 +82,54 @@ static void link_top(struct inl_tops *tops, struct inl_top *top)
 	tops->n++;
 }
 
+/* ---- names of those that became encrypted after the kernel knew them ---------------------------------------------- */
+
+static uint32_t ino_of(const struct inl_top *top)
+{
+	return (uint32_t)top->id;
+}
+
+/* Its parent's number, or 0. */
+static uint64_t parent_of(struct inl_mount *mount, const struct inl_top *top)
+{
+	struct inl_inode *inode;
+	uint64_t ino = 0;
+
+	if (inl_inode_get(mount->vol, ino_of(top), NULL, &inode))
+		return 0;
+	if (inl_parent(inode, &ino, NULL))
+		ino = 0;
+	inl_inode_put(inode);
+	return ino;
+}
+
+/*
+ * Look for the names of those that have none and lie in this directory: once for all of them, a list linked by newer.
+ *
+ *   found   is told of each: its directory's number, its name
+ */
+static void find_names(struct inl_mount *mount, uint64_t ino, const struct inl_top *list,
+		       void (*found)(struct inl_mount *mount, const struct inl_top *top, uint64_t parent, const char *name))
+{
+	struct inl_inode *inode;
+	struct inl_dirent dirent;
+	struct inl_dir *dir;
+	struct inl_stat st;
+
+	if (!ino || inl_inode_get(mount->vol, ino, NULL, &inode))
+		return;
+	if (!inl_inode_stat(inode, &st, NULL) && !inl_dir_open(inode, NULL, &dir)) {
+		while (inl_dir_next(dir, &dirent, NULL) > 0) {
+			for (const struct inl_top *top = list; top; top = top->newer) {
+				if (ino_of(top) == dirent.ino)
+					found(mount, top, inl_node_id(&st), dirent.name);
+			}
+		}
+		inl_dir_close(dir);
+	}
+	inl_inode_put(inode);
+}
+
 /* ---- one too many: the kernel forgets it now --------------------------------------------------------------------- */
 
 struct forgetting {
@@ -94,12 +142,20 @@ static void tell_void(struct inl_mount *mount, const struct inl_top *top)
 	fuse_lowlevel_notify_inval_entry(mount->session, top->parent, top->name, strlen(top->name));
 }
 
+static void void_named(struct inl_mount *mount, const struct inl_top *top, uint64_t parent, const char *name)
+{
+	(void)top;
+	fuse_lowlevel_notify_inval_entry(mount->session, parent, name, strlen(name));
+}
+
 static void forget_now(struct inl_mount *mount, struct inl_job *job)
 {
 	struct forgetting *forgetting = (struct forgetting *)job;
 
 	if (forgetting->top->parent)
 		tell_void(mount, forgetting->top);
+	else
+		find_names(mount, parent_of(mount, forgetting->top), forgetting->top, void_named);
 	free(forgetting->top);
 	free(forgetting);
 }
@@ -116,6 +172,7 @@ static void drop_oldest(struct inl_mount *mount)
 	unlink_top(tops, find(tops, top->parent, top->id, top->name));
 	forgetting->job.run = forget_now;
 	forgetting->top = top;
+	top->newer = NULL;
 	if (inl_lane_add(mount, &mount->locker, &forgetting->job))
 		return;
 	link_top(tops, top);
@@ -222,48 +279,6 @@ static void name_top(struct inl_mount *mount, const struct inl_top *unnamed, uin
 	free(top);
 }
 
-static uint32_t ino_of(const struct inl_top *top)
-{
-	return (uint32_t)top->id;
-}
-
-/* Its parent's number, or 0. */
-static uint64_t parent_of(struct inl_mount *mount, const struct inl_top *top)
-{
-	struct inl_inode *inode;
-	uint64_t ino = 0;
-
-	if (inl_inode_get(mount->vol, ino_of(top), NULL, &inode))
-		return 0;
-	if (inl_parent(inode, &ino, NULL))
-		ino = 0;
-	inl_inode_put(inode);
-	return ino;
-}
-
-/* Look for the names of those that have none and lie in this directory: once for all of them. */
-static void find_names(struct inl_mount *mount, uint64_t ino, struct inl_top *list)
-{
-	struct inl_inode *inode;
-	struct inl_dirent dirent;
-	struct inl_dir *dir;
-	struct inl_stat st;
-
-	if (inl_inode_get(mount->vol, ino, NULL, &inode))
-		return;
-	if (!inl_inode_stat(inode, &st, NULL) && !inl_dir_open(inode, NULL, &dir)) {
-		while (inl_dir_next(dir, &dirent, NULL) > 0) {
-			for (struct inl_top *top = list; top; top = top->newer) {
-				/* parent: of those that are looked for, the inode number */
-				if (top->parent == ino && ino_of(top) == dirent.ino)
-					name_top(mount, top, inl_node_id(&st), dirent.name);
-			}
-		}
-		inl_dir_close(dir);
-	}
-	inl_inode_put(inode);
-}
-
 /* Those that became encrypted after the kernel knew them. */
 static void name_unnamed(struct inl_mount *mount, const struct inl_key_spec *key)
 {
@@ -286,7 +301,7 @@ static void name_unnamed(struct inl_mount *mount, const struct inl_key_spec *key
 		for (const struct inl_top *before = list; before != top; before = before->newer)
 			first = first && before->parent != top->parent;
 		if (first)
-			find_names(mount, top->parent, list);
+			find_names(mount, top->parent, list, name_top);
 	}
 	free_list(list);
 }

@@ -106,3 +106,21 @@ int inl_where(const char *path, struct inl_where *where)
 	free(full);
 	return err;
 }
+
+int inl_where_nth(unsigned i, struct inl_where *where)
+{
+	FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	int err = mounts ? -ENOENT : -errno;
+	char *line = NULL;
+	size_t size = 0;
+	bool ours;
+
+	while (mounts && err && getline(&line, &size, mounts) > 0) {
+		if (parse_line(line, where, &ours) && ours && !i--)
+			err = 0;
+	}
+	if (mounts)
+		fclose(mounts);
+	free(line);
+	return err;
+}

@@ -22,4 +22,7 @@ struct inl_where {
  */
 int inl_where(const char *path, struct inl_where *where);
 
+/* Of the i-th mount of Inlay that the system lists. -ENOENT: there are no more. */
+int inl_where_nth(unsigned i, struct inl_where *where);
+
 #endif

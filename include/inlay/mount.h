@@ -122,6 +122,9 @@ INL_API int inl_mounted_sync(int fd);
 /* inl_set_policy on a directory; root, or its owner: -EACCES; -ENOKEY also if the user has not added that key. */
 INL_API int inl_mounted_set_policy(int fd, const struct inl_policy *policy);
 
+/* Where the mounts of Inlay are that the system lists: i = 0, 1, ... until -ENOENT. path: for free(). */
+INL_API int inl_mounted_nth(unsigned i, char **path);
+
 /* ---- keys of a mount --------------------------------------------------------------------------------------------- */
 
 /*
