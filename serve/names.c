@@ -272,6 +272,9 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, boo
 
 	if (!err)
 		err = inl_remove(dir.node->inode, name, strlen(name), is_dir, NULL, &gone);
+	/* As Linux: a name that was there is not there without the key. */
+	if (dir.node && err == -ENOKEY)
+		err = -ENOENT;
 	if (!err)
 		inl_node_removed(&mount->nodes, gone);
 	inl_reply_status(req, err);
@@ -330,6 +333,8 @@ void inl_serve_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 
 	if (!err)
 		err = inl_node_use(mount, new_parent, &new_dir);
+	/* No key is marked before it is noted what was moved. */
+	pthread_rwlock_rdlock(&mount->keys.marking);
 	if (!err) {
 		if (!(flags & INL_RENAME_EXCHANGE) && find(mount, new_dir.node->inode, new_name, &gone))
 			gone = NULL;
@@ -344,6 +349,7 @@ void inl_serve_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 		note_moved(mount, new_dir.node, new_name);
 	if (!err && (flags & INL_RENAME_EXCHANGE))
 		note_moved(mount, dir.node, name);
+	pthread_rwlock_unlock(&mount->keys.marking);
 	if (!err && (flags & INL_RENAME_WHITEOUT))
 		err = give_whiteout(req, dir.node->inode, name);
 	inl_reply_status(req, err);
