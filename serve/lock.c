@@ -206,8 +206,9 @@ void inl_keys_released(struct inl_mount *mount, const struct inl_key_spec *spec)
 	struct inl_key_status status;
 	struct inl_job *job;
 
-	if (!mount->keys.ring || inl_keyring_status(mount->keys.ring, spec, 0, &status) ||
-	    status.state == INL_KEY_PRESENT || status.n_busy || atomic_exchange(&mount->keys.finishing, true))
+	/* Most often it is there: to ask for its status means to look at all that it encrypts. */
+	if (!mount->keys.ring || inl_keyring_has(mount->keys.ring, spec) || inl_keyring_status(mount->keys.ring, spec, 0, &status) ||
+	    status.n_busy || atomic_exchange(&mount->keys.finishing, true))
 		return;
 	job = calloc(1, sizeof(*job));
 	if (job)
