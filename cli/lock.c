@@ -169,7 +169,7 @@ static int lock_all(struct inl_cli *cli, const char *dir)
 	if (err == -EOPNOTSUPP)
 		code = inl_cli_fail(cli, INL_EXIT_FAILED, dir,
 				    "which keys are there cannot be asked: say which one (inlay keyid)");
-	else if (err && err != -ENOENT)
+	else if (err && err != -ENODATA)
 		code = refused(cli, dir, err);
 	for (unsigned i = 0; i < n; i++)
 		code = inl_cli_worse(code, lock_one(cli, dir, &specs[i]));

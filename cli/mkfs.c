@@ -154,6 +154,11 @@ static int run_mke2fs(struct inl_cli *cli, const struct inl_mkfs *mkfs)
 		snprintf(extended, sizeof(extended), "hash_seed=%s", mkfs->hash_seed);
 		argv[n++] = "-E";
 		argv[n++] = extended;
+	} else if (getuid()) {
+		/* Whoever makes a volume can make something in it when it is mounted. */
+		snprintf(extended, sizeof(extended), "root_owner=%ju:%ju", (uintmax_t)getuid(), (uintmax_t)getgid());
+		argv[n++] = "-E";
+		argv[n++] = extended;
 	}
 	path = mkfs->image[0] == '-' ? inl_cli_join(".", mkfs->image, strlen(mkfs->image)) : NULL;
 	argv[n] = path ? path : mkfs->image;

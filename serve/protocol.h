@@ -21,7 +21,7 @@ enum inl_wire_op {
 	INL_WIRE_REMOVE = 2, /* spec */
 	INL_WIRE_STATUS = 3, /* spec */
 	INL_WIRE_REPORT = 4, /* a descriptor comes with the answer: the text */
-	INL_WIRE_KNOWN = 5,  /* flags: 0, 1, ...; the spec of that key, of version 2; -ENOENT: there are no more */
+	INL_WIRE_KNOWN = 5,  /* flags: 0, 1, ...; the spec of that key, of version 2; -ENODATA: there are no more */
 };
 
 #define INL_WIRE_DEFAULT   1u /* ADD: and what this user makes is encrypted with it */

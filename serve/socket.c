@@ -5,6 +5,7 @@
  */
 #include "serve/protocol.h"
 #include "serve/serve.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -138,7 +139,8 @@ static void serve_request(struct inl_mount *mount, const struct inl_wire_request
 	case INL_WIRE_STATUS:
 		break;
 	case INL_WIRE_KNOWN:
-		answer->err = mount->keys.ring ? inl_keyring_known(mount->keys.ring, request->flags, 2, &spec) : -ENOENT;
+		answer->err = mount->keys.ring ? inl_keyring_known(mount->keys.ring, request->flags, 2, &spec) : -ENODATA;
+		answer->err = answer->err == -ENOENT ? -ENODATA : answer->err;
 		break;
 	case INL_WIRE_REPORT:
 		answer->err = uid && uid != mount->owner ?
@@ -239,26 +241,54 @@ static int make_folder(const char *folder, uid_t owner)
 	return S_ISDIR(st.st_mode) && st.st_uid == owner && !(st.st_mode & 022) ? 0 : -EPERM;
 }
 
+/* What servers that were killed have left behind: nobody answers there. */
+static void tidy(const char *folder)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	DIR *dir = opendir(folder);
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		int fd, n = snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s", folder, entry->d_name);
+
+		/* One that is not listened to yet has another name. */
+		if (!strchr(entry->d_name, ':') || n < 0 || (size_t)n >= sizeof(address.sun_path))
+			continue;
+		fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) && errno == ECONNREFUSED)
+			unlink(address.sun_path);
+		if (fd >= 0)
+			close(fd);
+	}
+	if (dir)
+		closedir(dir);
+}
+
 static int listen_at(struct inl_socket *sock, uid_t owner)
 {
 	char folder[sizeof(sock->address.sun_path)];
 	int err = inl_socket_place(sock->mount->dev, owner, &sock->address, folder);
+	struct sockaddr_un early = { .sun_family = AF_UNIX };
 
 	if (!err)
 		err = make_folder(folder, owner);
 	if (err)
 		return err;
-	/* The number was another's, which is gone: that of a mount is nobody else's. */
-	unlink(sock->address.sun_path);
+	tidy(folder);
+	if ((size_t)snprintf(early.sun_path, sizeof(early.sun_path), "%s/%d.new", folder, (int)getpid()) >= sizeof(early.sun_path))
+		return -ENAMETOOLONG;
+	unlink(early.sun_path);
 	sock->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	sock->stop = eventfd(0, EFD_CLOEXEC);
 	if (sock->fd < 0 || sock->stop < 0 ||
-	    bind(sock->fd, (const struct sockaddr *)&sock->address, sizeof(sock->address)))
+	    bind(sock->fd, (const struct sockaddr *)&early, sizeof(early)))
 		return -errno;
-	/* Who asks is looked at, not who can connect. */
-	if (chmod(sock->address.sun_path, 0666) || listen(sock->fd, 16))
-		return -errno;
-	return 0;
+	/* Who asks is looked at, not who can connect. The number was another's, which is gone: that of a mount is its own. */
+	if (!chmod(early.sun_path, 0666) && !listen(sock->fd, 16) && !rename(early.sun_path, sock->address.sun_path))
+		return 0;
+	err = -errno;
+	unlink(early.sun_path);
+	return err;
 }
 
 static void socket_free(struct inl_socket *sock)

@@ -34,17 +34,20 @@ static void unescape(char *text)
 static char *absolute(const char *path)
 {
 	char *full = realpath(path, NULL), *copy, *last, *above;
+	int err;
 
 	if (full || (errno != EACCES && errno != ENOTCONN))
 		return full;
 	copy = strdup(path);
 	last = strdup(path);
 	above = copy ? realpath(dirname(copy), NULL) : NULL;
+	err = above ? ENOMEM : errno;
 	if (!above || !last || asprintf(&full, "%s/%s", above[1] ? above : "", basename(last)) < 0)
 		full = NULL;
 	free(above);
 	free(copy);
 	free(last);
+	errno = err;
 	return full;
 }
 
@@ -84,12 +87,15 @@ static bool parse_line(char *line, struct inl_where *where, bool *ours)
 
 int inl_where(const char *path, struct inl_where *where)
 {
-	FILE *mounts = fopen("/proc/self/mountinfo", "re");
 	char *full = absolute(path), *line = NULL;
+	int err = full ? -ENOTTY : -errno;
 	struct inl_where *one = malloc(sizeof(*one));
+	FILE *mounts = fopen("/proc/self/mountinfo", "re");
 	size_t size = 0, longest = 0;
-	int err = !full ? -errno : !mounts || !one ? -ENOMEM : -ENOTTY;
 	bool ours;
+
+	if (full && (!mounts || !one))
+		err = -ENOMEM;
 
 	while (mounts && full && one && getline(&line, &size, mounts) > 0) {
 		/* Of two at one place the later one lies above. */

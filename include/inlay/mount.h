@@ -166,7 +166,7 @@ INL_API int inl_mounted_remove_key(const char *path, const struct inl_key_spec *
 
 INL_API int inl_mounted_key_status(const char *path, const struct inl_key_spec *spec, struct inl_mounted_key *key);
 
-/* The keys that are not absent: i = 0, 1, ... until -ENOENT. -EOPNOTSUPP: the socket cannot be reached. */
+/* The keys that are not absent: i = 0, 1, ... until -ENODATA. -EOPNOTSUPP: the socket cannot be reached. */
 INL_API int inl_mounted_known_key(const char *path, unsigned i, struct inl_key_spec *spec,
 				  struct inl_mounted_key *key);
 
