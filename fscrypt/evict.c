@@ -328,6 +328,13 @@ static int make_and_keep(struct inl_crypt_info *info, struct inl_endings *ending
 	return rc;
 }
 
+/* There is no memory for all of them: the master key stays, and so each key can go and be made again. */
+static void keep_none(struct inl_master_key *master)
+{
+	for (struct inl_crypt_info *info = master->infos; info; info = info->mates_next)
+		inl_key_cache_take_back(info);
+}
+
 /* The keys of those that are held stay without the master key. False: not all of them can. */
 static bool keep_held(struct inl_master_key *master, struct inl_endings *endings)
 {
@@ -341,8 +348,10 @@ static bool keep_held(struct inl_master_key *master, struct inl_endings *endings
 	for (info = master->infos; info && master->state == INL_MASTER_REMOVED && master->secret;
 	     info = alive ? info->mates_next : master->infos) {
 		alive = true;
-		if (info->holds && !keep(info) && make_and_keep(info, endings, &alive))
+		if (info->holds && !keep(info) && make_and_keep(info, endings, &alive)) {
+			keep_none(master);
 			return false;
+		}
 	}
 	return true;
 }

@@ -550,7 +550,7 @@ int inl_fscrypt_policy_ready(struct inl_fscrypt *fs, const struct inl_policy *po
 
 enum verdict { LOCKED, UNLOCKED, AGAIN };
 
-/* Pinned: its key is there; but is it still to be used? */
+/* Pinned: its key was there; but is it still, and is it to be used? */
 static enum verdict judge(struct inl_crypt_info *info, bool pinned)
 {
 	enum verdict verdict = AGAIN;
@@ -558,7 +558,7 @@ static enum verdict judge(struct inl_crypt_info *info, bool pinned)
 	pthread_mutex_lock(&info->fs->ring->lock);
 	if (info->master && !inl_crypt_info_usable(info)) {
 		verdict = LOCKED;
-	} else if (info->master && pinned) {
+	} else if (info->master && pinned && (atomic_load(&info->state) & INL_CRYPT_READY)) {
 		atomic_fetch_or(&info->state, INL_CRYPT_UNLOCKED);
 		verdict = UNLOCKED;
 	}

@@ -172,6 +172,8 @@ void lock_slots(void **state);
 void lock_two_volumes(void **state);
 void lock_version_1(void **state);
 void lock_memory_full(void **state);
+void lock_two_evictions(void **state);
+void lock_name_in_use(void **state);
 void lock_callback(void **state);
 void lock_info_races(void **state);
 void lock_nothing_left(void **state);

@@ -234,6 +234,123 @@ void lock_memory_full(void **state)
 	env_close(&env);
 }
 
+/* ---- what others wait for ---------------------------------------------------------------------------------------- */
+
+struct waiter {
+	struct env *env;
+	struct inl_crypt_info *info;
+	atomic_bool done;
+	unsigned n_busy;
+	int err;
+};
+
+static void *evict_thread(void *arg)
+{
+	struct waiter *w = arg;
+
+	w->err = inl_keyring_evict(w->env->ring, &w->env->spec, &w->n_busy);
+	w->done = true;
+	return NULL;
+}
+
+static void *hold_thread(void *arg)
+{
+	struct waiter *w = arg;
+
+	w->err = inl_crypt_info_hold(w->info, NULL);
+	w->done = true;
+	return NULL;
+}
+
+static void start(pthread_t *thread, void *(*function)(void *), struct waiter *w)
+{
+	assert_int_equal(pthread_create(thread, NULL, function, w), 0);
+	usleep(20000);
+	assert_false(w->done);
+}
+
+static void see_done(pthread_t thread, struct waiter *w)
+{
+	pthread_join(thread, NULL);
+	assert_int_equal(w->err, 0);
+	assert_int_equal(w->n_busy, 0);
+}
+
+static void mark_done(struct inl_bio *bio)
+{
+	*(bool *)bio->private_data = true;
+}
+
+/* One eviction waits for a read, and another one for the first. */
+void lock_two_evictions(void **state)
+{
+	struct waiter w[2] = { 0 };
+	struct inl_queue *queue;
+	struct inl_crypt_ctx ctx;
+	struct inl_bio bio;
+	uint8_t got[BLOCK];
+	struct iovec seg = { got, BLOCK };
+	pthread_t threads[2];
+	bool read = false;
+	struct env env;
+	uint64_t n = 1;
+	(void)state;
+
+	env_open(&env, "ram(1M)", 0, 0);
+	w[0].env = w[1].env = &env;
+	w[0].info = info_new(&env, INL_CRYPT_REG, 0);
+	assert_int_equal(transfer(&env, w[0].info, 0, true), 0);
+	assert_int_equal(inl_queue_new(env.dev, 1, &queue), 0);
+	assert_int_equal(inl_crypt_info_ctx(w[0].info, 0, &n, &ctx, NULL), 0);
+	inl_bio_init_keyed(&bio, INL_READ, 0, &seg, 1, &ctx);
+	bio.done = mark_done;
+	bio.private_data = &read;
+	inl_queue_plug(queue);
+	assert_int_equal(inl_queue_submit(queue, &bio), 0);
+	take_away(&env);
+	for (unsigned i = 0; i < 2; i++)
+		start(&threads[i], evict_thread, &w[i]);
+	assert_false(w[0].done);
+	assert_int_equal(transfer(&env, w[0].info, 0, false), -ENOKEY);
+	inl_queue_reap(queue, 1);
+	for (unsigned i = 0; i < 2; i++)
+		see_done(threads[i], &w[i]);
+	assert_true(read);
+	assert_int_equal(bio.status, 0);
+	inl_crypt_info_ctx_put(w[0].info);
+	inl_queue_free(queue);
+	inl_crypt_info_free(w[0].info);
+	env_close(&env);
+}
+
+/* An eviction waits for a name that is being decrypted; whoever comes when the key is back waits for the eviction. */
+void lock_name_in_use(void **state)
+{
+	struct waiter evicts = { 0 }, holds = { 0 };
+	pthread_t threads[2];
+	struct env env;
+	(void)state;
+
+	env_open(&env, "ram(1M)", 0, 0);
+	evicts.env = &env;
+	evicts.info = holds.info = info_new(&env, INL_CRYPT_DIR, 0);
+	assert_int_equal(inl_crypt_info_unlock(holds.info, NULL), 0);
+	assert_int_equal(inl_crypt_info_pin(holds.info, NULL), 0);
+	take_away(&env);
+	start(&threads[0], evict_thread, &evicts);
+	assert_int_equal(inl_keyring_claim(env.ring, master, 64, 1, NULL), 0);
+	start(&threads[1], hold_thread, &holds);
+	assert_false(evicts.done);
+	inl_crypt_info_unpin(holds.info);
+	for (unsigned i = 0; i < 2; i++)
+		see_done(threads[i], i ? &holds : &evicts);
+	assert_int_equal(name_works(holds.info), 0);
+	inl_crypt_info_release(holds.info);
+	assert_int_equal(name_works(holds.info), 0);
+	inl_crypt_info_free(holds.info);
+	env_close(&env);
+}
+
 /* ---- in callbacks ------------------------------------------------------------------------------------------------ */
 
 struct held_read {

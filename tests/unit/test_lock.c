@@ -684,6 +684,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(lock_two_volumes),
 		cmocka_unit_test(lock_version_1),
 		cmocka_unit_test(lock_memory_full),
+		cmocka_unit_test(lock_two_evictions),
+		cmocka_unit_test(lock_name_in_use),
 		cmocka_unit_test(lock_callback),
 		cmocka_unit_test(test_volume),
 		cmocka_unit_test(test_policy_while_held),
