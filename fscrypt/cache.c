@@ -1,6 +1,6 @@
 /*
  * fscrypt/cache.c: the keys of single files that are ready: no more than a limit; which one goes when another comes.
- * Not here: deriving a key and starting it (info.c); ending one (evict.c); keys that files share, which are few and stay.
+ * Not here: deriving a key and starting it (info.c); ending one (evict.c); keys that files share (shared.c).
  * Read more: ARCHITECTURE.md, "The life of a read"; fscrypt/info.h, "inl_crypt_info_ctx".
  *
  * Second chance: those that are ready stand in a ring, and using one sets a bit. The hand goes round, takes the bit of

@@ -1,7 +1,7 @@
 /*
  * fscrypt/claim.c: whose keys the master keys of a ring are: claims of users, and what was added for all.
  * Not here: what the end of the last claim does to inodes (evict.c).
- * Read more: Linux Documentation/filesystems/fscrypt.rst, "FS_IOC_ADD_ENCRYPTION_KEY", "Removing keys"; inlay/fscrypt.h.
+ * Read more: inlay/fscrypt.h; Linux Documentation/filesystems/fscrypt.rst, "Adding keys", "Removing keys".
  */
 #include "fscrypt/claim.h"
 #include "fscrypt/private.h"

@@ -1,11 +1,11 @@
 /*
- * fscrypt/evict.c: keys that end: of inodes whose master key is removed, but for those that are held; what is left to wipe.
+ * fscrypt/evict.c: keys that end: of inodes whose master key is removed, but for those that are held; then itself.
  * Not here: whose key it was (claim.c); which key makes room for another (cache.c); names and data that others keep.
  * Read more: ARCHITECTURE.md, "The life of a key"; Linux fs/crypto/keyring.c does the same to its inodes.
  *
  * All is decided under the lock of the ring: who takes a key out of an inode there ends it, later and without the lock.
- * A key of contents may be pinned then. That is no matter: the block layer refuses what comes too late and waits for what
- * is under way. The cipher of names is pinned for a moment only, and that is waited for.
+ * A key of contents may be pinned then. That is no matter: the block layer refuses what comes too late and waits for
+ * what is under way. The cipher of names is pinned for a moment only, and that is waited for.
  */
 #include "fscrypt/keyring.h"
 #include "fscrypt/private.h"
@@ -306,8 +306,8 @@ static bool keep(struct inl_crypt_info *info)
 }
 
 /*
- * Derive the key of one that is held, and keep it. The lock is given up meanwhile. *alive: it still is, and has its master
- * key.
+ * Derive the key of one that is held, and keep it. The lock is given up meanwhile. *alive: it still is, and has its
+ * master key.
  */
 static int make_and_keep(struct inl_crypt_info *info, struct inl_endings *endings, bool *alive)
 {

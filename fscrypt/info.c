@@ -190,7 +190,8 @@ static int derive_per_file(const struct inl_crypt_info *info, const struct inl_m
 	return inl_master_key_derive(master, INL_HKDF_PER_FILE_KEY, info->nonce, sizeof(info->nonce), key, len);
 }
 
-static int derive_shared(const struct inl_crypt_info *info, const struct inl_master_key *master, uint8_t *key, size_t len)
+static int derive_shared(const struct inl_crypt_info *info, const struct inl_master_key *master, uint8_t *key,
+			 size_t len)
 {
 	const uint8_t *uuid = info->fs->params.uuid;
 	uint8_t extra[INL_HKDF_EXTRA_MAX] = { mode_of(info) };
@@ -371,7 +372,8 @@ static bool pin_ready(struct inl_crypt_info *info)
 }
 
 /*
- * From here on no eviction takes the inode's key or the secret, until end_making. *master NULL: begin again. lock: of info
+ * From here on no eviction takes the inode's key or the secret, until end_making. *master NULL: begin again. lock: of
+ * info
  */
 static int begin_making(struct inl_crypt_info *info, struct inl_master_key **master)
 {
@@ -463,8 +465,8 @@ static int pin_once(struct inl_crypt_info *info, struct inl_diag *diag)
 }
 
 /*
- * Secret memory is full: the keys of others make room, until there is none that can go. And what was found may have gone
- * again before it was used.
+ * Secret memory is full: the keys of others make room, until there is none that can go. And what was found may have
+ * gone again before it was used.
  */
 int inl_crypt_info_pin(struct inl_crypt_info *info, struct inl_diag *diag)
 {

@@ -36,7 +36,10 @@ struct inl_fscrypt_params {
 
 int inl_fscrypt_new(const struct inl_fscrypt_params *params, struct inl_fscrypt **out);
 
-/* Evicts the keys that files shared. All infos must be freed. Waits for evictions of other threads. Not from a callback. NULL is fine. */
+/*
+ * Evicts the keys that files shared. All infos must be freed. Waits for evictions of other threads. Not from a callback.
+ * NULL is fine.
+ */
 void inl_fscrypt_free(struct inl_fscrypt *fs);
 
 enum inl_crypt_kind { INL_CRYPT_REG, INL_CRYPT_DIR, INL_CRYPT_LNK };

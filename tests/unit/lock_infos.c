@@ -460,6 +460,22 @@ static void use_held(struct info_race *race, unsigned i, bool is_file)
 	inl_crypt_info_release(info);
 }
 
+/* A file system that comes and goes while its keys may be on their way out. */
+static void use_own_fs(struct info_race *race, unsigned i)
+{
+	struct inl_crypt_info *file, *dir;
+	struct env own = race->env;
+
+	race->wrong += inl_fscrypt_new(&race->env.fs->params, &own.fs) != 0;
+	file = info_new(&own, INL_CRYPT_REG, i);
+	dir = info_new(&own, INL_CRYPT_DIR, 2000 + i);
+	allowed(race, transfer(&own, file, i, false));
+	allowed(race, inl_crypt_info_unlock(dir, NULL));
+	inl_crypt_info_free(file);
+	inl_crypt_info_free(dir);
+	inl_fscrypt_free(own.fs);
+}
+
 static void *info_worker(void *arg)
 {
 	struct info_race *race = arg;
@@ -490,6 +506,8 @@ static void *info_worker(void *arg)
 			inl_crypt_info_free(own);
 			break;
 		case 4:
+			use_own_fs(race, i);
+			break;
 		case 5:
 			if (allowed(race, inl_crypt_info_unlock(race->dir[i], NULL)))
 				allowed(race, name_works(race->dir[i]));

@@ -5,6 +5,7 @@
  */
 #include "crypto/kdf.h"
 #include "lock.h"
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/random.h>
 
@@ -97,49 +98,102 @@ static void unclaim_all(struct env *env)
 	assert_int_equal(inl_keyring_unclaim(env->ring, &env->spec, 0, true, &last), 0);
 }
 
+/* What is done in a thread of its own, which does nothing else: what is on its stack stays there. */
+struct rest {
+	struct env env;
+	struct needles of_master, of_files;
+	struct inl_crypt_info *file[2], *dir;
+	pthread_barrier_t done, looked; /* by each thread, and this one */
+};
+
+static void park(struct rest *rest)
+{
+	pthread_barrier_wait(&rest->done);
+	pthread_barrier_wait(&rest->looked);
+}
+
+static void *claim_thread(void *arg)
+{
+	struct rest *rest = arg;
+	struct env *env = &rest->env;
+	uint8_t key[64];
+
+	assert_int_equal(getrandom(key, sizeof(key), 0), sizeof(key));
+	hide_all(&rest->of_master, key, sizeof(key));
+	derive(key, env, 0, &rest->of_files);
+	assert_int_equal(inl_key_spec_derive(key, 64, env->version, &env->spec), 0);
+	assert_int_equal(inl_keyring_claim(env->ring, key, 64, 1, NULL), 0);
+	inl_wipe(key, sizeof(key));
+	park(rest);
+	return NULL;
+}
+
+static void *use_thread(void *arg)
+{
+	struct rest *rest = arg;
+	struct env *env = &rest->env;
+
+	for (unsigned i = 0; i < 2; i++) {
+		rest->file[i] = info_new(env, INL_CRYPT_REG, i);
+		assert_int_equal(transfer(env, rest->file[i], i, true), 0);
+	}
+	rest->dir = info_new(env, INL_CRYPT_DIR, 2);
+	assert_int_equal(inl_crypt_info_unlock(rest->dir, NULL), 0);
+	assert_int_equal(name_works(rest->dir), 0);
+	assert_int_equal(inl_crypt_info_hold(rest->file[1], NULL), 0);
+	park(rest);
+	return NULL;
+}
+
+static void in_thread(struct rest *rest, pthread_t *thread, void *(*function)(void *))
+{
+	assert_int_equal(pthread_create(thread, NULL, function, rest), 0);
+	pthread_barrier_wait(&rest->done);
+}
+
+static void see_rest(struct rest *rest, bool derived)
+{
+	struct env *env = &rest->env;
+
+	assert_true(look_everywhere(&rest->of_master) > 0);
+	if (derived)
+		assert_true(look_everywhere(&rest->of_files) > 0);
+	unclaim_all(env);
+	assert_int_equal(evict(env->ring, &env->spec), 1);
+	assert_int_equal(look_everywhere(&rest->of_master), 0);
+	assert_int_equal(look_everywhere(&rest->of_files), 0);
+	assert_int_equal(transfer(env, rest->file[1], 1, false), 0);
+	inl_crypt_info_release(rest->file[1]);
+	assert_int_equal(look_everywhere(&rest->of_master), 0);
+}
+
 /* flags: of the policy; version 1 or 2. Everything is used, and then taken away. */
 static void look_for_rest(const char *spec, const char *impl, uint8_t flags, int version)
 {
-	struct needles *of_master = calloc(1, sizeof(*of_master)), *of_files = calloc(1, sizeof(*of_files));
-	struct inl_crypt_info *file[2], *dir;
-	struct env env;
-	uint8_t key[64];
+	struct rest *rest = calloc(1, sizeof(*rest));
+	struct env *env = &rest->env;
+	pthread_t threads[2];
 
-	env_open(&env, spec, 0, flags);
-	unclaim_all(&env);
-	assert_int_equal(evict(env.ring, &env.spec), 0);
-	env.version = version;
-	assert_int_equal(inl_dev_set_ciphers(env.dev, impl), 0);
-	assert_int_equal(getrandom(key, sizeof(key), 0), sizeof(key));
-	assert_int_equal(inl_key_spec_derive(key, 64, version, &env.spec), 0);
-	assert_int_equal(inl_keyring_claim(env.ring, key, 64, 1, NULL), 0);
-	hide_all(of_master, key, sizeof(key));
-	derive(key, &env, 0, of_files);
-	inl_wipe(key, sizeof(key));
+	env_open(env, spec, 0, flags);
+	unclaim_all(env);
+	assert_int_equal(evict(env->ring, &env->spec), 0);
+	env->version = version;
+	assert_int_equal(inl_dev_set_ciphers(env->dev, impl), 0);
+	pthread_barrier_init(&rest->done, NULL, 2);
+	pthread_barrier_init(&rest->looked, NULL, 3);
+	in_thread(rest, &threads[0], claim_thread);
+	in_thread(rest, &threads[1], use_thread);
+	see_rest(rest, !flags && version == 2);
+	pthread_barrier_wait(&rest->looked);
 	for (unsigned i = 0; i < 2; i++) {
-		file[i] = info_new(&env, INL_CRYPT_REG, i);
-		assert_int_equal(transfer(&env, file[i], i, true), 0);
+		pthread_join(threads[i], NULL);
+		inl_crypt_info_free(rest->file[i]);
 	}
-	dir = info_new(&env, INL_CRYPT_DIR, 2);
-	assert_int_equal(inl_crypt_info_unlock(dir, NULL), 0);
-	assert_int_equal(name_works(dir), 0);
-	assert_int_equal(inl_crypt_info_hold(file[1], NULL), 0);
-	assert_true(look_everywhere(of_master) > 0);
-	if (!flags && version == 2)
-		assert_true(look_everywhere(of_files) > 0);
-	unclaim_all(&env);
-	assert_int_equal(evict(env.ring, &env.spec), 1);
-	assert_int_equal(look_everywhere(of_master), 0);
-	assert_int_equal(look_everywhere(of_files), 0);
-	assert_int_equal(transfer(&env, file[1], 1, false), 0);
-	inl_crypt_info_release(file[1]);
-	assert_int_equal(look_everywhere(of_master), 0);
-	for (unsigned i = 0; i < 2; i++)
-		inl_crypt_info_free(file[i]);
-	inl_crypt_info_free(dir);
-	env_close(&env);
-	free(of_master);
-	free(of_files);
+	inl_crypt_info_free(rest->dir);
+	pthread_barrier_destroy(&rest->done);
+	pthread_barrier_destroy(&rest->looked);
+	env_close(env);
+	free(rest);
 }
 
 void lock_nothing_left(void **state)
