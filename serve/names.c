@@ -5,6 +5,7 @@
  */
 #include "serve/serve.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
@@ -234,6 +235,9 @@ void inl_serve_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	if (!err)
 		err = open_made(mount, inode, &entry, &open);
 	pthread_rwlock_unlock(&mount->keys.marking);
+	/* The key came after it was looked up: looked up once more, it is opened. */
+	if (err == -EEXIST && !(fi->flags & O_EXCL))
+		err = -ESTALE;
 	if (err) {
 		inl_reply_error(req, err);
 		return;
