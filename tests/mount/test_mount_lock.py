@@ -190,6 +190,30 @@ def misuse():
 
 
 @tap.test
+def everywhere():
+    """lock without a directory: on every mount that there is; those of others are left alone, and it says nothing of them"""
+    tap.requires("unshare")
+    image, key_file, name = prepared("32M")
+    # A world of its own, in which the mounts of other tests are not.
+    script = """set -e
+        for dir in $(awk '$9 == "fuse.inlay" || $10 == "fuse.inlay" { print $5 }' /proc/self/mountinfo); do umount -l "$dir"; done
+        "$INLAY" lock
+        "$INLAY" mount "$1" "$3" --key "$2"
+        trap '"$INLAY" umount "$3"' EXIT
+        ls "$3/enc"
+        "$INLAY" lock
+        "$INLAY" lock
+        if "$INLAY" lock --wait "$3" "$4"; then exit 1; fi
+        """
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", image, key_file, tap.fresh_dir("mnt"), name], check=False,
+                          capture_output=True, text=True, timeout=60)
+    tap.equal(done.returncode, 0, done.stderr)
+    locked = [line for line in done.stdout.splitlines() if "locked key " + name in line]
+    tap.equal((len(locked), done.stdout.count("no key of yours is there")), (1, 1), done.stdout)
+    tap.contains(done.stderr, name)
+
+
+@tap.test
 def all_keys():
     """Keys given at the mount, and lock without a name: all that the caller has added"""
     image, first_file, first = prepared("32M")

@@ -233,6 +233,19 @@ def encrypt():
 
 
 @tap.test
+def classes():
+    """classes.sh: what a key of the machine encrypts stays readable when the key of a user is locked"""
+    tap.requires("fuse")
+    done = subprocess.run(["sh", os.path.join(TOP, "examples", "classes.sh"), tap.fresh_dir("classes")], capture_output=True,
+                          text=True, check=False, timeout=60)
+    tap.equal(done.returncode, 0, done.stderr)
+    locked, unlocked = done.stdout.split("while locked:\n")[1].split("unlocked:\n")
+    tap.contains(locked, "wake at 7")
+    tap.equal("diary" in locked, False, locked)
+    tap.contains(unlocked, "dear diary")
+
+
+@tap.test
 def built_outside():
     """Every example builds against an installed library with pkg-config alone"""
     root = tap.fresh_dir("root")
