@@ -9,6 +9,7 @@
  * Every process has files and a seed of its own. The same seed makes the same choices: --verbose prints them, --from N
  * those from number N on. --base: files begin with a hole of that many bytes. --drop: the caches of the machine are
  * dropped now and then (root). --direct: with O_DIRECT, too. --lenient: fallocate(2) may not know all of its modes.
+ * --patient: keys come and go: what is locked is tried again.
  * --keep: the files are left there in the end.
  */
 #include "tests/mount/fsx.h"
@@ -157,7 +158,7 @@ static void work(const char *dir, unsigned process, unsigned long n_ops, bool ca
 		fx_reopen(f, false);
 		fx_verify(f);
 		fx_close(f);
-		if (!keep && unlink(f->path))
+		if (!keep && FX_PATIENTLY(unlink(f->path)))
 			fx_fail_errno("unlink");
 	}
 }
@@ -192,7 +193,8 @@ static const struct option options[] = {
 	{ "from", required_argument, NULL, 'f' },  { "drop", no_argument, NULL, 'd' },
 	{ "direct", no_argument, NULL, 'D' },      { "lenient", no_argument, NULL, 'l' },
 	{ "verbose", no_argument, NULL, 'v' },     { "no-cases", no_argument, NULL, 'n' },
-	{ "keep", no_argument, NULL, 'k' },        { NULL },
+	{ "keep", no_argument, NULL, 'k' },        { "patient", no_argument, NULL, 'P' },
+	{ NULL },
 };
 
 int main(int argc, char **argv)
@@ -214,6 +216,7 @@ int main(int argc, char **argv)
 		case 'd': fx.drop = true; break;
 		case 'D': fx.direct = true; break;
 		case 'l': fx.lenient = true; break;
+		case 'P': fx.patient = true; break;
 		case 'v': fx.verbose = true; break;
 		case 'n': cases = false; break;
 		case 'k': keep = true; break;
@@ -223,7 +226,7 @@ int main(int argc, char **argv)
 	if (optind + 1 != argc || fx.max < 4 * FX_PAGE) {
 		fputs("usage: fsx DIR [--ops N] [--seed S] [--size MAX] [--base OFFSET] [--procs N] [--drop] "
 		      "[--direct]\n"
-		      "       [--lenient] [--verbose] [--from N] [--no-cases] [--keep]\n",
+		      "       [--lenient] [--verbose] [--from N] [--no-cases] [--keep] [--patient]\n",
 		      stderr);
 		return 2;
 	}

@@ -26,7 +26,7 @@ struct fx_file {
 
 struct fx {
 	uint64_t max, base;
-	bool drop, lenient, direct, verbose;
+	bool drop, lenient, direct, verbose, patient;
 	unsigned long from; /* verbose from this operation on */
 	unsigned process;
 	const char *doing;    /* the name of the case that is tried, or NULL */
@@ -90,5 +90,20 @@ void fx_verify(struct fx_file *f);
 void fx_some_op(void);
 /* The case that has a name; says so. */
 void fx_named_case(void);
+
+/*
+ * A call by name, of which keys may be locked at that moment: with --patient it is made again until they come back. What is
+ * open goes on all the time.
+ */
+bool fx_again(unsigned *tries);
+#define FX_PATIENTLY(call)                             \
+	({                                             \
+		unsigned tries_ = 0;                   \
+		int result_;                           \
+		do                                     \
+			result_ = (call);              \
+		while (result_ < 0 && fx_again(&tries_)); \
+		result_;                               \
+	})
 
 #endif

@@ -75,7 +75,7 @@ void fx_check_size(struct fx_file *f)
 			(unsigned long long)st.st_size - fx.base, (unsigned long long)f->size);
 	if (st.st_nlink != f->linked)
 		fx_fail("fstat of file %u: %u links, wanted %u", number_of(f), (unsigned)st.st_nlink, f->linked);
-	if (f->linked && stat(f->path, &st))
+	if (f->linked && FX_PATIENTLY(stat(f->path, &st)))
 		fx_fail_errno("stat");
 	if ((uint64_t)st.st_size != fx.base + f->size)
 		fx_fail("stat of file %u: size 0x%llx, wanted 0x%llx", number_of(f),
@@ -90,17 +90,25 @@ static void expect(ssize_t got, size_t wanted, const char *call)
 		fx_fail("%s: 0x%zx bytes, wanted 0x%zx", call, (size_t)got, wanted);
 }
 
+bool fx_again(unsigned *tries)
+{
+	if (!fx.patient || (errno != ENOKEY && errno != ENOENT) || ++*tries > 30000)
+		return false;
+	usleep(1000);
+	return true;
+}
+
 /* ---- opening, closing -------------------------------------------------------------------------------------------- */
 
 static void open_all(struct fx_file *f, int flags)
 {
-	f->fd = open(f->path, O_RDWR | flags, 0644);
+	f->fd = FX_PATIENTLY(open(f->path, O_RDWR | flags, 0644));
 	if (f->fd < 0)
 		fx_fail_errno("open");
-	f->append_fd = open(f->path, O_WRONLY | O_APPEND);
+	f->append_fd = FX_PATIENTLY(open(f->path, O_WRONLY | O_APPEND));
 	if (f->append_fd < 0)
 		fx_fail_errno("open with O_APPEND");
-	f->direct_fd = fx.direct ? open(f->path, O_RDWR | O_DIRECT) : -1;
+	f->direct_fd = fx.direct ? FX_PATIENTLY(open(f->path, O_RDWR | O_DIRECT)) : -1;
 	if (f->direct_fd < 0 && fx.direct && !fx.lenient)
 		fx_fail_errno("open with O_DIRECT");
 	f->linked = true;
@@ -229,7 +237,7 @@ void fx_truncate(struct fx_file *f, uint64_t size, bool by_path)
 	by_path = by_path && f->linked;
 	fx_say("%s file %u from 0x%llx to 0x%llx", by_path ? "truncate" : "ftruncate", number_of(f),
 	       (unsigned long long)f->size, (unsigned long long)size);
-	if (by_path ? truncate(f->path, at(size)) : ftruncate(f->fd, at(size)))
+	if (by_path ? FX_PATIENTLY(truncate(f->path, at(size))) : ftruncate(f->fd, at(size)))
 		fx_fail_errno("truncate");
 	if (size < f->size)
 		memset(f->want + size, 0, f->size - size);

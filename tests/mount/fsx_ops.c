@@ -207,7 +207,7 @@ static void op_unlink(struct fx_file *f)
 	if (!f->linked)
 		return;
 	fx_say("unlink file %ld", (long)(f - fx.files));
-	if (unlink(f->path))
+	if (FX_PATIENTLY(unlink(f->path)))
 		fx_fail_errno("unlink");
 	f->linked = false;
 }
@@ -221,7 +221,7 @@ static void op_rename(struct fx_file *f)
 	if (over == f || !f->linked)
 		return;
 	fx_say("rename file %ld over file %ld", (long)(f - fx.files), (long)(over - fx.files));
-	if (rename(f->path, over->path))
+	if (FX_PATIENTLY(rename(f->path, over->path)))
 		fx_fail_errno("rename");
 	memcpy(path, f->path, sizeof(path));
 	memcpy(f->path, over->path, sizeof(path));
@@ -250,10 +250,10 @@ static void op_link(struct fx_file *f)
 		return;
 	fx_say("link file %ld", (long)(f - fx.files));
 	snprintf(second, sizeof(second), "%s.second", f->path);
-	if (link(f->path, second))
+	if (FX_PATIENTLY(link(f->path, second)))
 		fx_fail_errno("link");
 	expect_links(f, 2);
-	fd = open(second, O_RDWR);
+	fd = FX_PATIENTLY(open(second, O_RDWR));
 	if (fd < 0)
 		fx_fail_errno("open of a link");
 	f->fd = fd;
@@ -261,7 +261,8 @@ static void op_link(struct fx_file *f)
 	f->fd = old;
 	if (close(fd))
 		fx_fail_errno("close");
-	if (fx_rng(2) ? unlink(second) : unlink(f->path) || rename(second, f->path))
+	if (fx_rng(2) ? FX_PATIENTLY(unlink(second)) :
+			FX_PATIENTLY(unlink(f->path)) || FX_PATIENTLY(rename(second, f->path)))
 		fx_fail_errno("unlink of a link");
 }
 

@@ -13,8 +13,10 @@ import argparse
 import hashlib
 import os
 import sys
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import cli  # noqa: E402
 import live  # noqa: E402
 import mounted  # noqa: E402
 import tap  # noqa: E402
@@ -70,6 +72,37 @@ def _():
 def _():
     """the same with blocks of 1 KiB"""
     fsx((OPTIONS.ops or 2000) // 2, "--direct", mkfs=("--block-size", "1K"))
+
+
+@tap.test
+def _():
+    """the same while its key is locked and unlocked: what is open goes on, what is opened waits for the key"""
+    mounted.requires()
+    key, over, n_busy = live.key(), threading.Event(), 0
+    image = mounted.volume("256M", key)
+    ops = (OPTIONS.ops or 3000) // 2
+    with mounted.by_inlay(image, key, LIMIT) as root:
+
+        def lock_and_unlock():
+            nonlocal n_busy
+            while not over.wait(0.005):
+                n_busy += cli.run("lock", root).code == 5
+                cli.good("unlock", root, keys=[key])
+
+        locker = threading.Thread(target=lock_and_unlock)
+        locker.start()
+        try:
+            mounted.at_once("fsx", [(f"{root}/locked", "--ops", ops, "--procs", 2, "--seed", OPTIONS.seed, "--patient",
+                                     "--no-cases", "--keep")], LIMIT)
+        finally:
+            over.set()
+            locker.join()
+        assert n_busy > 3, "it was never locked while a file was open"
+        seen = contents(root)
+    live.sound(image)
+    with mounted.by_kernel(image, key, "ro") as root:
+        tap.equal(contents(root), seen, "what the kernel reads")
+    os.unlink(image)
 
 
 sys.argv[1:] = []
