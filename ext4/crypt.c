@@ -5,6 +5,7 @@
  */
 #include "ext4/change.h"
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -277,4 +278,64 @@ int inl_set_policy(struct inl_inode *dir, const struct inl_policy *policy, const
 int inl_set_policy_unready(struct inl_inode *dir, const struct inl_policy *policy, struct inl_diag *diag)
 {
 	return give_policy(dir, policy, NULL, true, diag);
+}
+
+/* ---- the salt of a volume ---------------------------------------------------------------------------------------- */
+
+static bool is_set(const uint8_t salt[INL_PW_SALT_SIZE])
+{
+	static const uint8_t none[INL_PW_SALT_SIZE];
+
+	return memcmp(salt, none, INL_PW_SALT_SIZE);
+}
+
+#define SALT_AT (EXT4_SUPER_OFFSET + offsetof(struct ext2_super_block, s_encrypt_pw_salt))
+
+static int look_at_salt(struct inl_handle *op, void *arg)
+{
+	struct inl_volume *vol = inl_op_vol(op);
+	const uint8_t *bytes;
+	int err = inl_block_look(op, SALT_AT >> vol->block_bits, &bytes);
+
+	if (!err)
+		memcpy(arg, bytes + (SALT_AT & (vol->block_size - 1)), INL_PW_SALT_SIZE);
+	return err;
+}
+
+/* arg: the one that was drawn; or becomes the one that somebody else was faster with. */
+static int make_salt(struct inl_handle *op, void *arg)
+{
+	uint8_t there[INL_PW_SALT_SIZE], *sb;
+	int err = look_at_salt(op, there);
+
+	if (err)
+		return err;
+	if (is_set(there)) {
+		memcpy(arg, there, sizeof(there));
+		return 0;
+	}
+	err = inl_super_change(op, &sb);
+	if (err)
+		return err;
+	memcpy(sb + offsetof(struct ext2_super_block, s_encrypt_pw_salt), arg, INL_PW_SALT_SIZE);
+	inl_super_csum(inl_op_vol(op), sb);
+	return 0;
+}
+
+int inl_volume_pw_salt(struct inl_volume *vol, uint8_t salt[INL_PW_SALT_SIZE], struct inl_diag *diag)
+{
+	int err;
+
+	if (!ext2fs_has_feature_encrypt(vol->fs->super))
+		return inl_diag_set(diag, -EOPNOTSUPP, "the volume has not the feature encrypt (tune2fs -O encrypt)");
+	memcpy(salt, vol->fs->super->s_encrypt_pw_salt, INL_PW_SALT_SIZE);
+	if (is_set(salt))
+		return 0;
+	if (!vol->txn)
+		return inl_diag_set(diag, -EROFS, "the volume has no salt, and is open for reading only");
+	err = inl_op_look(vol, look_at_salt, salt);
+	if (err || is_set(salt))
+		return err;
+	err = inl_draw(vol, salt, INL_PW_SALT_SIZE);
+	return err ? err : inl_op_run(vol, 1, make_salt, salt, diag);
 }

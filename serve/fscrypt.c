@@ -201,6 +201,16 @@ static int get_nonce(const struct inl_control *control)
 	return inl_control_reply(control, crypt.nonce, sizeof(crypt.nonce));
 }
 
+static int get_salt(const struct inl_control *control)
+{
+	uint8_t salt[INL_PW_SALT_SIZE];
+	int err = inl_volume_pw_salt(control->mount->vol, salt, NULL);
+
+	if (!err)
+		err = poke(control, 0, salt, sizeof(salt));
+	return err ? err : inl_control_reply(control, NULL, 0);
+}
+
 /* ---- keys -------------------------------------------------------------------------------------------------------- */
 
 static int spec_from_wire(const void *bytes, struct inl_key_spec *spec)
@@ -471,6 +481,7 @@ const struct inl_control_row inl_fscrypt_controls[] = {
 	{ FS_IOC_GET_ENCRYPTION_POLICY, get_policy, true },
 	{ FS_IOC_GET_ENCRYPTION_POLICY_EX, get_policy_ex, true },
 	{ FS_IOC_GET_ENCRYPTION_NONCE, get_nonce, true },
+	{ FS_IOC_GET_ENCRYPTION_PWSALT, get_salt, true },
 	{ FS_IOC_ADD_ENCRYPTION_KEY, add_key, true },
 	{ FS_IOC_REMOVE_ENCRYPTION_KEY, remove_key, true },
 	{ FS_IOC_REMOVE_ENCRYPTION_KEY_ALL_USERS, remove_key_all_users, true },

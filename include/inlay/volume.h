@@ -340,6 +340,16 @@ INL_API int inl_set_policy(struct inl_inode *dir, const struct inl_policy *polic
  */
 INL_API int inl_set_policy_unready(struct inl_inode *dir, const struct inl_policy *policy, struct inl_diag *diag);
 
+#define INL_PW_SALT_SIZE 16
+
+/*
+ * The salt of a volume: FS_IOC_GET_ENCRYPTION_PWSALT. Made when it is asked for first. For e4crypt(8), which makes keys of
+ * passphrases with it; nothing here uses it.
+ *
+ * Returns: 0; -EOPNOTSUPP (the volume has not the feature encrypt); -EROFS (there is none yet); -EIO, ...
+ */
+INL_API int inl_volume_pw_salt(struct inl_volume *vol, uint8_t salt[INL_PW_SALT_SIZE], struct inl_diag *diag);
+
 /* What a new inode is like. */
 struct inl_attr {
 	uint32_t mode; /* type and permissions, as st_mode */
