@@ -203,6 +203,24 @@ def enough_works():
     assert share < 0.1, f"{share:.0%} of the lines may differ"
 
 
+@tap.test
+def one_salt():
+    """The salt of a volume is made once, and is the same for everybody after that, Linux among them"""
+    live.available()
+    if KERNEL_ONLY:
+        raise tap.Skip("Linux has made its own in the scripts")
+    image, salts = live.volume("32M"), []
+    for _ in range(2):
+        with live.mounted(image) as mount:
+            salts += [ctl.get_pwsalt(mount.dir), ctl.get_pwsalt(mount.dir)]
+    with live.mounted(image, "--read-only") as mount:
+        salts.append(ctl.get_pwsalt(mount.dir))
+    live.sound(image)
+    with tap.mounted(image) as root:
+        salts.append(ctl.get_pwsalt(root))
+    assert len(set(salts)) == 1 and any(salts[0]), salts
+
+
 # ---- the server of an ordinary user ----------------------------------------------------------------------------------
 
 
