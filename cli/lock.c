@@ -5,6 +5,7 @@
  */
 #include "cli/cli.h"
 #include "cli/mount.h"
+#include "cli/text.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,8 @@ static int refused(struct inl_cli *cli, const char *where, int err)
 	switch (err) {
 	case -ENOTTY:
 		return inl_cli_fail(cli, INL_EXIT_FAILED, where, "is not in a mount of Inlay");
+	case -ETIMEDOUT:
+		return inl_cli_fail(cli, INL_EXIT_FAILED, where, "the server of this mount does not answer");
 	case -ECONNREFUSED:
 	case -ENOTCONN:
 		return inl_cli_fail(cli, INL_EXIT_FAILED, where, "nobody serves this mount any more");
@@ -111,10 +114,13 @@ static void print_holders(const char *dir, const char *name)
 	if (inl_mounted_report_at(dir, false, &text, &len))
 		return;
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-		if (below && *line == ' ')
-			fprintf(stderr, "%s\n", line + strspn(line, " "));
-		else
-			below = !strncmp(line, "Key ", 4) && strstr(line, name);
+		if (below && *line == ' ') {
+			line += strspn(line, " ");
+			inl_text_put(stderr, line, strlen(line), true);
+			fputc('\n', stderr);
+			continue;
+		}
+		below = !strncmp(line, "Key ", 4) && strstr(line, name);
 	}
 	free(text);
 }
@@ -167,8 +173,7 @@ static int lock_all(struct inl_cli *cli, const char *dir)
 		     key.status.state == INL_KEY_INCOMPLETELY_REMOVED;
 	}
 	if (err == -EOPNOTSUPP)
-		code = inl_cli_fail(cli, INL_EXIT_FAILED, dir,
-				    "which keys are there cannot be asked: say which one (inlay keyid)");
+		n = 0; /* of volumes without the feature, say */
 	else if (err && err != -ENODATA)
 		code = refused(cli, dir, err);
 	for (unsigned i = 0; i < n; i++)
@@ -190,8 +195,8 @@ static int lock_everywhere(struct inl_cli *cli)
 	for (unsigned i = 0; !inl_mounted_nth(i, &dir); i++) {
 		int err = inl_mounted_known_key(dir, 0, &spec, &key);
 
-		/* Others' mounts are none of ours, nor those that nobody serves any more. */
-		if (err != -EACCES && err != -EOPNOTSUPP)
+		/* Others' mounts are none of ours; who does not serve any more has no keys. */
+		if (err != -ENOTCONN && err != -ECONNREFUSED && (err != -EACCES || cli->given[INL_OPT_ALL_USERS]))
 			code = inl_cli_worse(code, lock_all(cli, dir));
 		free(dir);
 	}

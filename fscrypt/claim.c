@@ -178,6 +178,8 @@ int inl_keyring_unclaim(struct inl_keyring *ring, const struct inl_key_spec *spe
 	bool was_last;
 	int rc;
 
+	if (spec->version != 1 && spec->version != 2)
+		return -EINVAL;
 	if (!ring)
 		return -ENOKEY;
 	pthread_mutex_lock(&ring->lock);
@@ -234,6 +236,22 @@ int inl_keyring_status(struct inl_keyring *ring, const struct inl_key_spec *spec
 	}
 	pthread_mutex_unlock(&ring->lock);
 	return 0;
+}
+
+bool inl_keyring_busy(struct inl_keyring *ring, const struct inl_key_spec *spec)
+{
+	const struct inl_master_key *master;
+	bool busy = false;
+
+	if (!ring)
+		return false;
+	pthread_mutex_lock(&ring->lock);
+	master = inl_master_find(ring, spec);
+	/* After an eviction there are no others, so the first one says it. */
+	for (const struct inl_crypt_info *info = master ? master->infos : NULL; info && !busy; info = info->mates_next)
+		busy = info->holds;
+	pthread_mutex_unlock(&ring->lock);
+	return busy;
 }
 
 bool inl_keyring_claimed(struct inl_keyring *ring, const struct inl_key_spec *spec, uint32_t uid)

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 /* Who does not know the number says so in different ways. */
@@ -110,6 +111,9 @@ int inl_mounted_report(int fd, bool json, char **text, size_t *len)
 	return err;
 }
 
+#define PATIENCE	    20	/* seconds, with a server that does not answer */
+#define PATIENCE_WITH_LOCKS 300
+
 /* ---- the socket -------------------------------------------------------------------------------------------------- */
 
 /* Nobody but who mounted, or root, is given a key. */
@@ -121,26 +125,46 @@ static bool is_server(int fd, uid_t owner)
 	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) && (!who.uid || who.uid == owner);
 }
 
+static int connect_to(const struct sockaddr_un *address, uid_t owner)
+{
+	const struct timeval patience = { .tv_sec = PATIENCE };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	if (!connect(fd, (const struct sockaddr *)address, sizeof(*address)) && is_server(fd, owner))
+		return fd;
+	close(fd);
+	return -ECONNREFUSED;
+}
+
+/* -ECONNREFUSED: nowhere; others: of the path. */
 static int reach(const char *path)
 {
 	struct inl_where *where = malloc(sizeof(*where));
 	struct sockaddr_un address;
-	int fd = -1, err = where ? inl_where(path, where) : -ENOMEM;
+	char folder[sizeof(address.sun_path)];
+	int fd = -ECONNREFUSED, err = where ? inl_where(path, where) : -ENOMEM;
 
-	if (!err)
-		err = inl_socket_place(where->dev, where->owner, &address, NULL);
-	if (!err) {
-		fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-		err = fd < 0 ? -errno : 0;
+	for (unsigned i = 0; !err && fd == -ECONNREFUSED; i++) {
+		if (inl_socket_place(where->dev, where->owner, i, &address, folder))
+			break;
+		if (inl_socket_folder_good(folder, where->owner))
+			fd = connect_to(&address, where->owner);
 	}
-	if (!err && connect(fd, (const struct sockaddr *)&address, sizeof(address)))
-		err = -ECONNREFUSED;
-	if (!err && !is_server(fd, where->owner))
-		err = -ECONNREFUSED;
 	free(where);
-	if (err && fd >= 0)
-		close(fd);
 	return err ? err : fd;
+}
+
+/* Of a lock: the medium may be slow, and what was written is written back first. */
+static void be_patient(int fd, const struct inl_wire_request *request)
+{
+	const struct timeval patience = { .tv_sec = PATIENCE_WITH_LOCKS };
+
+	if (request->op == INL_WIRE_REMOVE)
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 }
 
 /* came: a descriptor that comes with the answer, or -1; NULL: none is wanted. */
@@ -160,15 +184,16 @@ static int converse(int fd, const struct inl_wire_request *request, struct inl_w
 		message.msg_control = &control;
 		message.msg_controllen = sizeof(control);
 	}
-	if (send(fd, request, sizeof(*request), MSG_NOSIGNAL) != sizeof(*request))
-		return -EPIPE;
+	/* Who is refused has an answer before it has asked. */
+	if (send(fd, request, sizeof(*request), MSG_NOSIGNAL) != sizeof(*request) && errno != EPIPE)
+		return errno == EAGAIN ? -ETIMEDOUT : -errno;
 	while ((n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
 		;
 	head = came && n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
 	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS)
 		memcpy(came, CMSG_DATA(head), sizeof(*came));
 	if (n != sizeof(*answer) || answer->magic != INL_WIRE_MAGIC || answer->version != INL_WIRE_VERSION)
-		return n < 0 ? -errno : -EPROTO;
+		return n >= 0 ? -EPROTO : errno == EAGAIN ? -ETIMEDOUT : -errno;
 	return answer->err > 0 || answer->err < -4095 ? -EPROTO : answer->err;
 }
 
@@ -190,6 +215,7 @@ static int ask_socket(const char *path, const struct inl_wire_request *request, 
 
 	if (fd < 0)
 		return fd;
+	be_patient(fd, request);
 	err = converse(fd, request, answer, came);
 	close(fd);
 	return err;
@@ -244,6 +270,28 @@ static int status_by_ioctl(const char *path, const struct inl_key_spec *spec, st
 	key->status.claimed = arg.status_flags & FSCRYPT_KEY_STATUS_FLAG_ADDED_BY_SELF;
 	key->status.n_claims = arg.user_count;
 	return err;
+}
+
+static int known_by_ioctl(const char *path, unsigned i, struct inl_key_spec *spec, struct inl_mounted_key *key)
+{
+	struct inl_ioc_known arg = { .i = i };
+	int fd = open_path(path), err;
+
+	if (fd < 0)
+		return fd;
+	err = ask(fd, INL_IOC_KNOWN, &arg);
+	close(fd);
+	if (err)
+		return err;
+	*spec = (struct inl_key_spec){ .version = 2 };
+	memcpy(spec->bytes, arg.identifier, sizeof(spec->bytes));
+	*key = (struct inl_mounted_key){
+		.status.state = (enum inl_key_state)arg.state,
+		.status.n_busy = arg.n_busy,
+		.status.n_claims = arg.n_claims,
+		.status.claimed = arg.claimed,
+	};
+	return 0;
 }
 
 static int remove_by_ioctl(const char *path, const struct inl_key_spec *spec, bool all_users, struct inl_mounted_key *key)
@@ -358,8 +406,10 @@ int inl_mounted_known_key(const char *path, unsigned i, struct inl_key_spec *spe
 	start_request(&request, INL_WIRE_KNOWN, NULL);
 	request.flags = i;
 	err = ask_socket(path, &request, &answer, NULL);
+	if (err == -ECONNREFUSED)
+		return known_by_ioctl(path, i, spec, key);
 	if (err)
-		return err == -ECONNREFUSED ? -EOPNOTSUPP : err;
+		return err;
 	*spec = (struct inl_key_spec){ .version = answer.spec_version };
 	memcpy(spec->bytes, answer.spec, sizeof(spec->bytes));
 	take_answer(&answer, key);
@@ -388,7 +438,7 @@ int inl_mounted_report_at(const char *path, bool json, char **text, size_t *len)
 {
 	struct inl_wire_request request;
 	struct inl_wire_answer answer;
-	int fd, err;
+	int fd = -1, err;
 
 	start_request(&request, INL_WIRE_REPORT, NULL);
 	request.flags = json ? INL_WIRE_JSON : 0;

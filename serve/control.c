@@ -173,6 +173,25 @@ static int get_server(const struct inl_control *control)
 }
 
 /* report_lock is held. */
+static void drop_report(struct inl_mount *mount)
+{
+	if (mount->report_text)
+		inl_wipe(mount->report_text, mount->report_len);
+	free(mount->report_text);
+	mount->report_text = NULL;
+	mount->report_len = 0;
+}
+
+void inl_report_wipe(struct inl_mount *mount)
+{
+	pthread_mutex_lock(&mount->report_lock);
+	drop_report(mount);
+	/* Who was fetching it begins again. */
+	mount->report_id += mount->report_id + 1 ? 1 : 2;
+	pthread_mutex_unlock(&mount->report_lock);
+}
+
+/* report_lock is held. */
 static int renew_report(struct inl_mount *mount, bool json)
 {
 	char *text;
@@ -181,7 +200,7 @@ static int renew_report(struct inl_mount *mount, bool json)
 
 	if (err)
 		return err;
-	free(mount->report_text);
+	drop_report(mount);
 	mount->report_text = text;
 	mount->report_len = len;
 	mount->report_id += mount->report_id + 1 ? 1 : 2;
@@ -295,7 +314,8 @@ void inl_serve_ioctl(fuse_req_t req, fuse_ino_t id, unsigned cmd, void *arg, str
 		err = inl_node_use(control.mount, id, &use);
 		control.node = use.node;
 		control.inode = err ? NULL : use.node->inode;
-		err = err ? err : row->fn(&control);
+		if (!err)
+			err = row->looks ? inl_ask(&control, row->fn) : row->fn(&control);
 	}
 	if (err)
 		inl_reply_error(req, err);

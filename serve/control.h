@@ -39,11 +39,19 @@ struct inl_ioc_key {
 	uint8_t identifier[INL_KEY_IDENTIFIER_SIZE]; /* answered */
 };
 
+/* The key of a number: 0, 1, ... until -ENODATA. */
+struct inl_ioc_known {
+	uint32_t i;
+	uint32_t state, n_busy, n_claims, claimed; /* answered, as the rest */
+	uint8_t identifier[INL_KEY_IDENTIFIER_SIZE];
+};
+
 #define INL_IOC_COUNTERS _IOR(INL_IOC_MAGIC, 1, struct inl_mount_counters)
 #define INL_IOC_SERVER   _IOR(INL_IOC_MAGIC, 2, uint32_t)
 #define INL_IOC_REPORT   _IOWR(INL_IOC_MAGIC, 3, struct inl_ioc_report)
 #define INL_IOC_SYNC     _IO(INL_IOC_MAGIC, 4)
 #define INL_IOC_POLICY   _IOW(INL_IOC_MAGIC, 5, struct inl_ioc_policy)
 #define INL_IOC_KEY	 _IOWR(INL_IOC_MAGIC, 6, struct inl_ioc_key)
+#define INL_IOC_KNOWN	 _IOWR(INL_IOC_MAGIC, 7, struct inl_ioc_known)
 
 #endif

@@ -288,6 +288,8 @@ void inl_serve_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, st
 	inl_flush_then(req, inl_open_of(fi)->node, &seek->flush, seek_now);
 }
 
+#define COPY_MAX ((size_t)16 << 20) /* bytes of one request */
+
 /* ---- copying within the volume ----------------------------------------------------------------------------------- */
 
 void inl_serve_copy(fuse_req_t req, fuse_ino_t from_id, off_t from, struct fuse_file_info *from_fi, fuse_ino_t to_id,
@@ -299,6 +301,9 @@ void inl_serve_copy(fuse_req_t req, fuse_ino_t from_id, off_t from, struct fuse_
 	size_t total = 0;
 	int err = inl_inode_stat(dest, &st, NULL);
 
+	/* The rest is asked for again: whoever waits for this thread's turn should not wait long. */
+	if (len > COPY_MAX)
+		len = COPY_MAX;
 	if (!err && fuse_req_ctx(req)->uid)
 		err = inl_kill_privileges(req, dest);
 	while (!err && total < len) {

@@ -4,7 +4,7 @@
  * Read more: linux/Documentation/filesystems/fscrypt.rst, "User API"; linux/fscrypt.h.
  *
  * The number of an ioctl says how many bytes FUSE carries. Some of these want more, or others: whoever asks waits in the
- * call, so the rest is read from its memory, and written there, where the system allows that.
+ * call, so the rest is read from its memory, and written there, where the system allows that (ask.c).
  */
 #include "serve/control.h"
 #include "serve/serve.h"
@@ -12,35 +12,9 @@
 #include <linux/fscrypt.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 
 #define SPEC_SIZE   40u /* bytes: struct fscrypt_key_specifier */
 #define FLAG_WRAPPED 1u /* of struct fscrypt_add_key_arg, in what older headers call reserved */
-
-/* ---- the memory of whoever asks ---------------------------------------------------------------------------------- */
-
-/* Returns 0; -EFAULT (there is none); -EPERM (not ours to look at: `inlay unlock` and `inlay encrypt` do without). */
-static int peek(const struct inl_control *control, size_t at, void *to, size_t len)
-{
-	const struct iovec local = { to, len }, remote = { (uint8_t *)control->arg + at, len };
-	pid_t pid = fuse_req_ctx(control->req)->pid;
-	ssize_t n = pid ? process_vm_readv(pid, &local, 1, &remote, 1, 0) : -1;
-
-	if (n == (ssize_t)len)
-		return 0;
-	return n >= 0 || (pid && errno == EFAULT) ? -EFAULT : -EPERM;
-}
-
-static int poke(const struct inl_control *control, size_t at, const void *from, size_t len)
-{
-	const struct iovec local = { (void *)from, len }, remote = { (uint8_t *)control->arg + at, len };
-	pid_t pid = fuse_req_ctx(control->req)->pid;
-	ssize_t n = pid ? process_vm_writev(pid, &local, 1, &remote, 1, 0) : -1;
-
-	if (n == (ssize_t)len)
-		return 0;
-	return n >= 0 || (pid && errno == EFAULT) ? -EFAULT : -EPERM;
-}
 
 static uid_t uid_of(const struct inl_control *control)
 {
@@ -106,11 +80,12 @@ int inl_control_set_policy(const struct inl_control *control, const struct inl_p
 		return err;
 	if (uid && uid != st.uid)
 		return -EACCES;
-	fresh = !inl_inode_policy(control->inode, NULL);
+	fresh = S_ISDIR(st.mode) && !inl_inode_policy(control->inode, NULL);
 	/* Without a claim the key is as good as not there. A name that no key has says all that comes before that. */
 	if (fresh && policy->version == 2 && uid &&
 	    !(mount->keys.ring && inl_keyring_claimed(mount->keys.ring, &policy->key, uid))) {
 		memset(asked.key.bytes, 0, sizeof(asked.key.bytes));
+		fresh = false;
 		ready = true;
 	}
 	/* Before, so that no lock misses it. */
@@ -126,12 +101,12 @@ static int set_policy(const struct inl_control *control)
 {
 	uint8_t bytes[sizeof(struct fscrypt_policy_v2)];
 	struct inl_policy policy;
-	int err = peek(control, 0, bytes, 1);
+	int err = inl_peek(control, 0, bytes, 1);
 
 	if (!err && bytes[0] != FSCRYPT_POLICY_V1 && bytes[0] != FSCRYPT_POLICY_V2)
 		return -EINVAL;
 	if (!err)
-		err = peek(control, 0, bytes,
+		err = inl_peek(control, 0, bytes,
 			   bytes[0] == FSCRYPT_POLICY_V1 ? sizeof(struct fscrypt_policy_v1) : sizeof(bytes));
 	if (err)
 		return err;
@@ -161,7 +136,7 @@ static int get_policy(const struct inl_control *control)
 	if (!err && policy.version != 1)
 		err = -EINVAL;
 	if (!err)
-		err = poke(control, 0, &wire, policy_to_wire(&policy, &wire));
+		err = inl_poke(control, 0, &wire, policy_to_wire(&policy, &wire));
 	return err ? err : inl_control_reply(control, NULL, 0);
 }
 
@@ -185,7 +160,7 @@ static int get_policy_ex(const struct inl_control *control)
 	answer.size = policy_to_wire(&policy, &answer.policy);
 	if (room < answer.size)
 		return -EOVERFLOW;
-	err = poke(control, carried, (const uint8_t *)&answer + carried, sizeof(room) + answer.size - carried);
+	err = inl_poke(control, carried, (const uint8_t *)&answer + carried, sizeof(room) + answer.size - carried);
 	return err ? err : inl_control_reply(control, &answer, carried);
 }
 
@@ -207,7 +182,7 @@ static int get_salt(const struct inl_control *control)
 	int err = inl_volume_pw_salt(control->mount->vol, salt, NULL);
 
 	if (!err)
-		err = poke(control, 0, salt, sizeof(salt));
+		err = inl_poke(control, 0, salt, sizeof(salt));
 	return err ? err : inl_control_reply(control, NULL, 0);
 }
 
@@ -299,7 +274,7 @@ static struct change *change_new(const struct inl_control *control, const struct
 	if (!change)
 		return NULL;
 	change->req = control->req;
-	change->worker = inl_worker_current();
+	change->worker = inl_control_worker();
 	change->uid = uid_of(control);
 	change->spec = *spec;
 	return change;
@@ -368,7 +343,7 @@ static int add_key(const struct inl_control *control)
 	change->answer.add = arg;
 	change->len = arg.raw_size;
 	change->key = inl_secret_alloc(change->len);
-	err = change->key ? peek(control, sizeof(arg), change->key, change->len) : -ENOMEM;
+	err = change->key ? inl_peek(control, sizeof(arg), change->key, change->len) : -ENOMEM;
 	if (!err)
 		err = name_key(change);
 	if (err) {
@@ -476,16 +451,42 @@ static int get_key_status(const struct inl_control *control)
 	return inl_control_reply(control, &arg, sizeof(arg));
 }
 
+static int get_known_key(const struct inl_control *control)
+{
+	struct inl_keyring *ring = control->mount->keys.ring;
+	struct inl_key_status status;
+	struct inl_ioc_known arg;
+	struct inl_key_spec spec;
+	int err;
+
+	if (control->in_size != sizeof(arg))
+		return -EINVAL;
+	memcpy(&arg, control->in, sizeof(arg));
+	err = ring ? inl_keyring_known(ring, arg.i, 2, &spec) : -ENOENT;
+	if (err)
+		return err == -ENOENT ? -ENODATA : err;
+	err = inl_keyring_status(ring, &spec, uid_of(control), &status);
+	if (err)
+		return err;
+	arg.state = status.state;
+	arg.n_busy = status.n_busy;
+	arg.n_claims = status.n_claims;
+	arg.claimed = status.claimed;
+	memcpy(arg.identifier, spec.bytes, sizeof(arg.identifier));
+	return inl_control_reply(control, &arg, sizeof(arg));
+}
+
 const struct inl_control_row inl_fscrypt_controls[] = {
-	{ FS_IOC_SET_ENCRYPTION_POLICY, set_policy, true },
-	{ FS_IOC_GET_ENCRYPTION_POLICY, get_policy, true },
-	{ FS_IOC_GET_ENCRYPTION_POLICY_EX, get_policy_ex, true },
+	{ FS_IOC_SET_ENCRYPTION_POLICY, set_policy, true, true },
+	{ FS_IOC_GET_ENCRYPTION_POLICY, get_policy, true, true },
+	{ FS_IOC_GET_ENCRYPTION_POLICY_EX, get_policy_ex, true, true },
 	{ FS_IOC_GET_ENCRYPTION_NONCE, get_nonce, true },
-	{ FS_IOC_GET_ENCRYPTION_PWSALT, get_salt, true },
-	{ FS_IOC_ADD_ENCRYPTION_KEY, add_key, true },
+	{ FS_IOC_GET_ENCRYPTION_PWSALT, get_salt, true, true },
+	{ FS_IOC_ADD_ENCRYPTION_KEY, add_key, true, true },
 	{ FS_IOC_REMOVE_ENCRYPTION_KEY, remove_key, true },
 	{ FS_IOC_REMOVE_ENCRYPTION_KEY_ALL_USERS, remove_key_all_users, true },
 	{ FS_IOC_GET_ENCRYPTION_KEY_STATUS, get_key_status, true },
 	{ INL_IOC_KEY, add_own_key, true },
+	{ INL_IOC_KNOWN, get_known_key, true },
 	{ 0, NULL },
 };

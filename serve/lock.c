@@ -15,25 +15,21 @@
 /* As linux/fuse.h has it from 7.44 (Linux 6.16): every name is looked up again before it is used. */
 #define NOTIFY_INC_EPOCH 8
 
-/* A master key by both of its names: it serves policies of both versions. */
-struct names {
-	struct inl_key_spec spec[2];
-};
 
-static bool is_of(const struct names *names, const struct inl_key_spec *spec)
+static bool is_of(const struct inl_key_names *names, const struct inl_key_spec *spec)
 {
 	return inl_key_spec_equal(&names->spec[0], spec) || inl_key_spec_equal(&names->spec[1], spec);
 }
 
-static struct names names_of(struct inl_keyring *ring, const struct inl_key_spec *spec)
+static struct inl_key_names names_of(struct inl_keyring *ring, const struct inl_key_spec *spec)
 {
-	struct names names = { .spec = { *spec, *spec } };
+	struct inl_key_names names = { .spec = { *spec, *spec } };
 	struct inl_key_spec v1, v2;
 
 	for (unsigned i = 0; !inl_keyring_known(ring, i, 2, &v2); i++) {
 		if (!inl_keyring_known(ring, i, 1, &v1) &&
 		    (inl_key_spec_equal(&v1, spec) || inl_key_spec_equal(&v2, spec)))
-			names = (struct names){ .spec = { v1, v2 } };
+			names = (struct inl_key_names){ .spec = { v1, v2 } };
 	}
 	return names;
 }
@@ -48,16 +44,30 @@ static void say_old(struct inl_mount *mount)
 }
 
 /* Names, attributes, lists, links and contents that nobody is using: the kernel forgets them. */
-static void forget_unused(struct inl_mount *mount, const struct names *names)
+static int forget_unused(struct inl_mount *mount, const struct inl_key_names *names)
 {
-	inl_tops_void(mount, &names->spec[0]);
+	int err = inl_tops_void(mount, &names->spec[0]), other = 0;
+
 	if (!inl_key_spec_equal(&names->spec[0], &names->spec[1]))
-		inl_tops_void(mount, &names->spec[1]);
+		other = inl_tops_void(mount, &names->spec[1]);
 	say_old(mount);
+	return err ? err : other;
+}
+
+/* What a handle without the key has read ahead while the key was there. */
+static void forget_ahead(struct inl_open *open)
+{
+	if (open->holds || !open->dir)
+		return;
+	pthread_mutex_lock(&open->lock);
+	open->has_ahead = false;
+	inl_wipe(&open->ahead, sizeof(open->ahead));
+	open->pos = INL_POS_NOWHERE;
+	pthread_mutex_unlock(&open->lock);
 }
 
 /* Of what is open: written back, and then read again by whoever may. */
-static void forget_open(struct inl_mount *mount, const struct names *names)
+static int forget_open(struct inl_mount *mount, const struct inl_key_names *names)
 {
 	struct inl_policy policy;
 	unsigned n = 0;
@@ -68,14 +78,17 @@ static void forget_open(struct inl_mount *mount, const struct names *names)
 		n++;
 	ids = calloc(n + 1, sizeof(*ids));
 	n = 0;
-	for (const struct inl_open *open = mount->opens; open && ids; open = open->next) {
-		if (inl_inode_policy(open->node->inode, &policy) && is_of(names, &policy.key))
-			ids[n++] = open->node->id;
+	for (struct inl_open *open = mount->opens; open && ids; open = open->next) {
+		if (!inl_inode_policy(open->node->inode, &policy) || !is_of(names, &policy.key))
+			continue;
+		ids[n++] = open->node->id;
+		forget_ahead(open);
 	}
 	pthread_mutex_unlock(&mount->nodes.lock);
 	for (unsigned i = 0; i < n; i++)
 		fuse_lowlevel_notify_inval_inode(mount->session, ids[i], 0, 0);
 	free(ids);
+	return ids ? 0 : -ENOMEM;
 }
 
 static bool has_key(struct inl_inode *inode, const void *arg)
@@ -87,31 +100,34 @@ static bool has_key(struct inl_inode *inode, const void *arg)
 
 /*
  * The key is marked: what begins now does without it. What began before is over after the workers' turn, and what it has
- * told the kernel is forgotten after that.
+ * told the kernel is forgotten after that. Without memory for all of it the key goes all the same, and the lock has failed.
  */
-static int evict(struct inl_mount *mount, const struct names *names, unsigned *n_busy)
+static int evict(struct inl_mount *mount, const struct inl_key_names *names, unsigned *n_busy)
 {
-	int err;
+	int err, again, gone;
 
-	inl_workers_turn(mount);
-	forget_open(mount, names);
-	forget_unused(mount, names);
-	inl_nodes_drop(&mount->nodes, has_key, names);
-	err = inl_keyring_evict(mount->keys.ring, &names->spec[0], n_busy);
-	/* An answer of before, which the kernel took up late. */
-	forget_unused(mount, names);
-	inl_workers_turn(mount);
 	atomic_fetch_add(&mount->keys.changes, 1);
-	return err;
+	inl_workers_turn(mount);
+	err = forget_open(mount, names);
+	again = forget_unused(mount, names);
+	inl_nodes_drop(&mount->nodes, has_key, names);
+	gone = inl_keyring_evict(mount->keys.ring, &names->spec[0], n_busy);
+	/* An answer of before, which the kernel took up late. */
+	atomic_fetch_add(&mount->keys.changes, 1);
+	err = err ? err : forget_open(mount, names);
+	again = again ? again : forget_unused(mount, names);
+	inl_report_wipe(mount);
+	inl_workers_turn(mount);
+	return gone ? gone : err ? err : again;
 }
 
 /* keys.lock is held. */
-static void remember(struct inl_keys *keys, const struct inl_key_spec *spec)
+static void remember(struct inl_keys *keys, const struct inl_key_names *names)
 {
-	struct inl_key_spec *grown;
+	struct inl_key_names *grown;
 
 	for (unsigned i = 0; i < keys->n_unfinished; i++) {
-		if (inl_key_spec_equal(&keys->unfinished[i], spec))
+		if (is_of(&keys->unfinished[i], &names->spec[0]))
 			return;
 	}
 	/* Without memory somebody has to lock again. */
@@ -119,13 +135,13 @@ static void remember(struct inl_keys *keys, const struct inl_key_spec *spec)
 	if (!grown)
 		return;
 	keys->unfinished = grown;
-	grown[keys->n_unfinished++] = *spec;
+	grown[keys->n_unfinished++] = *names;
 }
 
 int inl_keys_take(struct inl_mount *mount, const struct inl_key_spec *spec, uid_t uid, bool all, struct inl_taken *taken)
 {
 	struct inl_keys *keys = &mount->keys;
-	struct names names;
+	struct inl_key_names names;
 	bool last = false;
 	int err;
 
@@ -140,8 +156,8 @@ int inl_keys_take(struct inl_mount *mount, const struct inl_key_spec *spec, uid_
 	taken->others = !err && !last;
 	if (!err && last)
 		err = evict(mount, &names, &taken->n_busy);
-	if (!err && taken->n_busy)
-		remember(keys, spec);
+	if (taken->n_busy)
+		remember(keys, &names);
 	pthread_mutex_unlock(&keys->lock);
 	return err;
 }
@@ -150,7 +166,7 @@ int inl_keys_give(struct inl_mount *mount, const uint8_t *key, size_t len, uid_t
 {
 	struct inl_keys *keys = &mount->keys;
 	struct inl_key_status before;
-	struct names names;
+	struct inl_key_names names;
 	int err;
 
 	if (!keys->ring || !keys->supported)
@@ -185,14 +201,13 @@ static void finish(struct inl_mount *mount, struct inl_job *job)
 	atomic_store(&keys->finishing, false);
 	pthread_mutex_lock(&keys->lock);
 	for (unsigned i = 0; i < keys->n_unfinished;) {
-		struct names names = names_of(keys->ring, &keys->unfinished[i]);
-		struct inl_key_status status;
+		struct inl_key_names names = keys->unfinished[i];
 		unsigned n_busy = 0;
 
-		if (inl_keyring_status(keys->ring, &keys->unfinished[i], 0, &status))
-			status.state = INL_KEY_PRESENT;
 		/* Somebody may have given it again. */
-		if (status.state != INL_KEY_PRESENT && !evict(mount, &names, &n_busy) && n_busy) {
+		if (!inl_keyring_has(keys->ring, &names.spec[0]))
+			evict(mount, &names, &n_busy);
+		if (n_busy) {
 			i++;
 			continue;
 		}
@@ -203,12 +218,11 @@ static void finish(struct inl_mount *mount, struct inl_job *job)
 
 void inl_keys_released(struct inl_mount *mount, const struct inl_key_spec *spec)
 {
-	struct inl_key_status status;
 	struct inl_job *job;
 
-	/* Most often it is there: to ask for its status means to look at all that it encrypts. */
-	if (!mount->keys.ring || inl_keyring_has(mount->keys.ring, spec) || inl_keyring_status(mount->keys.ring, spec, 0, &status) ||
-	    status.n_busy || atomic_exchange(&mount->keys.finishing, true))
+	/* Most often it is there. */
+	if (!mount->keys.ring || inl_keyring_has(mount->keys.ring, spec) || inl_keyring_busy(mount->keys.ring, spec) ||
+	    atomic_exchange(&mount->keys.finishing, true))
 		return;
 	job = calloc(1, sizeof(*job));
 	if (job)
@@ -281,6 +295,8 @@ void inl_keys_init(struct inl_keys *keys, struct inl_keyring *ring, const struct
 
 	keys->ring = ring;
 	keys->supported = has_feature(vol);
+	/* A directory that nobody has listed has seen no change. */
+	atomic_init(&keys->changes, 1);
 	pthread_mutex_init(&keys->lock, NULL);
 	/* Those who make something do not keep others from marking by being many. */
 	pthread_rwlockattr_init(&attr);

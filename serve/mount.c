@@ -44,8 +44,11 @@ static void serve_init(void *userdata, struct fuse_conn_info *conn)
 	/* Not ATOMIC_O_TRUNC: truncating on its own comes with its time. */
 	unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_DONT_MASK | FUSE_CAP_IOCTL_DIR | FUSE_CAP_READDIRPLUS |
 			FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL |
-			FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
+			FUSE_CAP_EXPLICIT_INVAL_DATA;
 
+	/* A target that the kernel has kept is read without asking: it cannot be taken away from whoever holds the link. */
+	if (!mount->keys.supported)
+		want |= FUSE_CAP_CACHE_SYMLINKS;
 	if (mount->writeback)
 		want |= FUSE_CAP_WRITEBACK_CACHE;
 	conn->want = conn->capable & want;
@@ -281,6 +284,7 @@ int inl_mount_new(struct inl_volume *vol, const char *dir, const struct inl_moun
 	pthread_cond_init(&mount->wake, NULL);
 	inl_nodes_init(&mount->nodes, vol);
 	inl_keys_init(&mount->keys, options->keys, vol);
+	mount->gate = inl_gate_new();
 	inl_tops_init(&mount->tops);
 	mount->vol = vol;
 	inl_volume_info(vol, &info);
@@ -296,6 +300,7 @@ int inl_mount_new(struct inl_volume *vol, const char *dir, const struct inl_moun
 	/* The process may change its directory; the path must stay good. */
 	mount->dir = realpath(dir, NULL);
 	err = mount->dir ? check_directory(mount->dir) : -errno;
+	err = mount->gate ? err : -ENOMEM;
 	err = err ? err : open_session(mount, options, diag);
 	if (err) {
 		inl_mount_free(mount);
@@ -604,6 +609,7 @@ static void join(struct inl_mount *mount)
 			pthread_join(mount->workers[i].thread, NULL);
 	}
 	inl_socket_stop(mount);
+	inl_gate_close(mount->gate);
 	inl_lane_stop(mount, &mount->locker);
 	inl_lane_stop(mount, &mount->flusher);
 }

@@ -60,12 +60,17 @@ _Static_assert(sizeof(struct inl_wire_request) == 104 && sizeof(struct inl_wire_
 
 /*
  * Where the socket of a mount is: of root's mounts in /run/inlay, of others' in /run/user/UID/inlay or, where there is no
- * such directory, in /tmp/inlay-UID; under the number of the mounted device.
+ * such directory, or none of theirs, in /tmp/inlay-UID; under the number of the mounted device.
  *
- *   folder   made if it is not there; NULL: not asked for
+ *   i        the first place, the second one
+ *   folder   that it is in
  *
- * Returns: 0; -ENAMETOOLONG.
+ * Returns: 0; -ENOENT: there are no more places; -ENAMETOOLONG.
  */
-int inl_socket_place(dev_t dev, uid_t owner, struct sockaddr_un *address, char folder[sizeof(((struct sockaddr_un *)0)->sun_path)]);
+int inl_socket_place(dev_t dev, uid_t owner, unsigned i, struct sockaddr_un *address,
+		     char folder[sizeof(((struct sockaddr_un *)0)->sun_path)]);
+
+/* Nobody but its owner can have put anything there. */
+bool inl_socket_folder_good(const char *folder, uid_t owner);
 
 #endif

@@ -49,6 +49,11 @@ struct inl_tops {
 	unsigned n;
 };
 
+/* A master key by both of its names, one or two: it serves policies of both versions. */
+struct inl_key_names {
+	struct inl_key_spec spec[2];
+};
+
 /* With which key a user's new directories are encrypted. */
 struct inl_default {
 	uid_t uid;
@@ -61,7 +66,7 @@ struct inl_keys {
 	pthread_rwlock_t marking; /* shared: what is made can be opened; exclusive: keys are marked */
 	bool supported;		  /* the volume has the feature */
 	struct inl_keyring *ring; /* of the volume; NULL: without keys for ever */
-	struct inl_key_spec *unfinished; /* lock; removed, and not completely when that was done */
+	struct inl_key_names *unfinished; /* lock; removed, and not completely when that was done */
 	unsigned n_unfinished;
 	atomic_bool finishing;	/* somebody will look at those */
 	atomic_uint changes;	/* keys have come or gone: what was listed may be listed differently */
@@ -89,6 +94,7 @@ struct inl_open {
 	struct inl_dir *dir;
 	uint64_t pos; /* after the entry before `ahead` */
 	int failed;   /* an error that is still to be told */
+#define INL_POS_NOWHERE UINT64_MAX
 	bool has_ahead;
 	struct inl_dirent ahead; /* read, and had no room in the answer */
 };
@@ -148,6 +154,7 @@ struct inl_mount {
 	struct inl_keys keys;
 	struct inl_tops tops;
 	struct inl_socket *socket; /* NULL: nobody listens */
+	struct inl_gate *gate;
 
 	pthread_mutex_t lock; /* until report_lock */
 	pthread_cond_t wake;
@@ -305,8 +312,12 @@ int inl_top_note(struct inl_mount *mount, struct inl_inode *dir, uint64_t parent
 /* A directory that the kernel knows becomes encrypted. */
 int inl_top_note_unnamed(struct inl_mount *mount, uint64_t id, const struct inl_key_spec *key);
 
-/* The kernel forgets what it knows below those of this key and nobody uses. Not in a thread that serves. */
-void inl_tops_void(struct inl_mount *mount, const struct inl_key_spec *key);
+/*
+ * The kernel forgets what it knows below those of this key and nobody uses. Not in a thread that serves.
+ *
+ * Returns: 0; -ENOMEM: not all of it.
+ */
+int inl_tops_void(struct inl_mount *mount, const struct inl_key_spec *key);
 
 /* ---- lock.c: keys that come and go ------------------------------------------------------------------------------- */
 
@@ -342,6 +353,9 @@ static inline bool inl_key_spec_equal(const struct inl_key_spec *a, const struct
 /* Without one the mount serves all the same. */
 int inl_socket_start(struct inl_mount *mount);
 void inl_socket_stop(struct inl_mount *mount);
+
+/* control.c: what was reported may name what is locked now. */
+void inl_report_wipe(struct inl_mount *mount);
 
 /* ---- answers ----------------------------------------------------------------------------------------------------- */
 
@@ -434,8 +448,37 @@ struct inl_control_row {
 	unsigned cmd;
 	int (*fn)(const struct inl_control *control);
 	bool needs_feature; /* of volumes that can have encrypted directories: else -EOPNOTSUPP */
+	bool looks;	    /* into the caller's memory: in a thread of its own */
 };
 extern const struct inl_control_row inl_fscrypt_controls[];
+
+/* ---- ask.c: looking into the memory of whoever asks -------------------------------------------------------------- */
+
+#define INL_ASK_IN_MAX 128u /* bytes */
+
+struct inl_gate *inl_gate_new(void);
+
+/* Waits for those inside. NULL is fine. */
+void inl_gate_close(struct inl_gate *gate);
+
+/*
+ * Have fn serve the request in a thread that may look. control->in is copied, the node held meanwhile.
+ *
+ * Returns: 0: it will be answered; -EAGAIN (too many ask); -EINVAL; -ENOMEM.
+ */
+int inl_ask(const struct inl_control *control, int (*fn)(const struct inl_control *control));
+
+/* The worker that has read the request that this thread serves. */
+struct inl_worker *inl_control_worker(void);
+
+/*
+ * In such a thread: read from the caller's memory, `at` bytes behind the argument; write there.
+ *
+ * Returns: 0; -EFAULT (there is none); -EPERM (not ours to look at: `inlay unlock` and `inlay encrypt` do without);
+ *          -ENOTCONN: the mount is gone, to be returned without a look at anything of it.
+ */
+int inl_peek(const struct inl_control *control, size_t at, void *to, size_t len);
+int inl_poke(const struct inl_control *control, size_t at, const void *from, size_t len);
 
 /* Returns 0. */
 int inl_control_reply(const struct inl_control *control, const void *out, size_t len);

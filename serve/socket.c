@@ -15,37 +15,61 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/sysmacros.h>
-#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
-#define PATIENCE 5 /* seconds, with one that has connected and says nothing */
+#define PATIENCE	  5 /* seconds, with one that has connected and says nothing */
+#define PEERS_MAX	  64u
+#define PEERS_OF_USER_MAX 8u
+
+struct peer {
+	int fd;
+	uid_t uid;
+	time_t since;
+};
 
 struct inl_socket {
 	struct inl_mount *mount;
 	pthread_t thread;
 	int fd, stop;
 	struct sockaddr_un address;
+	struct stat made; /* what is there under this name */
+	struct peer peers[PEERS_MAX];
+	unsigned n_peers;
 	struct inl_wire_request *request; /* secret: keys come in it */
 };
 
-int inl_socket_place(dev_t dev, uid_t owner, struct sockaddr_un *address, char folder[sizeof(address->sun_path)])
+/* Who may put things there but its owner? */
+static bool is_own(const char *folder, uid_t owner)
 {
-	char place[64];
 	struct stat st;
+
+	return !lstat(folder, &st) && S_ISDIR(st.st_mode) && st.st_uid == owner && !(st.st_mode & 022);
+}
+
+int inl_socket_place(dev_t dev, uid_t owner, unsigned i, struct sockaddr_un *address, char folder[sizeof(address->sun_path)])
+{
+	char place[64], run[32];
 	int n;
 
-	snprintf(place, sizeof(place), "/run/user/%u", (unsigned)owner);
-	if (!owner)
+	snprintf(run, sizeof(run), "/run/user/%u", (unsigned)owner);
+	if (!owner && !i)
 		snprintf(place, sizeof(place), "/run/inlay");
-	else if (!stat(place, &st) && S_ISDIR(st.st_mode) && st.st_uid == owner)
-		snprintf(place, sizeof(place), "/run/user/%u/inlay", (unsigned)owner);
-	else
+	else if (owner && !i && is_own(run, owner))
+		snprintf(place, sizeof(place), "%s/inlay", run);
+	else if (owner && i < 2)
 		snprintf(place, sizeof(place), "/tmp/inlay-%u", (unsigned)owner);
+	else
+		return -ENOENT;
 	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
 	n = snprintf(address->sun_path, sizeof(address->sun_path), "%s/%u:%u", place, major(dev), minor(dev));
-	if (folder)
-		snprintf(folder, sizeof(address->sun_path), "%s", place);
+	snprintf(folder, sizeof(address->sun_path), "%s", place);
 	return n < 0 || (size_t)n >= sizeof(address->sun_path) ? -ENAMETOOLONG : 0;
+}
+
+bool inl_socket_folder_good(const char *folder, uid_t owner)
+{
+	return is_own(folder, owner);
 }
 
 /* ---- requests ---------------------------------------------------------------------------------------------------- */
@@ -114,6 +138,7 @@ static int make_report(struct inl_mount *mount, bool json, int *fd, uint64_t *si
 	else if (pwrite(*fd, text, len, 0) != (ssize_t)len)
 		err = -EIO;
 	*size = len;
+	inl_wipe(text, len);
 	free(text);
 	return err;
 }
@@ -125,8 +150,8 @@ static void serve_request(struct inl_mount *mount, const struct inl_wire_request
 	struct inl_key_spec spec = { .version = request->spec_version };
 
 	memcpy(spec.bytes, request->spec, spec.version == 1 ? INL_KEY_DESCRIPTOR_SIZE : INL_KEY_IDENTIFIER_SIZE);
-	if (!may_ask(mount, uid)) {
-		answer->err = -EACCES;
+	if ((request->op == INL_WIRE_REMOVE || request->op == INL_WIRE_STATUS) && spec.version != 1 && spec.version != 2) {
+		answer->err = -EINVAL;
 		return;
 	}
 	switch (request->op) {
@@ -156,6 +181,7 @@ static void serve_request(struct inl_mount *mount, const struct inl_wire_request
 	tell_state(mount, &spec, uid, answer);
 }
 
+/* Who does not fetch it does without. */
 static void send_answer(int peer, const struct inl_wire_answer *answer, int fd)
 {
 	union {
@@ -173,72 +199,109 @@ static void send_answer(int peer, const struct inl_wire_answer *answer, int fd)
 		control.head.cmsg_type = SCM_RIGHTS;
 		memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
 	}
-	sendmsg(peer, &message, MSG_NOSIGNAL);
+	sendmsg(peer, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-/* One message at a time, until the other side has no more. */
-static void serve_peer(struct inl_socket *socket, int peer)
+static struct inl_wire_answer refusal(int err)
 {
-	const struct timeval patience = { .tv_sec = PATIENCE };
-	struct inl_wire_request *request = socket->request;
-	struct ucred who;
+	return (struct inl_wire_answer){ .magic = INL_WIRE_MAGIC, .version = INL_WIRE_VERSION, .err = err };
+}
+
+/* One message. False: it has no more to say, or nothing that makes sense. */
+static bool serve_message(struct inl_socket *sock, const struct peer *peer)
+{
+	struct inl_wire_request *request = sock->request;
+	ssize_t n = recv(peer->fd, request, sizeof(*request), MSG_DONTWAIT);
+	struct inl_wire_answer answer = refusal(0);
+	bool good = n == sizeof(*request) && request->magic == INL_WIRE_MAGIC && request->version == INL_WIRE_VERSION;
+	int fd = -1;
+
+	if (n <= 0)
+		return n < 0 && (errno == EAGAIN || errno == EINTR);
+	answer.op = request->op;
+	if (good)
+		serve_request(sock->mount, request, peer->uid, &answer, &fd);
+	else
+		answer.err = -EPROTO;
+	inl_wipe(request, sizeof(*request));
+	send_answer(peer->fd, &answer, fd);
+	if (fd >= 0)
+		close(fd);
+	return good;
+}
+
+static void drop_peer(struct inl_socket *sock, unsigned i)
+{
+	close(sock->peers[i].fd);
+	sock->peers[i] = sock->peers[--sock->n_peers];
+}
+
+static time_t now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec;
+}
+
+/* There is room for few, for fewer of one user, and for a short time: nobody keeps others from asking. */
+static void take_peer(struct inl_socket *sock)
+{
+	struct peer peer = { .fd = accept4(sock->fd, NULL, NULL, SOCK_CLOEXEC), .since = now() };
+	struct inl_wire_answer answer = refusal(-EACCES);
+	struct ucred who = { .uid = (uid_t)-1 };
 	socklen_t len = sizeof(who);
-	ssize_t n;
+	unsigned n = 0;
 
-	if (getsockopt(peer, SOL_SOCKET, SO_PEERCRED, &who, &len))
+	if (peer.fd < 0)
 		return;
-	setsockopt(peer, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	setsockopt(peer, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	while ((n = recv(peer, request, sizeof(*request), 0)) > 0) {
-		struct inl_wire_answer answer = {
-			.magic = INL_WIRE_MAGIC, .version = INL_WIRE_VERSION, .op = request->op,
-		};
-		int fd = -1;
-
-		if (n != sizeof(*request) || request->magic != INL_WIRE_MAGIC || request->version != INL_WIRE_VERSION)
-			answer.err = -EPROTO;
-		else
-			serve_request(socket->mount, request, who.uid, &answer, &fd);
-		inl_wipe(request, sizeof(*request));
-		send_answer(peer, &answer, fd);
-		if (fd >= 0)
-			close(fd);
+	if (!getsockopt(peer.fd, SOL_SOCKET, SO_PEERCRED, &who, &len) && may_ask(sock->mount, who.uid)) {
+		for (unsigned i = 0; i < sock->n_peers; i++)
+			n += sock->peers[i].uid == who.uid;
+		answer.err = n < PEERS_OF_USER_MAX && sock->n_peers < PEERS_MAX ? 0 : -EAGAIN;
 	}
+	peer.uid = who.uid;
+	if (!answer.err) {
+		sock->peers[sock->n_peers++] = peer;
+		return;
+	}
+	send_answer(peer.fd, &answer, -1);
+	close(peer.fd);
 }
 
 static void *serve_peers(void *arg)
 {
-	struct inl_socket *socket = arg;
-	struct pollfd fds[2] = { { .fd = socket->stop, .events = POLLIN }, { .fd = socket->fd, .events = POLLIN } };
+	struct inl_socket *sock = arg;
+	struct pollfd fds[PEERS_MAX + 2];
 
 	for (;;) {
-		int peer;
-
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+		fds[0] = (struct pollfd){ .fd = sock->stop, .events = POLLIN };
+		fds[1] = (struct pollfd){ .fd = sock->fd, .events = POLLIN };
+		for (unsigned i = 0; i < sock->n_peers; i++)
+			fds[i + 2] = (struct pollfd){ .fd = sock->peers[i].fd, .events = POLLIN };
+		if (poll(fds, sock->n_peers + 2, sock->n_peers ? 1000 : -1) < 0 && errno != EINTR)
 			break;
 		if (fds[0].revents)
 			break;
-		peer = fds[1].revents & POLLIN ? accept4(socket->fd, NULL, NULL, SOCK_CLOEXEC) : -1;
-		if (peer < 0)
-			continue;
-		serve_peer(socket, peer);
-		close(peer);
+		for (unsigned i = sock->n_peers; i-- > 0;) {
+			if (fds[i + 2].revents ? !serve_message(sock, &sock->peers[i]) : now() - sock->peers[i].since > PATIENCE)
+				drop_peer(sock, i);
+		}
+		if (fds[1].revents & POLLIN)
+			take_peer(sock);
 	}
+	while (sock->n_peers)
+		drop_peer(sock, 0);
 	return NULL;
 }
 
 /* ---- begin and end ----------------------------------------------------------------------------------------------- */
 
-/* A directory of the owner's, in which nobody else can put anything. */
 static int make_folder(const char *folder, uid_t owner)
 {
-	struct stat st;
-
 	if (mkdir(folder, owner ? 0700 : 0755) && errno != EEXIST)
 		return -errno;
-	if (lstat(folder, &st))
-		return -errno;
-	return S_ISDIR(st.st_mode) && st.st_uid == owner && !(st.st_mode & 022) ? 0 : -EPERM;
+	return is_own(folder, owner) ? 0 : -EPERM;
 }
 
 /* What servers that were killed have left behind: nobody answers there. */
@@ -264,39 +327,54 @@ static void tidy(const char *folder)
 		closedir(dir);
 }
 
-static int listen_at(struct inl_socket *sock, uid_t owner)
+static int listen_in(struct inl_socket *sock, const char *folder)
 {
-	char folder[sizeof(sock->address.sun_path)];
-	int err = inl_socket_place(sock->mount->dev, owner, &sock->address, folder);
 	struct sockaddr_un early = { .sun_family = AF_UNIX };
+	int err;
 
-	if (!err)
-		err = make_folder(folder, owner);
-	if (err)
-		return err;
 	tidy(folder);
 	if ((size_t)snprintf(early.sun_path, sizeof(early.sun_path), "%s/%d.new", folder, (int)getpid()) >= sizeof(early.sun_path))
 		return -ENAMETOOLONG;
 	unlink(early.sun_path);
-	sock->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	sock->stop = eventfd(0, EFD_CLOEXEC);
-	if (sock->fd < 0 || sock->stop < 0 ||
-	    bind(sock->fd, (const struct sockaddr *)&early, sizeof(early)))
+	if (bind(sock->fd, (const struct sockaddr *)&early, sizeof(early)))
 		return -errno;
 	/* Who asks is looked at, not who can connect. The number was another's, which is gone: that of a mount is its own. */
-	if (!chmod(early.sun_path, 0666) && !listen(sock->fd, 16) && !rename(early.sun_path, sock->address.sun_path))
+	if (!chmod(early.sun_path, 0666) && !listen(sock->fd, 16) && !lstat(early.sun_path, &sock->made) &&
+	    !rename(early.sun_path, sock->address.sun_path))
 		return 0;
 	err = -errno;
 	unlink(early.sun_path);
 	return err;
 }
 
+/* In the first place that is ours. */
+static int listen_somewhere(struct inl_socket *sock, uid_t owner)
+{
+	char folder[sizeof(sock->address.sun_path)];
+	int err;
+
+	sock->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	sock->stop = eventfd(0, EFD_CLOEXEC);
+	if (sock->fd < 0 || sock->stop < 0)
+		return -errno;
+	for (unsigned i = 0; !(err = inl_socket_place(sock->mount->dev, owner, i, &sock->address, folder)); i++) {
+		err = make_folder(folder, owner);
+		if (!err)
+			return listen_in(sock, folder);
+	}
+	return err;
+}
+
 static void socket_free(struct inl_socket *sock)
 {
-	if (sock->fd >= 0) {
-		close(sock->fd);
+	struct stat st;
+
+	/* Unless the number is used again, and what is there is another's. */
+	if (sock->made.st_ino && !lstat(sock->address.sun_path, &st) && st.st_ino == sock->made.st_ino &&
+	    st.st_dev == sock->made.st_dev)
 		unlink(sock->address.sun_path);
-	}
+	if (sock->fd >= 0)
+		close(sock->fd);
 	if (sock->stop >= 0)
 		close(sock->stop);
 	inl_secret_free(sock->request);
@@ -313,7 +391,7 @@ int inl_socket_start(struct inl_mount *mount)
 	sock->mount = mount;
 	sock->fd = sock->stop = -1;
 	sock->request = inl_secret_alloc(sizeof(*sock->request));
-	err = sock->request ? listen_at(sock, mount->owner) : -ENOMEM;
+	err = sock->request ? listen_somewhere(sock, mount->owner) : -ENOMEM;
 	if (!err)
 		err = -pthread_create(&sock->thread, NULL, serve_peers, sock);
 	if (err)

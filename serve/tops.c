@@ -229,9 +229,10 @@ int inl_top_note_unnamed(struct inl_mount *mount, uint64_t id, const struct inl_
 /* ---- what the kernel is to forget -------------------------------------------------------------------------------- */
 
 /* A copy of all of a key; for free_list(). Linked by newer. */
-static struct inl_top *take_copy(struct inl_tops *tops, const struct inl_key_spec *key)
+static int take_copy(struct inl_tops *tops, const struct inl_key_spec *key, struct inl_top **out)
 {
 	struct inl_top *list = NULL;
+	int err = 0;
 
 	pthread_mutex_lock(&tops->lock);
 	for (const struct inl_top *top = tops->newest; top; top = top->older) {
@@ -241,14 +242,17 @@ static struct inl_top *take_copy(struct inl_tops *tops, const struct inl_key_spe
 		if (!inl_key_spec_equal(&top->key, key))
 			continue;
 		copy = malloc(size);
-		if (!copy)
+		if (!copy) {
+			err = -ENOMEM;
 			break;
+		}
 		memcpy(copy, top, size);
 		copy->newer = list;
 		list = copy;
 	}
 	pthread_mutex_unlock(&tops->lock);
-	return list;
+	*out = list;
+	return err;
 }
 
 static void free_list(struct inl_top *list)
@@ -280,9 +284,10 @@ static void name_top(struct inl_mount *mount, const struct inl_top *unnamed, uin
 }
 
 /* Those that became encrypted after the kernel knew them. */
-static void name_unnamed(struct inl_mount *mount, const struct inl_key_spec *key)
+static int name_unnamed(struct inl_mount *mount, const struct inl_key_spec *key)
 {
-	struct inl_top *list = take_copy(&mount->tops, key), **at = &list;
+	struct inl_top *list, **at = &list;
+	int err = take_copy(&mount->tops, key, &list);
 
 	while (*at) {
 		struct inl_top *top = *at;
@@ -304,19 +309,21 @@ static void name_unnamed(struct inl_mount *mount, const struct inl_key_spec *key
 			find_names(mount, top->parent, list, name_top);
 	}
 	free_list(list);
+	return err;
 }
 
-void inl_tops_void(struct inl_mount *mount, const struct inl_key_spec *key)
+int inl_tops_void(struct inl_mount *mount, const struct inl_key_spec *key)
 {
+	int err = name_unnamed(mount, key), other;
 	struct inl_top *list;
 
-	name_unnamed(mount, key);
-	list = take_copy(&mount->tops, key);
+	other = take_copy(&mount->tops, key, &list);
 	for (const struct inl_top *top = list; top; top = top->newer) {
 		if (top->parent)
 			tell_void(mount, top);
 	}
 	free_list(list);
+	return err ? err : other;
 }
 
 void inl_tops_done(struct inl_tops *tops)

@@ -157,7 +157,7 @@ INL_API int inl_keyring_claim(struct inl_keyring *ring, const uint8_t *key, size
  *   last   no claim is left: the key is marked; inl_keyring_evict comes next
  *
  * Returns: 0, with *last also of a key that is marked or incompletely removed: a retry; -ENOKEY (no such key; it is present
- *          and this user does not claim it).
+ *          and this user does not claim it); -EINVAL (version).
  */
 INL_API int inl_keyring_unclaim(struct inl_keyring *ring, const struct inl_key_spec *spec, uint32_t uid, bool all,
 				bool *last);
@@ -200,6 +200,9 @@ struct inl_key_status {
 /* FS_IOC_GET_ENCRYPTION_KEY_STATUS. Returns: 0 (also for an absent key); -EINVAL (version). */
 INL_API int inl_keyring_status(struct inl_keyring *ring, const struct inl_key_spec *spec, uint32_t uid,
 			       struct inl_key_status *status);
+
+/* Is there an inode that is held? Quick for a key that was evicted, however many there are. */
+INL_API bool inl_keyring_busy(struct inl_keyring *ring, const struct inl_key_spec *spec);
 
 /* Is the key present, and does this user claim it? A user who has not added a key may not set a policy with it. */
 INL_API bool inl_keyring_claimed(struct inl_keyring *ring, const struct inl_key_spec *spec, uint32_t uid);

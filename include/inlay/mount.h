@@ -49,7 +49,8 @@ INL_API int inl_mount_new(struct inl_volume *vol, const char *dir, const struct 
 			  struct inl_diag *diag, struct inl_mount **out);
 
 /*
- * Start serving, in threads. The caller should have blocked the signals that it waits for: threads inherit that.
+ * Start serving, in threads. The caller should have blocked the signals that it waits for: threads inherit that. SIGURG
+ * calls them to what is asked of them between two requests: a handler of the caller's for it must not have SA_RESTART.
  *
  * Returns: 0, and the first answer was given; -errno: inl_mount_free it.
  */
@@ -166,7 +167,7 @@ INL_API int inl_mounted_remove_key(const char *path, const struct inl_key_spec *
 
 INL_API int inl_mounted_key_status(const char *path, const struct inl_key_spec *spec, struct inl_mounted_key *key);
 
-/* The keys that are not absent: i = 0, 1, ... until -ENODATA. -EOPNOTSUPP: the socket cannot be reached. */
+/* The keys that are not absent: i = 0, 1, ... until -ENODATA. */
 INL_API int inl_mounted_known_key(const char *path, unsigned i, struct inl_key_spec *spec,
 				  struct inl_mounted_key *key);
 
