@@ -196,7 +196,8 @@ def everywhere():
     image, key_file, name = prepared("32M")
     # A world of its own, in which the mounts of other tests are not.
     script = """set -e
-        for dir in $(awk '$9 == "fuse.inlay" || $10 == "fuse.inlay" { print $5 }' /proc/self/mountinfo); do umount -l "$dir"; done
+        for dir in $(grep " - fuse.inlay " /proc/self/mountinfo | cut -d " " -f 5); do umount -l "$dir"; done
+        ! grep " - fuse.inlay " /proc/self/mountinfo
         "$INLAY" lock
         "$INLAY" mount "$1" "$3" --key "$2"
         trap '"$INLAY" umount "$3"' EXIT
