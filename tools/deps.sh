@@ -4,8 +4,9 @@
 # Read more: HACKING.md, "Building".
 set -eu
 
-build_set="gcc libc6-dev meson ninja-build pkg-config libssl-dev libext2fs-dev liburing-dev libfuse3-dev fuse3 e2fsprogs xz-utils"
-test_set="libcmocka-dev clang libclang-rt-14-dev python3 valgrind acl git rsync sqlite3 stress-ng"
+build_set="gcc libc6-dev meson ninja-build pkg-config libssl-dev libext2fs-dev liburing-dev libfuse3-dev fuse3 e2fsprogs xz-utils
+	libargon2-dev libprotobuf-c-dev protobuf-c-compiler"
+test_set="libcmocka-dev clang libclang-rt-14-dev python3 valgrind acl git rsync sqlite3 stress-ng fscrypt"
 cross_set="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" # for testing on emulated CPUs, where they are others
 bench_set="fio nbdkit qemu-utils libgcrypt20-dev"
 peers_set="gocryptfs securefs fuse2fs" # mounts are measured beside those of them that the archive has

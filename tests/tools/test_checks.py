@@ -85,8 +85,9 @@ for where, text in CALLS:
 def library(export, header):
     """A library that exports `export`, beside a copy of the public headers with one more declaration."""
     top, build = copy_with("include/inlay/base.h", header), tap.fresh_dir("build")
-    os.mkdir(os.path.join(build, "serve"))
-    for name, more in (("libinlay.so", export), (os.path.join("serve", "libinlay-fuse.so"), [])):
+    for folder in ("serve", "protect"):
+        os.mkdir(os.path.join(build, folder))
+    for name, more in (("libinlay.so", export), ("serve/libinlay-fuse.so", []), ("protect/libinlay-protect.so", [])):
         symbols = subprocess.run(["nm", "-D", "--defined-only", "--format=posix",
                                   os.path.join(os.environ["INLAY_BUILD"], name)],
                                  capture_output=True, text=True, check=True).stdout

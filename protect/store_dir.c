@@ -1,0 +1,158 @@
+/*
+ * protect/store_dir.c: .fscrypt in a directory of the running system, which others may be able to write to.
+ * Not here: in a volume that is open here (store_volume.c).
+ * Read more: fscrypt's filesystem/filesystem.go, whose rules these are.
+ */
+#include "protect/private.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct place {
+	int fd; /* of the directory that has .fscrypt in it */
+};
+
+static void close_place(void *at)
+{
+	struct place *place = at;
+
+	close(place->fd);
+	free(place);
+}
+
+int inl_protect_open_dir(const char *root, struct inl_diag *diag, struct inl_protect **out)
+{
+	struct inl_protect *protect = calloc(1, sizeof(*protect));
+	struct place *place = malloc(sizeof(*place));
+	int err = -ENOMEM;
+
+	if (!protect || !place)
+		goto fail;
+	place->fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (place->fd < 0) {
+		err = -errno;
+		goto fail;
+	}
+	protect->ops = &inl_store_dir;
+	protect->at = place;
+	*out = protect;
+	return 0;
+fail:
+	free(place);
+	free(protect);
+	return err;
+}
+
+/* What belongs to somebody else is not for us to believe; but root answers for all. */
+static int check_owner(const struct stat *st, const char *name, struct inl_diag *diag)
+{
+	uid_t user = geteuid();
+
+	if (user && st->st_uid && st->st_uid != user)
+		return inl_diag_set(diag, -EACCES, "%s belongs to user %u", name, (unsigned)st->st_uid);
+	return 0;
+}
+
+/* Only .fscrypt itself may be a symbolic link. */
+static int open_dir(const struct place *place, enum inl_meta_dir dir, struct inl_diag *diag, int *out)
+{
+	const char *name = inl_meta_dir_names[dir];
+	int base = openat(place->fd, INL_META_BASE, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd, err = 0;
+	struct stat st;
+
+	if (base < 0)
+		return -errno;
+	fd = openat(base, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st))
+		err = -errno;
+	close(base);
+	if (!err)
+		err = check_owner(&st, name, diag);
+	if (!err && (st.st_mode & (S_ISVTX | S_IWOTH)) == S_IWOTH)
+		err = inl_diag_set(diag, -EACCES, "%s can be written to by everybody, and is not sticky", name);
+	if (!err)
+		*out = fd;
+	else if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+static int list_place(void *at, enum inl_meta_dir dir, int (*each)(const char *name, void *arg), void *arg,
+		      struct inl_diag *diag)
+{
+	struct dirent *entry;
+	int fd = -1, err = open_dir(at, dir, diag, &fd);
+	DIR *names;
+
+	if (err)
+		return err;
+	names = fdopendir(fd);
+	if (!names) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	while (!err && (errno = 0, entry = readdir(names)))
+		err = each(entry->d_name, arg);
+	if (!err && errno)
+		err = -errno;
+	closedir(names);
+	return err;
+}
+
+/* Up to the end, or INL_META_MAX + 1 bytes. */
+static int read_all(int fd, uint8_t *buf, size_t *len)
+{
+	size_t n = 0;
+
+	while (n < INL_META_MAX + 1) {
+		ssize_t got = read(fd, buf + n, INL_META_MAX + 1 - n);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (!got)
+			break;
+		n += (size_t)got;
+	}
+	*len = n;
+	return 0;
+}
+
+static int read_place(void *at, enum inl_meta_dir dir, const char *name, uint8_t *buf, size_t *len,
+		      struct inl_meta_owner *owner, struct inl_diag *diag)
+{
+	int fd = -1, file, err = open_dir(at, dir, diag, &fd);
+	struct stat st;
+
+	if (err)
+		return err;
+	/* O_NONBLOCK: it may be a pipe that nobody writes to. */
+	file = openat(fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (file < 0)
+		err = errno == ELOOP ? inl_diag_set(diag, -EUCLEAN, "is no regular file") : -errno;
+	else if (fstat(file, &st))
+		err = -errno;
+	else if (!S_ISREG(st.st_mode))
+		err = inl_diag_set(diag, -EUCLEAN, "is no regular file");
+	if (!err)
+		err = check_owner(&st, "the file", diag);
+	if (!err)
+		err = read_all(file, buf, len);
+	if (!err)
+		*owner = (struct inl_meta_owner){ st.st_uid, st.st_gid, st.st_mode & 0777 };
+	if (file >= 0)
+		close(file);
+	close(fd);
+	return err;
+}
+
+const struct inl_store_ops inl_store_dir = {
+	.list = list_place,
+	.read = read_place,
+	.close = close_place,
+};
