@@ -94,12 +94,19 @@ enum inl_opt {
 	INL_OPT_DEFAULT, /* of unlock */
 	INL_OPT_ALL_USERS, /* of lock */
 	INL_OPT_WAIT,
+	INL_OPT_PASSPHRASE,
+	INL_OPT_PASSPHRASE_FD,
+	INL_OPT_PROTECTOR,
+	INL_OPT_PROTECTOR_KEY,
+	INL_OPT_PROTECTORS_IN,
+	INL_OPT_MEMORY_LIMIT,
 	INL_OPT_HELP,
 	INL_OPT_MAX
 };
 
 #define INL_KEY_FILES_MAX 256
 #define INL_UNITS_MAX 16
+#define INL_PROTECTORS_NAMED_MAX 16
 
 /* One run of the command. */
 struct inl_cli {
@@ -113,6 +120,11 @@ struct inl_cli {
 	unsigned n_key_files;
 	const char *units[INL_UNITS_MAX]; /* of every --unit */
 	unsigned n_units;
+
+	const char *protectors[INL_PROTECTORS_NAMED_MAX]; /* of every --protector */
+	unsigned n_protectors;
+	const char *places[INL_PROTECTORS_NAMED_MAX]; /* of every --protectors-in */
+	unsigned n_places;
 
 	unsigned flags; /* volumes are opened with: of enum inl_volume_flags */
 	const char *ciphers; /* the implementation; NULL: the best of each */
@@ -132,7 +144,7 @@ struct inl_cli_command {
 	const char *usage;                                        /* the operands */
 	const char *summary;                                      /* one line */
 	const char *help;                                         /* more lines; may be "" */
-	uint8_t options[24];                                      /* of enum inl_opt, up to INL_OPT_END */
+	uint8_t options[32];                                      /* of enum inl_opt, up to INL_OPT_END */
 	int min_args, max_args;                                   /* operands; max -1: any number */
 	int (*run)(struct inl_cli *cli, int n_args, char **args); /* returns an exit code */
 };

@@ -88,7 +88,8 @@ static int pass_options(struct inl_cli *cli, const char **argv, int *n)
 		char letter = inl_cli_option_letter(opt), name[32];
 
 		if (!cli->given[opt] || opt == INL_OPT_KEY || opt == INL_OPT_KEY_HEX || opt == INL_OPT_CIPHERS ||
-		    opt == INL_OPT_COUNTERS || opt == INL_OPT_KEEP_GOING || opt == INL_OPT_QUIET)
+		    opt == INL_OPT_COUNTERS || opt == INL_OPT_KEEP_GOING || opt == INL_OPT_QUIET ||
+		    (opt >= INL_OPT_PASSPHRASE && opt <= INL_OPT_MEMORY_LIMIT))
 			continue;
 		if (!letter)
 			return inl_cli_fail(cli, INL_EXIT_USAGE, inl_cli_option_name(opt, name),

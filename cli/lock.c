@@ -3,8 +3,8 @@
  * Not here: what the server does then (the library); who keeps a key (cli/status.c).
  * Read more: doc/inlay.1, "LOCKING".
  */
-#include "cli/cli.h"
 #include "cli/mount.h"
+#include "cli/secret.h"
 #include "cli/text.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -29,18 +29,12 @@ static int refused(struct inl_cli *cli, const char *where, int err)
 
 /* ---- unlock ------------------------------------------------------------------------------------------------------ */
 
-static int unlock_with(struct inl_cli *cli, const char *dir, const char *file, bool hex)
+static int give_key(struct inl_cli *cli, const char *dir, const uint8_t *key, size_t len)
 {
 	char text[INL_KEY_SPEC_HEX_SIZE];
 	struct inl_key_spec spec;
-	uint8_t *key = NULL;
-	size_t len = 0;
-	int err, code = inl_cli_read_key(cli, file, hex, &key, &len);
+	int err = inl_mounted_add_key(dir, key, len, cli->given[INL_OPT_DEFAULT], &spec);
 
-	if (code)
-		return code;
-	err = inl_mounted_add_key(dir, key, len, cli->given[INL_OPT_DEFAULT], &spec);
-	inl_secret_free(key);
 	if (err == -EOPNOTSUPP && cli->given[INL_OPT_DEFAULT])
 		return inl_cli_fail(cli, INL_EXIT_FAILED, dir, "--default needs the socket of the mount, which cannot be reached");
 	if (err)
@@ -49,16 +43,51 @@ static int unlock_with(struct inl_cli *cli, const char *dir, const char *file, b
 	return 0;
 }
 
+static int unlock_with(struct inl_cli *cli, const char *dir, const char *file, bool hex)
+{
+	uint8_t *key = NULL;
+	size_t len = 0;
+	int code = inl_cli_read_key(cli, file, hex, &key, &len);
+
+	if (!code)
+		code = give_key(cli, dir, key, len);
+	inl_secret_free(key);
+	return code;
+}
+
+static int give_protected(struct inl_cli *cli, const char *dir, const uint8_t *key)
+{
+	return give_key(cli, dir, key, INL_POLICY_KEY_SIZE);
+}
+
+/* With what lies in .fscrypt of the mount itself. */
+static int unlock_protected(struct inl_cli *cli, const char *dir)
+{
+	struct inl_protect *protect = NULL;
+	char *root = NULL;
+	int code = inl_cli_protect_path(cli, dir, &protect, &root);
+
+	if (code)
+		return code;
+	code = inl_cli_open_protectors(cli, protect, root, give_protected);
+	inl_protect_close(protect);
+	free(root);
+	return code;
+}
+
 int inl_cli_unlock(struct inl_cli *cli, int n_args, char **args)
 {
 	int code = 0;
 
-	if (!cli->n_key_files)
-		return inl_cli_fail(cli, INL_EXIT_USAGE, NULL, "a key is needed: --key FILE or --key-hex FILE");
-	if (cli->given[INL_OPT_DEFAULT] && cli->n_key_files > 1)
+	if (!cli->n_key_files && !inl_cli_wants_protectors(cli))
+		return inl_cli_fail(cli, INL_EXIT_USAGE, NULL,
+				    "a key is needed: --key FILE or --key-hex FILE, or a protector: --passphrase");
+	if (cli->given[INL_OPT_DEFAULT] && cli->n_key_files + inl_cli_wants_protectors(cli) > 1)
 		return inl_cli_fail(cli, INL_EXIT_USAGE, NULL, "--default is for one key");
 	for (unsigned i = 0; i < cli->n_key_files; i++)
 		code = inl_cli_worse(code, unlock_with(cli, args[0], cli->key_files[i].file, cli->key_files[i].hex));
+	if (inl_cli_wants_protectors(cli))
+		code = inl_cli_worse(code, unlock_protected(cli, args[0]));
 	return code;
 }
 

@@ -91,40 +91,48 @@ static const struct option_row option_rows[] = {
 	{ INL_OPT_DEFAULT, 0, "default", NULL, "encrypt with it what you make in directories that are not encrypted" },
 	{ INL_OPT_ALL_USERS, 0, "all-users", NULL, "whoever has added the key; root only" },
 	{ INL_OPT_WAIT, 0, "wait", NULL, "until what is in use is closed" },
+	{ INL_OPT_PASSPHRASE, 0, "passphrase", NULL, "ask for the passphrase of a protector that the volume has" },
+	{ INL_OPT_PASSPHRASE_FD, 0, "passphrase-fd", "N", "read it from this descriptor: a line for each protector" },
+	{ INL_OPT_PROTECTOR, 0, "protector", "NAME", "which protector, by name or id; repeatable" },
+	{ INL_OPT_PROTECTOR_KEY, 0, "protector-key", "FILE", "32 bytes that open a protector made of a key file" },
+	{ INL_OPT_PROTECTORS_IN, 0, "protectors-in", "DIR", "where linked protectors lie: a mounted file system; repeatable" },
+	{ INL_OPT_MEMORY_LIMIT, 0, "memory-limit", "SIZE", "that opening a protector may take (128M)" },
 	{ INL_OPT_HELP, 'h', "help", NULL, "print this" },
 };
 
 #define N_OPTION_ROWS (sizeof(option_rows) / sizeof(option_rows[0]))
 
-#define KEYS INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_COUNTERS, INL_OPT_CIPHERS
+#define PROTECTORS INL_OPT_PASSPHRASE, INL_OPT_PASSPHRASE_FD, INL_OPT_PROTECTOR, INL_OPT_PROTECTOR_KEY, \
+	INL_OPT_PROTECTORS_IN, INL_OPT_MEMORY_LIMIT
+#define KEYS INL_OPT_KEY, INL_OPT_KEY_HEX, PROTECTORS, INL_OPT_COUNTERS, INL_OPT_CIPHERS
 
 static int run_help(struct inl_cli *cli, int n_args, char **args);
 
 static const struct inl_cli_command commands[] = {
 	{
 		"info", "IMAGE | --cpu", "describe a volume: features, policies, keys, state; or this CPU", "",
-		{ INL_OPT_CPU, INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_JSON, INL_OPT_COUNTERS, INL_OPT_CIPHERS },
+		{ INL_OPT_CPU, INL_OPT_JSON, KEYS },
 		0, 1, inl_cli_info,
 	},
 	{
 		"ls", "IMAGE[:PATH]...", "list directories",
 		"Without the key of an encrypted directory its no-key names are listed, as Linux shows them.\n"
 		"Sorted by bytes. Owners and groups are numbers.\n",
-		{ INL_OPT_LONG, INL_OPT_RECURSIVE, INL_OPT_ALL, INL_OPT_ONE, INL_OPT_DIRECTORY, INL_OPT_KEY,
-		  INL_OPT_KEY_HEX, INL_OPT_JSON, INL_OPT_COUNTERS, INL_OPT_CIPHERS }, 1, -1, inl_cli_ls,
+		{ INL_OPT_LONG, INL_OPT_RECURSIVE, INL_OPT_ALL, INL_OPT_ONE, INL_OPT_DIRECTORY,
+		  INL_OPT_JSON, KEYS }, 1, -1, inl_cli_ls,
 	},
 	{
 		"tree", "IMAGE[:PATH]", "show a directory and all below it as a tree", "",
-		{ INL_OPT_ALL, INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_COUNTERS, INL_OPT_CIPHERS }, 1, 1, inl_cli_tree,
+		{ INL_OPT_ALL, KEYS }, 1, 1, inl_cli_tree,
 	},
 	{
 		"stat", "IMAGE:PATH...", "everything about files: inode, times, policy, key, extents",
 		"A symbolic link in the last place is not followed.\n",
-		{ INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_JSON, INL_OPT_COUNTERS, INL_OPT_CIPHERS }, 1, -1, inl_cli_stat,
+		{ INL_OPT_JSON, KEYS }, 1, -1, inl_cli_stat,
 	},
 	{
 		"cat", "IMAGE:PATH...", "write files to standard output", "",
-		{ INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_COUNTERS, INL_OPT_CIPHERS }, 1, -1, inl_cli_cat,
+		{ KEYS }, 1, -1, inl_cli_cat,
 	},
 	{
 		"get", "IMAGE[:PATH] DEST", "export a file or a tree",
@@ -133,8 +141,7 @@ static const struct inl_cli_command commands[] = {
 		"into DEST itself. Times, modes, owners (for root), extended attributes, symbolic and hard links,\n"
 		"devices and holes are kept. Run the same command again to go on after an interruption: what is\n"
 		"already there is skipped.\n",
-		{ INL_OPT_KEEP_GOING, INL_OPT_QUIET, INL_OPT_VERBOSE, INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_COUNTERS,
-		  INL_OPT_CIPHERS },
+		{ INL_OPT_KEEP_GOING, INL_OPT_QUIET, INL_OPT_VERBOSE, KEYS },
 		2, 2, inl_cli_get,
 	},
 	{
@@ -233,7 +240,7 @@ static const struct inl_cli_command commands[] = {
 	{
 		"unlock", "DIR", "give a key to a mount: what it encrypts becomes readable",
 		"The key is yours: it stays until you, and all others who have added it, lock it again.\n",
-		{ INL_OPT_KEY, INL_OPT_KEY_HEX, INL_OPT_DEFAULT }, 1, 1, inl_cli_unlock,
+		{ INL_OPT_KEY, INL_OPT_KEY_HEX, PROTECTORS, INL_OPT_DEFAULT }, 1, 1, inl_cli_unlock,
 	},
 	{
 		"lock", "[DIR [IDENTIFIER]]", "take your keys, or one of them, away from a mount, or from all",
@@ -438,6 +445,19 @@ static int usage_error(struct inl_cli *cli, int c, char **argv)
 			    optopt >= 256 ? "takes no value" : "no such option", cli->command->name);
 }
 
+static int take_one_more(struct inl_cli *cli, enum inl_opt opt)
+{
+	unsigned *n = opt == INL_OPT_PROTECTOR ? &cli->n_protectors : &cli->n_places;
+	char name[32];
+
+	if (*n == INL_PROTECTORS_NAMED_MAX)
+		return inl_cli_fail(cli, INL_EXIT_USAGE, inl_cli_option_name(opt, name), "more than %d times",
+				    INL_PROTECTORS_NAMED_MAX);
+	(opt == INL_OPT_PROTECTOR ? cli->protectors : cli->places)[(*n)++] = optarg;
+	cli->given[INL_OPT_PASSPHRASE] |= opt == INL_OPT_PROTECTOR; /* unless it is a key file */
+	return 0;
+}
+
 static int take_option(struct inl_cli *cli, enum inl_opt opt)
 {
 	cli->given[opt] = true;
@@ -447,6 +467,8 @@ static int take_option(struct inl_cli *cli, enum inl_opt opt)
 			return inl_cli_fail(cli, INL_EXIT_USAGE, "--unit", "more than %d times", INL_UNITS_MAX);
 		cli->units[cli->n_units++] = optarg;
 	}
+	if (opt == INL_OPT_PROTECTOR || opt == INL_OPT_PROTECTORS_IN)
+		return take_one_more(cli, opt);
 	if (opt == INL_OPT_KEY || opt == INL_OPT_KEY_HEX)
 		return inl_cli_add_key_file(cli, optarg, opt == INL_OPT_KEY_HEX);
 	return 0;

@@ -81,6 +81,7 @@ static void leave_terminal(void)
 {
 	int fd = open("/dev/null", O_RDWR);
 
+	setsid();
 	fflush(stdout);
 	for (int i = 0; fd >= 0 && i <= 2; i++)
 		dup2(fd, i);
@@ -113,8 +114,7 @@ static bool fork_server(struct inl_cli *cli, struct waiter *waiter, int *code)
 	}
 	if (!pid) {
 		close(fds[0]);
-		waiter->fd = fds[1];
-		setsid();
+		waiter->fd = fds[1]; /* the terminal is left later: passphrases are asked for on it */
 		return false;
 	}
 	close(fds[1]);

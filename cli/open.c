@@ -3,7 +3,7 @@
  * Not here: what a SPEC means (the library); keys (cli/keys.c).
  * Read more: doc/inlay.1, "IMAGES AND PATHS".
  */
-#include "cli/cli.h"
+#include "cli/secret.h"
 #include "cli/text.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -193,10 +193,11 @@ int inl_cli_open(struct inl_cli *cli, const char *image)
 	if (err) {
 		code = volume_error(cli, image, err, &diag);
 		close_volume(cli);
-	} else if (write) {
-		warn(cli);
+		return code;
 	}
-	return code;
+	if (write)
+		warn(cli);
+	return inl_cli_wants_protectors(cli) ? inl_cli_load_protected(cli) : 0;
 }
 
 int inl_cli_find(struct inl_cli *cli, const struct inl_target *target, bool follow, struct inl_inode **inode)
