@@ -223,7 +223,40 @@ def journal(seeds):
             sys.exit("no revoke block in the journal")
 
 
-MAKERS = {f.__name__: f for f in (context, dirblock, extent, symlink, xattr, nokey, spec, rules, image, journal)}
+def number(value):
+    """A varint."""
+    out = b""
+    while value > 127:
+        out, value = out + bytes([value & 127 | 128]), value >> 7
+    return out + bytes([value])
+
+
+def message(*fields):
+    """Of protobuf: (number, integer or bytes)."""
+    out = b""
+    for tag, value in fields:
+        out += number(tag << 3) + number(value) if isinstance(value, int) else number(tag << 3 | 2) + number(len(value)) + value
+    return out
+
+
+def protect(seeds):
+    name, other = b"0123456789abcdef", b"fedcba9876543210"
+    def wrapped(size):
+        return message((1, bytes(16)), (2, bytes(range(size))), (3, bytes(32)))
+    costs = message((2, 1), (3, 64), (4, 2))
+    for source in (1, 2, 3):
+        more = [] if source == 3 else [(4, costs), (5, bytes(16)), (6, 1000)]
+        seeds.add(source, b"\0" + message((1, name), (2, source), (3, b"me"), *more, (7, wrapped(32))))
+    seeds.add("recovery", b"\0" + message((1, name), (2, 2), (4, costs), (5, bytes(16)), (7, wrapped(32)), (5001, 1)))
+    seeds.add("costs", b"\0" + message((1, name), (2, 2), (4, message((2, 1 << 40), (3, 1 << 40), (4, 258), (5, 1))), (5, bytes(16)),
+                                       (7, wrapped(32))))
+    for n in (0, 1, 3):
+        keys = [(3, message((1, other if i else name), (2, wrapped(64)))) for i in range(n)]
+        seeds.add(("policy", n), b"\1" + message((1, name * 2), (2, message((1, 32), (2, 1), (3, 4), (4, 2))), *keys, (77, b"new")))
+    seeds.add("code", b"\2000000-000000")
+
+
+MAKERS = {f.__name__: f for f in (context, dirblock, extent, symlink, xattr, nokey, spec, rules, image, journal, protect)}
 
 
 def main():
