@@ -1,6 +1,6 @@
 /*
  * protect/open.c: from what a person has to the key of a protector, and from there to the keys of policies.
- * Not here: wrapping itself (seal.c); making and changing protectors.
+ * Not here: wrapping itself (seal.c); making and changing protectors (make.c).
  * Read more: inlay/protect.h.
  */
 #include "protect/private.h"
@@ -17,43 +17,45 @@ const char *inl_protector_id(const struct inl_protector *protector)
 	return protector->id;
 }
 
-/* What one attempt needs; secret memory. */
-struct attempt {
-	uint8_t by[INL_PROTECTOR_KEY_SIZE];
-	char code[INL_CODE_SIZE];
-};
-
-/* The key that wraps the protector's, of what was typed. */
 static int hash_typed(const Inl__Meta__Protector *meta, const void *secret, size_t len, const struct inl_hash_limits *limits,
-		      struct attempt *attempt, struct inl_diag *diag)
+		      struct inl_diag *diag, uint8_t *by)
 {
 	const struct inl_hash_costs costs = inl_meta_costs(meta->costs);
-	int err = 0;
+	int err;
 
 	if (len > INL_PASSPHRASE_MAX)
 		return inl_diag_set(diag, -EINVAL, "a passphrase of more than %d bytes", INL_PASSPHRASE_MAX);
-	if (inl_meta_kind(meta) == INL_PROTECTOR_RECOVERY) {
-		err = inl_code_parse(secret, len, diag, attempt->code);
-		secret = attempt->code;
-		len = INL_CODE_SIZE - 1;
-	}
+	err = inl_hash_check(&costs, limits, diag);
 	if (!err)
-		err = inl_hash_check(&costs, limits, diag);
-	if (!err)
-		err = inl_hash(secret, len, meta->salt.data, &costs, attempt->by);
+		err = inl_hash(secret, len, meta->salt.data, &costs, by);
 	if (err == -ENOMEM)
 		inl_diag_set(diag, err, "no memory for its passphrase, which wants %ju KiB", (uintmax_t)costs.memory);
 	return err;
 }
 
-static int wrapping_key(const Inl__Meta__Protector *meta, const void *secret, size_t len,
-			const struct inl_hash_limits *limits, struct attempt *attempt, struct inl_diag *diag)
+/* As it was printed, however it was typed; one that is mistyped is found before it costs anything. */
+static int hash_code(const Inl__Meta__Protector *meta, const void *secret, size_t len, const struct inl_hash_limits *limits,
+		     struct inl_diag *diag, uint8_t *by)
 {
+	char *code = inl_secret_alloc(INL_CODE_SIZE);
+	int err = code ? inl_code_parse(secret, len, diag, code) : -ENOMEM;
+
+	if (!err)
+		err = hash_typed(meta, code, INL_CODE_SIZE - 1, limits, diag, by);
+	inl_secret_free(code);
+	return err;
+}
+
+int inl_protector_wrapping(const Inl__Meta__Protector *meta, const void *secret, size_t len,
+			   const struct inl_hash_limits *limits, struct inl_diag *diag, uint8_t by[INL_PROTECTOR_KEY_SIZE])
+{
+	if (inl_meta_kind(meta) == INL_PROTECTOR_RECOVERY)
+		return hash_code(meta, secret, len, limits, diag, by);
 	if (inl_protector_is_typed(inl_meta_kind(meta)))
-		return hash_typed(meta, secret, len, limits, attempt, diag);
+		return hash_typed(meta, secret, len, limits, diag, by);
 	if (len != INL_PROTECTOR_KEY_SIZE)
 		return inl_diag_set(diag, -EINVAL, "the key of this protector has %d bytes", INL_PROTECTOR_KEY_SIZE);
-	memcpy(attempt->by, secret, len);
+	memcpy(by, secret, len);
 	return 0;
 }
 
@@ -72,15 +74,15 @@ static int check_name(const struct inl_protector *protector, struct inl_diag *di
 static int open_meta(const Inl__Meta__Protector *meta, const void *secret, size_t len, const struct inl_hash_limits *limits,
 		     struct inl_diag *diag, struct inl_protector *protector)
 {
-	struct attempt *attempt = inl_secret_alloc(sizeof(*attempt));
+	uint8_t *by = inl_secret_alloc(INL_PROTECTOR_KEY_SIZE);
 	int err;
 
-	if (!attempt)
+	if (!by)
 		return -ENOMEM;
-	err = wrapping_key(meta, secret, len, limits, attempt, diag);
+	err = inl_protector_wrapping(meta, secret, len, limits, diag, by);
 	if (!err)
-		err = inl_unseal(attempt->by, meta->wrapped_key, INL_PROTECTOR_KEY_SIZE, protector->key);
-	inl_secret_free(attempt);
+		err = inl_unseal(by, meta->wrapped_key, INL_PROTECTOR_KEY_SIZE, protector->key);
+	inl_secret_free(by);
 	if (err)
 		return err;
 	memcpy(protector->id, meta->protector_descriptor, INL_PROTECTOR_ID_SIZE);
@@ -106,7 +108,7 @@ int inl_protector_open(struct inl_protect *protect, const char *id, const void *
 	return err;
 }
 
-static const Inl__Meta__Wrapped *find_wrapped(const Inl__Meta__Policy *policy, const char *id)
+const Inl__Meta__Wrapped *inl_meta_find_wrapped(const Inl__Meta__Policy *policy, const char *id)
 {
 	for (size_t i = 0; i < policy->n_wrapped_policy_keys; i++) {
 		if (!strcmp(policy->wrapped_policy_keys[i]->protector_descriptor, id))
@@ -135,7 +137,7 @@ int inl_protector_key(struct inl_protect *protect, const struct inl_protector *p
 
 	if (err)
 		return err;
-	wrapped = find_wrapped(meta, protector->id);
+	wrapped = inl_meta_find_wrapped(meta, protector->id);
 	err = wrapped ? inl_unseal(protector->key, wrapped, INL_POLICY_KEY_SIZE, key) : -ENOKEY;
 	inl_meta_policy_free(meta);
 	if (err == -EKEYREJECTED)

@@ -39,8 +39,27 @@ struct inl_store_ops {
 	/* A regular file: at most INL_META_MAX + 1 bytes are read. */
 	int (*read)(void *at, enum inl_meta_dir dir, const char *name, uint8_t *buf, size_t *len,
 		    struct inl_meta_owner *owner, struct inl_diag *diag);
+
+	/*
+	 * Write a file, durably and in one step: under a name that begins with INL_META_TEMP first. Makes .fscrypt.
+	 *
+	 *   owner   NULL: a new file
+	 */
+	int (*write)(void *at, enum inl_meta_dir dir, const char *name, const uint8_t *data, size_t len,
+		     const struct inl_meta_owner *owner, struct inl_diag *diag);
+	int (*remove)(void *at, enum inl_meta_dir dir, const char *name, struct inl_diag *diag); /* durably */
 	void (*close)(void *at);
 };
+
+#define INL_META_DIR_MODE  0755u
+#define INL_META_FILE_MODE 0600u
+
+/* ".tmp" and random digits. -EIO. */
+#define INL_TEMP_SIZE 24
+int inl_meta_temp(char name[INL_TEMP_SIZE]);
+
+/* Random bytes, from the kernel straight to where they are kept. -EIO. */
+int inl_protect_random(void *bytes, size_t len);
 extern const struct inl_store_ops inl_store_volume, inl_store_dir;
 
 #define INL_PLACES_MAX 16
@@ -91,6 +110,20 @@ int inl_meta_load_protector(struct inl_protect *protect, const char *id, struct 
 			    struct inl_diag *diag, Inl__Meta__Protector **out);
 int inl_meta_load_policy(struct inl_protect *protect, const char *id, struct inl_diag *diag, Inl__Meta__Policy **out);
 
+/*
+ * Read a protector of this very store, with the owner of its file.
+ *
+ * Returns: also -ENOLINK: it is linked.
+ */
+int inl_meta_load_own(struct inl_protect *protect, const char *id, struct inl_meta_owner *owner, struct inl_diag *diag,
+		      Inl__Meta__Protector **out);
+
+/* The key that wraps a protector's, of what a person has: inl_protector_open's errors. by: secret memory. */
+int inl_protector_wrapping(const Inl__Meta__Protector *meta, const void *secret, size_t len,
+			   const struct inl_hash_limits *limits, struct inl_diag *diag, uint8_t by[INL_PROTECTOR_KEY_SIZE]);
+
+const Inl__Meta__Wrapped *inl_meta_find_wrapped(const Inl__Meta__Policy *policy, const char *id);
+
 /* ---- wrapping ---------------------------------------------------------------------------------------------------- */
 
 /*
@@ -122,6 +155,9 @@ int inl_hash_check(const struct inl_hash_costs *costs, const struct inl_hash_lim
  */
 int inl_hash(const void *secret, size_t len, const uint8_t salt[INL_SALT_SIZE], const struct inl_hash_costs *costs,
 	     uint8_t *out);
+
+/* What this process may have of memory, in bytes: of the machine and of the control groups below root (""). */
+uint64_t inl_memory_here(const char *root);
 
 /* An unlocked protector; secret memory. */
 struct inl_protector {

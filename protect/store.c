@@ -54,18 +54,18 @@ static int check_login(const Inl__Meta__Protector *protector, const struct inl_m
 	return 0;
 }
 
-static int load_here(struct inl_protect *protect, const char *id, struct inl_diag *diag, Inl__Meta__Protector **out)
+static int load_here(struct inl_protect *protect, const char *id, struct inl_meta_owner *owner, struct inl_diag *diag,
+		     Inl__Meta__Protector **out)
 {
 	uint8_t buf[INL_META_MAX + 1];
 	Inl__Meta__Protector *protector = NULL;
-	struct inl_meta_owner owner;
 	size_t len = 0;
-	int err = inl_metadata_read(protect, INL_META_PROTECTORS, id, buf, &len, &owner, diag);
+	int err = inl_metadata_read(protect, INL_META_PROTECTORS, id, buf, &len, owner, diag);
 
 	if (!err)
 		err = inl_meta_protector(buf, len, id, diag, &protector);
 	if (!err)
-		err = check_login(protector, &owner, diag);
+		err = check_login(protector, owner, diag);
 	if (err)
 		inl_meta_protector_free(protector);
 	else
@@ -105,10 +105,11 @@ static int read_link(struct inl_protect *protect, const char *id, char line[256]
 static int load_linked(struct inl_protect *protect, const char *id, const char *link, struct inl_diag *diag,
 		       Inl__Meta__Protector **out)
 {
+	struct inl_meta_owner owner;
 	int err = -ENOENT;
 
 	for (unsigned i = 0; i < protect->n_places && err == -ENOENT; i++)
-		err = load_here(protect->places[i], id, diag, out);
+		err = load_here(protect->places[i], id, &owner, diag, out);
 	if (err == -ENOENT)
 		return inl_diag_set(diag, -ENOLINK, "lies on another file system: %s", link);
 	return err;
@@ -123,9 +124,21 @@ static void describe(const Inl__Meta__Protector *protector, struct inl_protector
 		info->costs = inl_meta_costs(protector->costs);
 }
 
+int inl_meta_load_own(struct inl_protect *protect, const char *id, struct inl_meta_owner *owner, struct inl_diag *diag,
+		      Inl__Meta__Protector **out)
+{
+	char link[256];
+	int err = read_link(protect, id, link, diag);
+
+	if (!err)
+		return inl_diag_set(diag, -ENOLINK, "lies on another file system: %s", link);
+	return err == -ENOENT ? load_here(protect, id, owner, diag, out) : err;
+}
+
 int inl_meta_load_protector(struct inl_protect *protect, const char *id, struct inl_protector_info *info,
 			    struct inl_diag *diag, Inl__Meta__Protector **out)
 {
+	struct inl_meta_owner owner;
 	char link[256] = "";
 	bool linked;
 	int err;
@@ -135,7 +148,7 @@ int inl_meta_load_protector(struct inl_protect *protect, const char *id, struct 
 	err = read_link(protect, id, link, diag);
 	linked = err != -ENOENT;
 	if (!linked)
-		err = load_here(protect, id, diag, out);
+		err = load_here(protect, id, &owner, diag, out);
 	else if (!err)
 		err = load_linked(protect, id, link, diag, out);
 	if (info) {

@@ -151,8 +151,140 @@ static int read_place(void *at, enum inl_meta_dir dir, const char *name, uint8_t
 	return err;
 }
 
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
+
+/* Whatever the umask takes away. */
+static int make_dir(int parent, const char *name)
+{
+	int fd, err = 0;
+
+	if (mkdirat(parent, name, INL_META_DIR_MODE))
+		return errno == EEXIST ? 0 : -errno;
+	fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (fchmod(fd, INL_META_DIR_MODE))
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+static int make_both(int base)
+{
+	int err = 0;
+
+	for (int i = 0; i < 2 && !err; i++)
+		err = make_dir(base, inl_meta_dir_names[i]);
+	if (!err && fsync(base))
+		err = -errno;
+	return err;
+}
+
+/* fscrypt takes .fscrypt for nothing before it has both directories in it: it appears with them. */
+static int make_base(int root)
+{
+	char temp[INL_TEMP_SIZE];
+	int fd, err = inl_meta_temp(temp);
+
+	if (!err)
+		err = make_dir(root, temp);
+	if (err)
+		return err;
+	fd = openat(root, temp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	err = make_both(fd);
+	close(fd);
+	if (!err && (renameat(root, temp, root, INL_META_BASE) || fsync(root)))
+		err = -errno;
+	return err;
+}
+
+/* With what is missing of it. */
+static int set_up(const struct place *place)
+{
+	int err, base = openat(place->fd, INL_META_BASE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (base < 0)
+		return errno == ENOENT ? make_base(place->fd) : -errno;
+	err = make_both(base);
+	close(base);
+	return err;
+}
+
+static int write_all(int fd, const uint8_t *data, size_t len)
+{
+	while (len) {
+		ssize_t n = write(fd, data, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		data += n;
+		len -= (size_t)n;
+	}
+	return fsync(fd) ? -errno : 0;
+}
+
+static int write_temp(int dir, const char *temp, const uint8_t *data, size_t len, const struct inl_meta_owner *owner)
+{
+	int err = 0, fd = openat(dir, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return -errno;
+	/* Only root can give a file away; everybody's own files are theirs already. */
+	if (owner && !geteuid() && fchown(fd, owner->uid, owner->gid))
+		err = -errno;
+	if (!err && fchmod(fd, owner ? owner->mode : INL_META_FILE_MODE))
+		err = -errno;
+	if (!err)
+		err = write_all(fd, data, len);
+	close(fd);
+	if (err)
+		unlinkat(dir, temp, 0);
+	return err;
+}
+
+static int write_place(void *at, enum inl_meta_dir dir, const char *name, const uint8_t *data, size_t len,
+		       const struct inl_meta_owner *owner, struct inl_diag *diag)
+{
+	char temp[INL_TEMP_SIZE];
+	int fd = -1, err = set_up(at);
+
+	if (!err)
+		err = open_dir(at, dir, diag, &fd);
+	if (err)
+		return err;
+	err = inl_meta_temp(temp);
+	if (!err)
+		err = write_temp(fd, temp, data, len, owner);
+	if (!err && renameat(fd, temp, fd, name)) {
+		err = -errno;
+		unlinkat(fd, temp, 0);
+	}
+	if (!err && fsync(fd))
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+static int remove_place(void *at, enum inl_meta_dir dir, const char *name, struct inl_diag *diag)
+{
+	int fd = -1, err = open_dir(at, dir, diag, &fd);
+
+	if (err)
+		return err;
+	if (unlinkat(fd, name, 0) || fsync(fd))
+		err = -errno;
+	close(fd);
+	return err;
+}
+
 const struct inl_store_ops inl_store_dir = {
 	.list = list_place,
 	.read = read_place,
+	.write = write_place,
+	.remove = remove_place,
 	.close = close_place,
 };

@@ -101,8 +101,141 @@ static int read_volume(void *at, enum inl_meta_dir dir, const char *name, uint8_
 	return err;
 }
 
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
+
+/* What is new belongs to whom the volume belongs to. */
+static int new_attr(struct inl_volume *vol, uint32_t mode, struct inl_attr *attr, struct inl_diag *diag)
+{
+	struct inl_inode *root = NULL;
+	struct inl_stat st = { 0 };
+	int err = inl_inode_get(vol, INL_ROOT_INO, diag, &root);
+
+	if (!err)
+		err = inl_inode_stat(root, &st, diag);
+	inl_inode_put(root);
+	*attr = (struct inl_attr){ .mode = mode, .uid = st.uid, .gid = st.gid };
+	return err;
+}
+
+/* A directory, which may be there. */
+static int make_dir(struct inl_inode *parent, const char *name, const struct inl_attr *attr, struct inl_diag *diag)
+{
+	int err = inl_create(parent, name, strlen(name), attr, 0, diag, NULL);
+
+	return err == -EEXIST ? 0 : err;
+}
+
+/* fscrypt takes .fscrypt for nothing before it has both directories in it: it appears with them. */
+static int make_base(struct inl_volume *vol, const struct inl_attr *attr, struct inl_diag *diag)
+{
+	struct inl_inode *root = NULL, *base = NULL;
+	char temp[INL_TEMP_SIZE];
+	int err = inl_inode_get(vol, INL_ROOT_INO, diag, &root);
+
+	if (!err)
+		err = inl_meta_temp(temp);
+	if (!err)
+		err = inl_create(root, temp, strlen(temp), attr, 0, diag, &base);
+	for (int i = 0; i < 2 && !err; i++)
+		err = make_dir(base, inl_meta_dir_names[i], attr, diag);
+	if (!err)
+		err = inl_rename(root, temp, strlen(temp), root, INL_META_BASE, strlen(INL_META_BASE), INL_RENAME_NOREPLACE,
+				 diag);
+	inl_inode_put(base);
+	inl_inode_put(root);
+	return err;
+}
+
+/* With what is missing of it. */
+static int set_up(struct inl_volume *vol, struct inl_diag *diag)
+{
+	struct inl_inode *base = NULL;
+	struct inl_attr attr;
+	struct inl_stat st;
+	int err = new_attr(vol, S_IFDIR | INL_META_DIR_MODE, &attr, diag);
+
+	if (err)
+		return err;
+	err = inl_path(vol, "/" INL_META_BASE, true, NULL, &base);
+	if (err == -ENOENT)
+		return make_base(vol, &attr, diag);
+	if (!err)
+		err = check_type(base, S_IFDIR, &st, diag);
+	for (int i = 0; i < 2 && !err; i++)
+		err = make_dir(base, inl_meta_dir_names[i], &attr, diag);
+	inl_inode_put(base);
+	return err;
+}
+
+static int write_temp(struct inl_inode *dir, const char *temp, const struct inl_attr *attr, const uint8_t *data, size_t len,
+		      struct inl_diag *diag)
+{
+	struct inl_inode *inode = NULL;
+	size_t done = 0;
+	int err = inl_create(dir, temp, strlen(temp), attr, 0, diag, &inode);
+
+	if (err)
+		return err;
+	err = inl_write(inode, 0, data, len, &done, diag);
+	if (!err && done != len)
+		err = -ENOSPC;
+	if (!err)
+		err = inl_fsync(inode, diag);
+	inl_inode_put(inode);
+	if (err)
+		inl_unlink(dir, temp, strlen(temp), NULL);
+	return err;
+}
+
+static int write_volume(void *at, enum inl_meta_dir dir, const char *name, const uint8_t *data, size_t len,
+			const struct inl_meta_owner *owner, struct inl_diag *diag)
+{
+	struct inl_inode *inode = NULL;
+	char temp[INL_TEMP_SIZE];
+	struct inl_attr attr;
+	int err = set_up(at, diag);
+
+	if (!err)
+		err = open_dir(at, dir, diag, &inode);
+	if (!err)
+		err = inl_meta_temp(temp);
+	if (!err)
+		err = new_attr(at, S_IFREG | INL_META_FILE_MODE, &attr, diag);
+	if (err) {
+		inl_inode_put(inode);
+		return err;
+	}
+	if (owner)
+		attr = (struct inl_attr){ .mode = S_IFREG | owner->mode, .uid = owner->uid, .gid = owner->gid };
+	err = write_temp(inode, temp, &attr, data, len, diag);
+	if (!err) {
+		err = inl_rename(inode, temp, strlen(temp), inode, name, strlen(name), 0, diag);
+		if (err)
+			inl_unlink(inode, temp, strlen(temp), NULL);
+	}
+	if (!err)
+		err = inl_fsync(inode, diag);
+	inl_inode_put(inode);
+	return err;
+}
+
+static int remove_volume(void *at, enum inl_meta_dir dir, const char *name, struct inl_diag *diag)
+{
+	struct inl_inode *inode = NULL;
+	int err = open_dir(at, dir, diag, &inode);
+
+	if (!err)
+		err = inl_unlink(inode, name, strlen(name), diag);
+	if (!err)
+		err = inl_fsync(inode, diag);
+	inl_inode_put(inode);
+	return err;
+}
+
 const struct inl_store_ops inl_store_volume = {
 	.list = list_volume,
 	.read = read_volume,
+	.write = write_volume,
+	.remove = remove_volume,
 	.close = close_volume,
 };

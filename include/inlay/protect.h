@@ -107,7 +107,7 @@ INL_API int inl_protectors(struct inl_protect *protect, int (*each)(const struct
 INL_API int inl_protector_info(struct inl_protect *protect, const char *id, struct inl_protector_info *info,
 			       struct inl_diag *diag);
 
-#define INL_PROTECTORS_MAX 85 /* of one policy: more do not go into a file */
+#define INL_PROTECTORS_MAX 116 /* of one policy: more do not go into a file */
 
 struct inl_policy_info {
 	struct inl_policy policy;
@@ -161,6 +161,82 @@ INL_API int inl_protector_open(struct inl_protect *protect, const char *id, cons
  */
 INL_API int inl_protector_key(struct inl_protect *protect, const struct inl_protector *protector,
 			      const struct inl_key_spec *policy, struct inl_diag *diag, uint8_t key[INL_POLICY_KEY_SIZE]);
+
+/* ---- making and changing ----------------------------------------------------------------------------------------- */
+
+/*
+ * Each of these is durable when it returns, and happens whole or not at all: a file is written under another name, which
+ * then takes the place of the old one. Owner and permissions of what is replaced are kept; what is new belongs to whom the
+ * root directory of the volume belongs to, or to the user who makes it in a directory. The first makes .fscrypt, too. Fields
+ * that Inlay does not know are kept.
+ *
+ * Returns: also -EROFS, -ENOSPC, -EACCES.
+ */
+
+/* Costs that take about so long here, within an eighth of the memory that there is for this process, and 128 MiB. */
+INL_API int inl_hash_costs_here(uint64_t target_ns, struct inl_hash_costs *costs);
+
+#define INL_RECOVERY_CODE_SIZE 49 /* seven groups of six signs, hyphens between, and a NUL */
+
+/* Make a recovery code: 140 random bits. code: secret memory. -EIO. */
+INL_API int inl_recovery_code(char code[INL_RECOVERY_CODE_SIZE]);
+
+struct inl_protector_new {
+	enum inl_protector_kind kind; /* not LOGIN */
+	const char *name;	      /* 1 to 255 bytes; no other protector has it */
+	struct inl_hash_costs costs;  /* of what is typed */
+};
+
+/*
+ * Make a protector, which protects nothing yet.
+ *
+ *   secret   as of inl_protector_open; not empty
+ *
+ * Returns: 0; -EEXIST (the name); -EINVAL (secret, name, kind); -E2BIG (costs); -ENOMEM; -EIO.
+ */
+INL_API int inl_protector_make(struct inl_protect *protect, const struct inl_protector_new *what, const void *secret,
+			       size_t len, struct inl_diag *diag, struct inl_protector **out);
+
+/*
+ * Give an open protector another secret; what it protects is not touched.
+ *
+ *   costs    NULL: those that it has
+ *
+ * Returns: also -ENOLINK (it lies in another place: to be changed there).
+ */
+INL_API int inl_protector_change(struct inl_protect *protect, const struct inl_protector *protector, const void *secret,
+				 size_t len, const struct inl_hash_costs *costs, struct inl_diag *diag);
+
+/*
+ * Remove a protector, first from the policies that it protects.
+ *
+ * Returns: 0; -EBUSY (it is the last one of a policy, which *diag names; nothing is changed); -ENOENT.
+ */
+INL_API int inl_protector_remove(struct inl_protect *protect, const char *id, struct inl_diag *diag);
+
+/*
+ * Write down a policy's key, wrapped by one protector: for a new policy, before any directory has it.
+ *
+ *   key   INL_POLICY_KEY_SIZE bytes, whose name is policy->key
+ *
+ * Returns: 0; -EEXIST (it has metadata); -EOPNOTSUPP (fscrypt has no place for such a policy: data units, IV methods); -EINVAL.
+ */
+INL_API int inl_protected_make(struct inl_protect *protect, const struct inl_policy *policy, const uint8_t *key,
+			       const struct inl_protector *protector, struct inl_diag *diag);
+
+/* Take that back, when no directory has it. */
+INL_API int inl_protected_remove(struct inl_protect *protect, const struct inl_key_spec *policy, struct inl_diag *diag);
+
+/*
+ * Have another protector for a policy, too; fine if it has it already.
+ *
+ *   by     has it
+ *   more   is to have it
+ *
+ * Returns: also as inl_protector_key; -ENOSPC (INL_PROTECTORS_MAX).
+ */
+INL_API int inl_protected_add(struct inl_protect *protect, const struct inl_key_spec *policy, const struct inl_protector *by,
+			      const struct inl_protector *more, struct inl_diag *diag);
 
 #ifdef __cplusplus
 }

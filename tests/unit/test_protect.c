@@ -413,7 +413,7 @@ static void test_policy_checks(void **state)
 	WRONG(keys[1].protector_descriptor, (char *)"../../../etc/pas", expect_policy(&parts, 64, "name that is none"));
 	WRONG(keys[1].wrapped_key, NULL, expect_policy(&parts, 64, "no wrapped key"));
 	WRONG(policy.n_wrapped_policy_keys, INL_PROTECTORS_MAX, expect_policy(&parts, 64, NULL));
-	WRONG(policy.n_wrapped_policy_keys, INL_PROTECTORS_MAX + 1, expect_policy(&parts, 64, "86 protectors"));
+	WRONG(policy.n_wrapped_policy_keys, INL_PROTECTORS_MAX + 1, expect_policy(&parts, 64, "117 protectors"));
 }
 
 /* Every prefix of a message, and every byte of it made another: an answer, and no more. */
@@ -567,6 +567,258 @@ static void test_store_owners(void **state)
 	assert_int_equal(status, EACCES);
 }
 
+/* ---- making and changing ------------------------------------------------------------------------------------------ */
+
+static const struct inl_hash_costs cheap = { 1, 64, 2 };
+
+static struct inl_protector *make(struct inl_protect *protect, enum inl_protector_kind kind, const char *name,
+				  const char *secret, size_t len)
+{
+	const struct inl_protector_new what = { .kind = kind, .name = name, .costs = cheap };
+	struct inl_protector *protector = NULL;
+	struct inl_diag diag = { 0 };
+
+	if (inl_protector_make(protect, &what, secret, len, &diag, &protector))
+		fail_msg("%s", diag.text);
+	return protector;
+}
+
+static int opens(struct inl_protect *protect, const char *id, const char *secret)
+{
+	struct inl_protector *protector = NULL;
+	int err = inl_protector_open(protect, id, secret, strlen(secret), NULL, NULL, &protector);
+
+	inl_protector_free(protector);
+	return err;
+}
+
+static void make_policy(uint8_t key[64], int version, struct inl_policy *policy)
+{
+	for (int i = 0; i < 64; i++)
+		key[i] = (uint8_t)(i * 7 + version);
+	*policy = (struct inl_policy){ .version = (uint8_t)version, .contents_mode = 1, .filenames_mode = 4, .flags = 3 };
+	assert_int_equal(inl_key_spec_derive(key, 64, version, &policy->key), 0);
+}
+
+/* All of it, on whatever the store is. */
+static void live(struct inl_protect *protect)
+{
+	uint8_t key[64], got[64];
+	struct inl_protector *one, *two, *three, *opened = NULL;
+	struct inl_policy_info *info = calloc(1, sizeof(*info));
+	struct inl_policy policies[2];
+	struct inl_diag diag = { 0 };
+	char raw[32] = "0123456789012345678901234567890", code[INL_RECOVERY_CODE_SIZE];
+
+	one = make(protect, INL_PROTECTOR_PASSPHRASE, "one", "1st", 3);
+	for (int v = 1; v <= 2; v++) {
+		make_policy(key, v, &policies[v - 1]);
+		assert_int_equal(inl_protected_make(protect, &policies[v - 1], key, one, NULL), 0);
+		assert_int_equal(inl_protected_make(protect, &policies[v - 1], key, one, &diag), -EEXIST);
+	}
+	key[0] ^= 1;
+	assert_int_equal(inl_protected_make(protect, &policies[1], key, one, NULL), -EINVAL);
+	key[0] ^= 1;
+	assert_int_equal(inl_protected_info(protect, &policies[1].key, info, NULL), 0);
+	assert_true(inl_policy_equal(&info->policy, &policies[1]));
+	assert_int_equal(info->n_protectors, 1);
+
+	two = make(protect, INL_PROTECTOR_RAW_KEY, "two", raw, 32);
+	assert_int_equal(inl_recovery_code(code), 0);
+	three = make(protect, INL_PROTECTOR_RECOVERY, "three", code, strlen(code));
+	assert_int_equal(inl_protector_key(protect, two, &policies[0].key, NULL, got), -ENOKEY);
+	assert_int_equal(inl_protected_add(protect, &policies[1].key, two, three, NULL), -ENOKEY);
+	for (int v = 0; v < 2; v++) {
+		assert_int_equal(inl_protected_add(protect, &policies[v].key, one, two, NULL), 0);
+		assert_int_equal(inl_protected_add(protect, &policies[v].key, two, three, NULL), 0);
+		assert_int_equal(inl_protected_add(protect, &policies[v].key, two, three, NULL), 0);
+	}
+	assert_int_equal(inl_protected_info(protect, &policies[1].key, info, NULL), 0);
+	assert_int_equal(info->n_protectors, 3);
+	assert_int_equal(inl_protector_key(protect, three, &policies[1].key, NULL, got), 0);
+	assert_memory_equal(got, key, 64);
+
+	assert_int_equal(opens(protect, inl_protector_id(three), code), 0);
+	assert_int_equal(inl_protector_change(protect, one, "new", 3, NULL, NULL), 0);
+	assert_int_equal(opens(protect, inl_protector_id(one), "1st"), -EKEYREJECTED);
+	assert_int_equal(inl_protector_open(protect, inl_protector_id(one), "new", 3, NULL, NULL, &opened), 0);
+	assert_int_equal(inl_protector_key(protect, opened, &policies[1].key, NULL, got), 0);
+	assert_memory_equal(got, key, 64);
+	inl_protector_free(opened);
+	assert_int_equal(inl_protector_change(protect, one, "", 0, NULL, NULL), -EINVAL);
+
+	assert_int_equal(inl_protector_remove(protect, inl_protector_id(one), NULL), 0);
+	assert_int_equal(opens(protect, inl_protector_id(one), "new"), -ENOENT);
+	assert_int_equal(inl_protector_remove(protect, inl_protector_id(three), NULL), 0);
+	assert_int_equal(inl_protector_remove(protect, inl_protector_id(two), &diag), -EBUSY);
+	assert_int_equal(inl_protected_remove(protect, &policies[0].key, NULL), 0);
+	assert_int_equal(inl_protector_remove(protect, inl_protector_id(two), NULL), -EBUSY);
+	assert_int_equal(inl_protected_remove(protect, &policies[1].key, NULL), 0);
+	assert_int_equal(inl_protector_remove(protect, inl_protector_id(two), NULL), 0);
+	assert_int_equal(inl_protector_remove(protect, inl_protector_id(two), NULL), -ENOENT);
+	inl_protector_free(one);
+	inl_protector_free(two);
+	inl_protector_free(three);
+	free(info);
+}
+
+static void test_live_dir(void **state)
+{
+	struct inl_protect *protect = NULL;
+
+	needs_tools();
+	run("rm -rf m && mkdir m");
+	assert_int_equal(inl_protect_open_dir(in_dir("m"), NULL, &protect), 0);
+	live(protect);
+	inl_protect_close(protect);
+	/* Nothing temporary is left. */
+	run("test -z \"$(find m -type f)\" && test $(find m | wc -l) = 4 && test -d m/.fscrypt/policies/");
+}
+
+static void test_live_volume(void **state)
+{
+	struct inl_protect *protect = NULL;
+	struct inl_volume *vol = NULL;
+	struct inl_dev *dev = NULL;
+
+	needs_tools();
+	run("rm -f v && truncate -s 16M v && mke2fs -Fq -t ext4 -O encrypt v");
+	assert_int_equal(inl_dev_open(in_dir("v"), INL_OPEN_WRITE, NULL, &dev), 0);
+	assert_int_equal(inl_volume_open(dev, NULL, INL_VOLUME_WRITE, NULL, &vol), 0);
+	assert_int_equal(inl_protect_open_volume(vol, NULL, &protect), 0);
+	live(protect);
+	inl_protect_close(protect);
+	assert_int_equal(inl_volume_close(vol), 0);
+	inl_dev_close(dev);
+	run("e2fsck -fn v");
+}
+
+static void test_make_refused(void **state)
+{
+	struct inl_protector_new what = { .kind = INL_PROTECTOR_PASSPHRASE, .name = "me", .costs = cheap };
+	struct inl_protector *protector = NULL;
+	struct inl_protect *protect = NULL;
+	struct inl_policy policy;
+	uint8_t key[64];
+
+	needs_tools();
+	run("rm -rf m && mkdir m");
+	assert_int_equal(inl_protect_open_dir(in_dir("m"), NULL, &protect), 0);
+	assert_int_equal(inl_protector_make(protect, &what, "", 0, NULL, &protector), -EINVAL);
+	what.name = "";
+	assert_int_equal(inl_protector_make(protect, &what, "x", 1, NULL, &protector), -EINVAL);
+	what.name = "me";
+	what.kind = INL_PROTECTOR_LOGIN;
+	assert_int_equal(inl_protector_make(protect, &what, "x", 1, NULL, &protector), -EINVAL);
+	what.kind = INL_PROTECTOR_RAW_KEY;
+	assert_int_equal(inl_protector_make(protect, &what, "x", 1, NULL, &protector), -EINVAL);
+	what.kind = INL_PROTECTOR_RECOVERY;
+	assert_int_equal(inl_protector_make(protect, &what, "x", 1, NULL, &protector), -EINVAL);
+	what.kind = INL_PROTECTOR_PASSPHRASE;
+	what.costs.parallelism = 9;
+	assert_int_equal(inl_protector_make(protect, &what, "x", 1, NULL, &protector), -EINVAL);
+	what.costs = (struct inl_hash_costs){ 10001, 64, 2 };
+	assert_int_equal(inl_protector_make(protect, &what, "x", 1, NULL, &protector), -E2BIG);
+	what.costs = cheap;
+	assert_int_equal(inl_protector_make(protect, &what, "x", 1, NULL, &protector), 0);
+	make_policy(key, 2, &policy);
+	policy.flags |= INL_POLICY_FLAG_IV_INO_LBLK_64;
+	assert_int_equal(inl_protected_make(protect, &policy, key, protector, NULL), -EOPNOTSUPP);
+	policy.flags = 3;
+	policy.log2_data_unit_size = 9;
+	assert_int_equal(inl_protected_make(protect, &policy, key, protector, NULL), -EOPNOTSUPP);
+	inl_protector_free(protector);
+	protector = NULL;
+	assert_int_equal(inl_protector_make(protect, &what, "x", 1, NULL, &protector), -EEXIST);
+	inl_protect_close(protect);
+}
+
+static size_t get_file(const char *path, uint8_t *data, size_t room)
+{
+	FILE *f = fopen(path, "rb");
+	size_t n;
+
+	assert_non_null(f);
+	n = fread(data, 1, room, f);
+	fclose(f);
+	return n;
+}
+
+/* What a later fscrypt may keep in its messages is there after they were written here. */
+static void test_unknown_fields(void **state)
+{
+	static const uint8_t unknown[] = { 0xca, 0x3e, 6, 'l', 'a', 't', 'e', 'r', '!' }; /* field 1001, 6 bytes */
+	struct inl_protector *protector, *more;
+	struct inl_protect *protect = NULL;
+	struct inl_policy policy;
+	char path[200], hex[INL_KEY_SPEC_HEX_SIZE];
+	uint8_t data[4096], key[64];
+	size_t n;
+
+	needs_tools();
+	run("rm -rf m && mkdir m");
+	assert_int_equal(inl_protect_open_dir(in_dir("m"), NULL, &protect), 0);
+	protector = make(protect, INL_PROTECTOR_PASSPHRASE, "me", "x", 1);
+	more = make(protect, INL_PROTECTOR_PASSPHRASE, "more", "y", 1);
+	make_policy(key, 2, &policy);
+	assert_int_equal(inl_protected_make(protect, &policy, key, protector, NULL), 0);
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "m/.fscrypt/%s/%s", inl_meta_dir_names[i],
+			 i ? inl_protector_id(protector) : inl_key_spec_hex(&policy.key, hex));
+		n = get_file(in_dir(path), data, sizeof(data));
+		memcpy(data + n, unknown, sizeof(unknown));
+		put_file(path, data, n + sizeof(unknown));
+		if (i)
+			assert_int_equal(inl_protector_change(protect, protector, "z", 1, NULL, NULL), 0);
+		else
+			assert_int_equal(inl_protected_add(protect, &policy.key, protector, more, NULL), 0);
+		n = get_file(in_dir(path), data, sizeof(data));
+		assert_non_null(memmem(data, n, unknown, sizeof(unknown)));
+	}
+	assert_int_equal(inl_protector_remove(protect, inl_protector_id(more), NULL), 0);
+	snprintf(path, sizeof(path), "m/.fscrypt/policies/%s", hex);
+	n = get_file(in_dir(path), data, sizeof(data));
+	assert_non_null(memmem(data, n, unknown, sizeof(unknown)));
+	assert_int_equal(opens(protect, inl_protector_id(protector), "z"), 0);
+	inl_protector_free(protector);
+	inl_protector_free(more);
+	inl_protect_close(protect);
+}
+
+/* Of control groups old and new, and those above. */
+static void test_memory(void **state)
+{
+	uint64_t whole = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+
+	needs_tools();
+	run("rm -rf g && mkdir -p g/proc/self g/sys/fs/cgroup/a/b g/sys/fs/cgroup/memory/c");
+	assert_int_equal(inl_memory_here(in_dir("g")), whole);
+	run("echo 0::/a/b >g/proc/self/cgroup && echo max >g/sys/fs/cgroup/a/b/memory.max");
+	assert_int_equal(inl_memory_here(in_dir("g")), whole);
+	run("echo 67108864 >g/sys/fs/cgroup/a/memory.max");
+	assert_int_equal(inl_memory_here(in_dir("g")), 67108864);
+	run("echo 33554432 >g/sys/fs/cgroup/a/b/memory.max");
+	assert_int_equal(inl_memory_here(in_dir("g")), 33554432);
+	run("echo 4:cpu,memory:/c >g/proc/self/cgroup && echo 8388608 >g/sys/fs/cgroup/memory/c/memory.limit_in_bytes");
+	assert_int_equal(inl_memory_here(in_dir("g")), whole);
+	run("echo 4:memory:/c >g/proc/self/cgroup");
+	assert_int_equal(inl_memory_here(in_dir("g")), 8388608);
+	run("echo 9223372036854771712 >g/sys/fs/cgroup/memory/c/memory.limit_in_bytes");
+	assert_int_equal(inl_memory_here(in_dir("g")), whole);
+	run("printf 'x\\n:\\n::\\n0::' >g/proc/self/cgroup");
+	assert_int_equal(inl_memory_here(in_dir("g")), whole);
+}
+
+static void test_costs(void **state)
+{
+	struct inl_hash_costs costs = { 0 };
+
+	assert_int_equal(inl_hash_costs_here(20000000, &costs), 0);
+	assert_true(costs.time >= 1 && costs.parallelism >= 1 && costs.memory >= 8 * costs.parallelism);
+	assert_true(costs.memory <= INL_HASH_MEMORY_MAX);
+	assert_int_equal(inl_hash_check(&costs, NULL, NULL), 0);
+}
+
 static int set_up(void **state)
 {
 	return work_dir_make("protect");
@@ -593,6 +845,12 @@ int main(void)
 		cmocka_unit_test(test_messages_cut),
 		cmocka_unit_test(test_store),
 		cmocka_unit_test(test_store_owners),
+		cmocka_unit_test(test_live_dir),
+		cmocka_unit_test(test_live_volume),
+		cmocka_unit_test(test_make_refused),
+		cmocka_unit_test(test_unknown_fields),
+		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_costs),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
