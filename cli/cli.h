@@ -100,6 +100,9 @@ enum inl_opt {
 	INL_OPT_PROTECTOR_KEY,
 	INL_OPT_PROTECTORS_IN,
 	INL_OPT_MEMORY_LIMIT,
+	INL_OPT_NEW_KEY, /* of protect */
+	INL_OPT_ARGON2_TIME,
+	INL_OPT_ARGON2_MEMORY,
 	INL_OPT_HELP,
 	INL_OPT_MAX
 };
@@ -131,6 +134,7 @@ struct inl_cli {
 
 	bool building; /* a volume that nobody has yet: a crash would cost nothing */
 
+	bool making; /* protectors are worked on: the keys of the volume are not asked for when it is opened */
 	bool claims; /* the keys that are given are this user's, and can be taken away again */
 	struct inl_keyring *keys; /* from the first inl_cli_open on */
 	char *image;              /* what is open */
@@ -169,6 +173,7 @@ int inl_cli_touch(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_xattr(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_fsck(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_encrypt(struct inl_cli *cli, int n_args, char **args);
+int inl_cli_protect(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_unlock(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_lock(struct inl_cli *cli, int n_args, char **args);
 int inl_cli_mount(struct inl_cli *cli, int n_args, char **args);

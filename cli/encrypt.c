@@ -7,6 +7,7 @@
 #include "cli/inside.h"
 #include "cli/mount.h"
 #include "cli/policy.h"
+#include "cli/secret.h"
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -38,9 +39,8 @@ static int parse(struct inl_cli *cli, struct inl_policy *policy)
 		.iv_ino_lblk_64 = cli->given[INL_OPT_LBLK_64],
 		.iv_ino_lblk_32 = cli->given[INL_OPT_LBLK_32],
 	};
-	int code = inl_policy_make(cli, NULL, &words, policy);
 
-	return code ? code : find_key(cli, policy);
+	return inl_policy_make(cli, NULL, &words, policy);
 }
 
 static int refused(struct inl_cli *cli, const char *arg, int err, const struct inl_diag *diag)
@@ -87,8 +87,8 @@ static int give_key(struct inl_cli *cli, const char *arg)
 	size_t len = 0;
 	int err;
 
-	if (!strcmp(cli->key_files[0].file, "-"))
-		return -ENOKEY; /* has been read */
+	if (!cli->n_key_files || !strcmp(cli->key_files[0].file, "-"))
+		return -ENOKEY; /* it was given, or has been read */
 	if (inl_cli_read_key(cli, cli->key_files[0].file, cli->key_files[0].hex, &key, &len))
 		return -ENOKEY;
 	err = inl_mounted_add_key(arg, key, len, false, &spec);
@@ -139,16 +139,24 @@ static int encrypt_one(struct inl_cli *cli, const char *arg, const struct inl_po
 	return code;
 }
 
+int inl_cli_encrypt_dir(struct inl_cli *cli, const char *arg, const struct inl_policy *policy)
+{
+	return inl_inside(arg) ? encrypt_inside(cli, arg, policy) : encrypt_one(cli, arg, policy);
+}
+
 int inl_cli_encrypt(struct inl_cli *cli, int n_args, char **args)
 {
 	struct inl_policy policy;
 	int code = parse(cli, &policy);
 
+	if (!code && inl_cli_wants_protectors(cli))
+		return inl_cli_encrypt_protected(cli, n_args, args, &policy);
+	if (!code)
+		code = find_key(cli, &policy);
 	if (code)
 		return code;
 	inl_cli_will_write(cli);
 	for (int i = 0; i < n_args; i++)
-		code = inl_cli_worse(code, inl_inside(args[i]) ? encrypt_inside(cli, args[i], &policy) :
-								 encrypt_one(cli, args[i], &policy));
+		code = inl_cli_worse(code, inl_cli_encrypt_dir(cli, args[i], &policy));
 	return code;
 }

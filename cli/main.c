@@ -97,6 +97,9 @@ static const struct option_row option_rows[] = {
 	{ INL_OPT_PROTECTOR_KEY, 0, "protector-key", "FILE", "32 bytes that open a protector made of a key file" },
 	{ INL_OPT_PROTECTORS_IN, 0, "protectors-in", "DIR", "where linked protectors lie: a mounted file system; repeatable" },
 	{ INL_OPT_MEMORY_LIMIT, 0, "memory-limit", "SIZE", "that opening a protector may take (128M)" },
+	{ INL_OPT_NEW_KEY, 0, "new-key", "FILE", "32 bytes that are to open it from now on, instead of a passphrase" },
+	{ INL_OPT_ARGON2_TIME, 0, "argon2-time", "N", "passes over the memory for a new passphrase (about a second)" },
+	{ INL_OPT_ARGON2_MEMORY, 0, "argon2-memory", "SIZE", "... and how much (128M, an eighth of what there is at most)" },
 	{ INL_OPT_HELP, 'h', "help", NULL, "print this" },
 };
 
@@ -218,10 +221,18 @@ static const struct inl_cli_command commands[] = {
 	},
 	{
 		"encrypt", "IMAGE:DIR...", "encrypt what will be in empty directories, with the key that is given",
-		"All that is made below inherits the policy. As Linux does it: fscryptctl set_policy.\n",
+		"All that is made below inherits the policy. As Linux does it: fscryptctl set_policy. With --passphrase or\n"
+		"--protector-key a key is made, and wrapped by a protector, as fscrypt encrypt does it: one that is there, or a new one.\n",
 		{ INL_OPT_CONTENTS, INL_OPT_FILENAMES, INL_OPT_PADDING, INL_OPT_DATA_UNIT, INL_OPT_LBLK_64, INL_OPT_LBLK_32,
-		  INL_OPT_DIRECT_KEY, INL_OPT_POLICY_V1, KEYS },
+		  INL_OPT_DIRECT_KEY, INL_OPT_POLICY_V1, INL_OPT_ARGON2_TIME, INL_OPT_ARGON2_MEMORY, KEYS },
 		1, -1, inl_cli_encrypt,
+	},
+	{
+		"protect", "IMAGE|DIR VERB [NAME]", "several ways to the same keys: add, remove, list, change, recovery",
+		"add: another passphrase, or a key file (--new-key). change: another passphrase instead of one. recovery: a code, which\n"
+		"is printed once. remove: not the last one. As fscrypt keeps them, which has them, too, on Linux.\n",
+		{ INL_OPT_NEW_KEY, INL_OPT_ARGON2_TIME, INL_OPT_ARGON2_MEMORY, PROTECTORS, INL_OPT_COUNTERS, INL_OPT_CIPHERS },
+		2, 3, inl_cli_protect,
 	},
 	{
 		"mount", "IMAGE DIR", "make a volume a part of the file system, for every program",

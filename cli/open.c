@@ -197,7 +197,7 @@ int inl_cli_open(struct inl_cli *cli, const char *image)
 	}
 	if (write)
 		warn(cli);
-	return inl_cli_wants_protectors(cli) ? inl_cli_load_protected(cli) : 0;
+	return inl_cli_wants_protectors(cli) && !cli->making ? inl_cli_load_protected(cli) : 0;
 }
 
 int inl_cli_find(struct inl_cli *cli, const struct inl_target *target, bool follow, struct inl_inode **inode)

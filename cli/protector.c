@@ -20,7 +20,7 @@ bool inl_cli_wants_protectors(const struct inl_cli *cli)
 
 /* ---- words ------------------------------------------------------------------------------------------------------- */
 
-static const char *kind_text(enum inl_protector_kind kind)
+const char *inl_protector_kind_text(enum inl_protector_kind kind)
 {
 	switch (kind) {
 	case INL_PROTECTOR_LOGIN:
@@ -42,9 +42,9 @@ char *inl_protector_text(const struct inl_protector_info *info)
 	if (info->status)
 		n = asprintf(&text, "protector %s", info->id);
 	else if (info->kind == INL_PROTECTOR_LOGIN)
-		n = asprintf(&text, "%s of user %jd (%s)", kind_text(info->kind), (intmax_t)info->uid, info->id);
+		n = asprintf(&text, "%s of user %jd (%s)", inl_protector_kind_text(info->kind), (intmax_t)info->uid, info->id);
 	else
-		n = asprintf(&text, "%s \"%s\" (%s)", kind_text(info->kind), info->name, info->id);
+		n = asprintf(&text, "%s \"%s\" (%s)", inl_protector_kind_text(info->kind), info->name, info->id);
 	return n < 0 ? inl_cli_strdup("protector", 9) : text;
 }
 
@@ -289,6 +289,31 @@ int inl_cli_choose_protector(struct inl_cli *cli, struct inl_protect *protect, c
 	free(choice.rows);
 	free(choice.used);
 	return code;
+}
+
+struct search {
+	const char *named;
+	struct inl_protector_info *info;
+	bool found;
+};
+
+static int match(const struct inl_protector_info *info, void *arg)
+{
+	struct search *search = arg;
+
+	if (strcmp(info->id, search->named) && (info->status || strcmp(info->name, search->named)))
+		return 0;
+	*search->info = *info;
+	search->found = true;
+	return 1;
+}
+
+bool inl_cli_find_protector(struct inl_protect *protect, const char *named, struct inl_protector_info *info)
+{
+	struct search search = { named, info };
+
+	inl_protectors(protect, match, &search, NULL);
+	return search.found;
 }
 
 /* ---- opening it -------------------------------------------------------------------------------------------------- */

@@ -73,10 +73,47 @@ int inl_cli_choose_protector(struct inl_cli *cli, struct inl_protect *protect, c
 typedef int inl_give(struct inl_cli *cli, const char *where, const uint8_t *key);
 int inl_cli_open_protectors(struct inl_cli *cli, struct inl_protect *protect, const char *where, inl_give *give);
 
+/* By name or id, of all that there are; false: there is none. */
+bool inl_cli_find_protector(struct inl_protect *protect, const char *named, struct inl_protector_info *info);
+
 /* The keys that the volume itself has, into cli->keys. */
 int inl_cli_load_protected(struct inl_cli *cli);
 
 /* The store of the file system that has this path in it; *root, for free(), is where it is mounted. */
 int inl_cli_protect_path(struct inl_cli *cli, const char *path, struct inl_protect **out, char **root);
+
+/* The store of an image, which is opened, or of the file system that a directory is in. */
+int inl_cli_protect_target(struct inl_cli *cli, const char *arg, bool write, struct inl_protect **out, char **where);
+
+const char *inl_protector_kind_text(enum inl_protector_kind kind);
+
+/* ---- new ones ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * All of these return an exit code; the message is printed.
+ *
+ *   ask_new         twice, where a person types it
+ *   costs           --argon2-time, --argon2-memory; else about a second
+ *   make_protector  key_file: what is to open it; NULL: a passphrase, which is asked for
+ *   random_key      INL_POLICY_KEY_SIZE bytes; inl_secret_free it
+ *   show_code       on standard output, and nowhere else
+ */
+int inl_ask_new(struct inl_cli *cli, const char *what, struct inl_typed *typed);
+int inl_cli_costs(struct inl_cli *cli, struct inl_hash_costs *costs);
+int inl_cli_make_protector(struct inl_cli *cli, struct inl_protect *protect, const char *where, const char *name,
+			   const char *key_file, struct inl_protector **out);
+int inl_cli_make_recovery(struct inl_cli *cli, struct inl_protect *protect, const char *where, const char *name, char *text,
+			  struct inl_protector **out);
+int inl_cli_random_key(struct inl_cli *cli, uint8_t **key);
+int inl_cli_show_code(struct inl_cli *cli, const char *text);
+
+/* What a protector is called where nobody has said how: as its user. */
+const char *inl_cli_protector_name(void);
+
+/* `inlay encrypt` with a protector instead of a key. */
+int inl_cli_encrypt_protected(struct inl_cli *cli, int n_args, char **args, const struct inl_policy *policy);
+
+/* One directory, in an image or inside a mount, with a key that is there (cli/encrypt.c). */
+int inl_cli_encrypt_dir(struct inl_cli *cli, const char *arg, const struct inl_policy *policy);
 
 #endif
