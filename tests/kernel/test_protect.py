@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import cli  # noqa: E402
 import google_fscrypt as fscrypt  # noqa: E402
 import koracle  # noqa: E402
+import memory  # noqa: E402
 import tap  # noqa: E402
 
 MIB = 1 << 20
@@ -336,6 +337,88 @@ def costs():
     tap.equal(8 * 1024 <= memory <= 131072 and lanes == min(16, os.cpu_count()) and passes >= 1, True, line)
     opened = cli.good("ls", "--passphrase-fd", "0", f"{image}:/d", stdin=b"x")
     tap.equal(opened.out, b"")
+
+
+# ---- memory -------------------------------------------------------------------------------------------------------------
+
+
+class Secrets:
+    """A volume with a passphrase and a key file, and all that must not stay in memory."""
+
+    def __init__(self):
+        self.words, self.more = "a passphrase to look for", "another one to look for"
+        self.image, self.file = new_image("d", "e"), tap.fresh("raw")
+        raw = os.urandom(32)
+        with open(self.file, "wb") as f:
+            f.write(raw)
+        encrypt(self.image, "d", self.words, "--protector", "me")
+        add(self.image, "add", "file", typed=self.words, options=("--new-key", self.file))
+        put(self.image, "/d/letter", self.words)
+        with tap.mounted(self.image) as root:
+            protector, policy = fscrypt.keys_behind(root, raw)
+        tap.equal(len(policy), 64)
+        self.things = {"passphrase": self.words.encode(), "new passphrase": self.more.encode(), "key file": raw,
+                       "protector key": protector, "policy key": policy[:32], "policy key, second half": policy[32:]}
+
+    def look(self, *args, typed="", code=0):
+        done = memory.at_exit([cli.command(), *args], typed.encode(), self.things)
+        tap.equal(done[0], code, done)
+        tap.equal(done[2], {}, args)
+        return done[1].decode()
+
+
+@tap.test
+def memory_at_the_end():
+    """When an operation ends nothing of passphrases, codes and keys is in its memory"""
+    needs()
+    secrets = Secrets()
+    image, ask = secrets.image, ("--passphrase-fd", "0")
+    tap.equal(secrets.look("cat", *ask, f"{image}:/d/letter", typed=secrets.words), "to Linux\n")
+    secrets.look("cat", *ask, f"{image}:/d/letter", typed=secrets.more, code=cli.NO_KEY)
+    tap.equal(secrets.look("cat", "--protector-key", secrets.file, f"{image}:/d/letter"), "to Linux\n")
+    secrets.look("encrypt", *ask, *CHEAP, "--protector", "me", f"{image}:/e", typed=secrets.words)
+    secrets.look("protect", *ask, *CHEAP, image, "add", "two", typed=f"{secrets.words}\n{secrets.more}\n")
+    secrets.look("protect", *ask, *CHEAP, "--protector", "me", image, "change", typed=f"{secrets.words}\n{secrets.more}\n")
+    code = secrets.look("protect", *ask, *CHEAP, "--protector", "me", image, "recovery", typed=secrets.more).strip()
+    secrets.things["code"] = code.encode()
+    tap.equal(secrets.look("cat", *ask, "--protector", "recovery", f"{image}:/d/letter", typed=code), "to Linux\n")
+    # It would be found.
+    found = memory.at_exit(["/bin/sh", "-c", "read x; :"], secrets.words.encode() + b"\n", secrets.things)
+    tap.equal("passphrase" in found[2], True, found)
+
+
+@tap.test
+def memory_of_mount():
+    """What serves a mount has no passphrase in memory, and no key where it could be read"""
+    needs("fuse")
+    secrets, root = Secrets(), tap.fresh_dir("served")
+    tap.unmount_later(root)
+    cli.good("mount", "--passphrase-fd", "0", secrets.image, root, stdin=secrets.words.encode())
+    tap.equal(os.listdir(f"{root}/d"), ["letter"])
+    for name in os.listdir("/proc"):
+        if name.isdigit() and secrets.image.encode() in command_line(name):
+            server = int(name)
+    things = secrets.things if hidden(server) else {k: v for k, v in secrets.things.items() if not k.startswith("policy")}
+    tap.equal(memory.find(server, things), {})
+    cli.good("lock", root)
+    tap.equal(memory.find(server, secrets.things), {})
+    cli.good("unlock", "--passphrase-fd", "0", root, stdin=secrets.words.encode())
+    tap.equal(memory.find(server, things), {})
+    cli.good("umount", root)
+
+
+def command_line(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            return f.read()
+    except OSError:
+        return b""
+
+
+def hidden(pid):
+    """Does it keep secrets where nobody can read them?"""
+    with open(f"/proc/{pid}/maps", encoding="ascii", errors="replace") as f:
+        return "secretmem" in f.read()
 
 
 # ---- crashes ------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ Read more: fscrypt(8); github.com/google/fscrypt.
 It reads /etc/fscrypt.conf and nothing else, which belongs to the machine: so each call has a copy of /etc in a mount
 namespace of its own.
 """
+import hashlib
+import hmac
 import json
 import os
 import shutil
@@ -75,3 +77,61 @@ def protectors_of(root):
         if len(words) == 3 and len(words[0]) == 16 and '"' in words[2]:
             found[words[2].split('"')[1]] = words[0]
     return found
+
+
+# ---- what is in the files: slowly, and with the program openssl ----------------------------------------------------------
+
+
+def fields(data):
+    """[(number, value)] of a message of protobuf: integers and bytes."""
+    found, at = [], 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(data):
+        tag = varint()
+        if tag & 7 == 2:
+            size = varint()
+            found.append((tag >> 3, data[at:at + size]))
+            at += size
+        else:
+            found.append((tag >> 3, varint()))
+    return found
+
+
+def unwrap(by, wrapped):
+    """The key in a WrappedKeyData."""
+    iv, sealed, mac = (dict(fields(wrapped))[i] for i in (1, 2, 3))
+
+    def one(key, text):
+        return hmac.new(key, text, hashlib.sha256).digest()
+
+    first = one(one(bytes(32), by), b"\1")
+    second = one(one(bytes(32), by), first + b"\2")
+    tap.equal(one(second, iv + sealed), mac, "the HMAC")
+    return subprocess.run(["openssl", "enc", "-d", "-aes-256-ctr", "-K", first.hex(), "-iv", iv.hex()], input=sealed,
+                          capture_output=True, check=True).stdout
+
+
+def keys_behind(root, raw):
+    """(protector key, policy key) behind a key file of the only policy."""
+    base = f"{root}/.fscrypt"
+    with open(f"{base}/policies/{os.listdir(base + '/policies')[0]}", "rb") as f:
+        policy = fields(f.read())
+    for name in os.listdir(base + "/protectors"):
+        with open(f"{base}/protectors/{name}", "rb") as f:
+            protector = dict(fields(f.read()))
+        if protector[2] == 3:
+            key = unwrap(raw, protector[7])
+            wrapped = next(dict(fields(v))[2] for n, v in policy if n == 3 and dict(fields(v))[1] == name.encode())
+            return key, unwrap(key, wrapped)
+    return tap.fail("no key file")
