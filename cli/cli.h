@@ -265,6 +265,9 @@ int inl_cli_read_key(struct inl_cli *cli, const char *file, bool hex, uint8_t **
 /* Name one more key file, as --key and --key-hex do. 0 or an exit code; the message is printed. */
 int inl_cli_add_key_file(struct inl_cli *cli, const char *file, bool hex);
 
+/* Name one more protector, as --protector does. */
+int inl_cli_add_protector(struct inl_cli *cli, const char *named);
+
 /* Read every key named on the command line into cli->keys, once. */
 int inl_cli_load_keys(struct inl_cli *cli);
 

@@ -86,7 +86,8 @@ static const struct option_row option_rows[] = {
 	{ INL_OPT_DIRECT_KEY, 0, "direct-key", NULL, "one key for all, IVs of nonce and block: for Adiantum" },
 	{ INL_OPT_POLICY_V1, 0, "v1", NULL, "a version 1 policy, which old kernels need" },
 	{ INL_OPT_FOREGROUND, 'f', "foreground", NULL, "serve in this process, and not in the background" },
-	{ INL_OPT_MOUNT_OPTIONS, 'o', "options", "LIST", "allow_other, ro, dev, suid, ... as fusermount3(1); key=FILE; no_writeback" },
+	{ INL_OPT_MOUNT_OPTIONS, 'o', "options", "LIST", "allow_other, ro, dev, suid, ... as fusermount3(1); key=FILE; passphrase,\n"
+											"                        protector=NAME; no_writeback" },
 	{ INL_OPT_WATCH, 'w', "watch", NULL, "a line for each second" },
 	{ INL_OPT_DEFAULT, 0, "default", NULL, "encrypt with it what you make in directories that are not encrypted" },
 	{ INL_OPT_ALL_USERS, 0, "all-users", NULL, "whoever has added the key; root only" },
@@ -456,16 +457,11 @@ static int usage_error(struct inl_cli *cli, int c, char **argv)
 			    optopt >= 256 ? "takes no value" : "no such option", cli->command->name);
 }
 
-static int take_one_more(struct inl_cli *cli, enum inl_opt opt)
+static int take_place(struct inl_cli *cli)
 {
-	unsigned *n = opt == INL_OPT_PROTECTOR ? &cli->n_protectors : &cli->n_places;
-	char name[32];
-
-	if (*n == INL_PROTECTORS_NAMED_MAX)
-		return inl_cli_fail(cli, INL_EXIT_USAGE, inl_cli_option_name(opt, name), "more than %d times",
-				    INL_PROTECTORS_NAMED_MAX);
-	(opt == INL_OPT_PROTECTOR ? cli->protectors : cli->places)[(*n)++] = optarg;
-	cli->given[INL_OPT_PASSPHRASE] |= opt == INL_OPT_PROTECTOR; /* unless it is a key file */
+	if (cli->n_places == INL_PROTECTORS_NAMED_MAX)
+		return inl_cli_fail(cli, INL_EXIT_USAGE, "--protectors-in", "more than %d times", INL_PROTECTORS_NAMED_MAX);
+	cli->places[cli->n_places++] = optarg;
 	return 0;
 }
 
@@ -478,8 +474,10 @@ static int take_option(struct inl_cli *cli, enum inl_opt opt)
 			return inl_cli_fail(cli, INL_EXIT_USAGE, "--unit", "more than %d times", INL_UNITS_MAX);
 		cli->units[cli->n_units++] = optarg;
 	}
-	if (opt == INL_OPT_PROTECTOR || opt == INL_OPT_PROTECTORS_IN)
-		return take_one_more(cli, opt);
+	if (opt == INL_OPT_PROTECTOR)
+		return inl_cli_add_protector(cli, optarg);
+	if (opt == INL_OPT_PROTECTORS_IN)
+		return take_place(cli);
 	if (opt == INL_OPT_KEY || opt == INL_OPT_KEY_HEX)
 		return inl_cli_add_key_file(cli, optarg, opt == INL_OPT_KEY_HEX);
 	return 0;

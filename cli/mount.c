@@ -45,6 +45,10 @@ static int take_options(struct inl_cli *cli, char *text, char *rest)
 			code = inl_cli_add_key_file(cli, word + 4, false);
 		} else if (!strncmp(word, "key-hex=", 8)) {
 			code = inl_cli_add_key_file(cli, word + 8, true);
+		} else if (!strcmp(word, "passphrase")) {
+			cli->given[INL_OPT_PASSPHRASE] = true;
+		} else if (!strncmp(word, "protector=", 10)) {
+			code = inl_cli_add_protector(cli, word + 10);
 		} else if (!strcmp(word, "ro")) {
 			cli->given[INL_OPT_READ_ONLY] = true;
 		} else if (!is_for_others(word)) {

@@ -18,6 +18,15 @@ bool inl_cli_wants_protectors(const struct inl_cli *cli)
 	return cli->given[INL_OPT_PASSPHRASE] || cli->given[INL_OPT_PASSPHRASE_FD] || cli->given[INL_OPT_PROTECTOR_KEY];
 }
 
+int inl_cli_add_protector(struct inl_cli *cli, const char *named)
+{
+	if (cli->n_protectors == INL_PROTECTORS_NAMED_MAX)
+		return inl_cli_fail(cli, INL_EXIT_USAGE, "--protector", "more than %d times", INL_PROTECTORS_NAMED_MAX);
+	cli->protectors[cli->n_protectors++] = named;
+	cli->given[INL_OPT_PASSPHRASE] = true; /* unless it is a key file */
+	return 0;
+}
+
 /* ---- words ------------------------------------------------------------------------------------------------------- */
 
 const char *inl_protector_kind_text(enum inl_protector_kind kind)

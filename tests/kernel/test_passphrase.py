@@ -5,17 +5,15 @@ Not here: known answers and hostile metadata (tests/unit/test_protect.c).
 Read more: HACKING.md, "Tests"; doc/inlay.1, "PASSPHRASES".
 """
 import os
-import pty
-import select
 import subprocess
 import sys
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import cli  # noqa: E402
 import google_fscrypt as fscrypt  # noqa: E402
 import koracle  # noqa: E402
 import tap  # noqa: E402
+from terminal import on_terminal  # noqa: E402
 
 MIB = 1 << 20
 WORDS = "correct horse"
@@ -343,39 +341,14 @@ def mounts():
         tap.equal("letter" in os.listdir(f"{root}/d"), False)
     root = tap.fresh_dir("served")
     tap.unmount_later(root)
-    code, shown = on_terminal([cli.command(), "mount", "--passphrase", image, root], [WORDS + "\n"])
-    tap.equal(code, 0, shown)
-    tap.equal(os.listdir(f"{root}/d"), ["letter"])
-    cli.good("umount", root)
+    for options in (["--passphrase"], ["-o", "passphrase"], ["-o", "protector=me,allow_other"]):
+        code, shown = on_terminal([cli.command(), "mount", *options, image, root], [WORDS + "\n"])
+        tap.equal(code, 0, shown)
+        tap.equal(os.listdir(f"{root}/d"), ["letter"])
+        cli.good("umount", root)
 
 
 # ---- on a terminal ------------------------------------------------------------------------------------------------------
-
-
-def on_terminal(args, typed, timeout=30):
-    """Run the command on a terminal of its own, typing one line for each prompt that ends in ": ".
-
-    Returns (exit code, what the terminal showed)."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.execv(args[0], args)
-    shown, at, left = b"", 0, list(typed)
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        if not select.select([fd], [], [], 0.2)[0]:
-            if left and shown[at:].rstrip(b" ").endswith(b":"):
-                at = len(shown)
-                os.write(fd, left.pop(0).encode())
-            continue
-        try:
-            more = os.read(fd, 4096)
-        except OSError:
-            break
-        if not more:
-            break
-        shown += more
-    os.close(fd)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
 
 
 @tap.test

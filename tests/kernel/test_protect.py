@@ -15,6 +15,7 @@ import google_fscrypt as fscrypt  # noqa: E402
 import koracle  # noqa: E402
 import memory  # noqa: E402
 import tap  # noqa: E402
+from terminal import on_terminal  # noqa: E402
 
 MIB = 1 << 20
 CHEAP = ("--argon2-time", "1", "--argon2-memory", "64K")
@@ -323,6 +324,27 @@ def mounts():
         add(linux, "add", "three", typed="x\nz\n", options=("--protector", "me"))
         add(linux, "remove", "me", typed="")
     on_linux(image, "/d/letter", "z", "--unlock-with=ROOT:" + protectors(image)["three"])
+
+
+@tap.test
+def typed_twice():
+    """On a terminal a new passphrase is typed twice, and shown never"""
+    needs()
+    image = new_image("d")
+    argv = [cli.command(), "encrypt", "--passphrase", *CHEAP, f"{image}:/d"]
+    code, shown = on_terminal(argv, ["one\n", "other\n", "words\n", "words\n"])
+    tap.equal(code, 0, shown)
+    tap.contains(shown, "New passphrase for \"root\"", "once more", "two different")
+    tap.equal("words" in shown, False, shown)
+    put(image, "/d/letter", "words")
+    code, shown = on_terminal(argv, ["x\n", "y\n"] * 3)
+    tap.equal(code, cli.NO_KEY, shown)
+    code, shown = on_terminal([cli.command(), "protect", *CHEAP, image, "change"], ["words\n", "new\n", "new\n"])
+    tap.equal(code, 0, shown)
+    opens(image, "/d/letter", "new")
+    code, shown = on_terminal([cli.command(), "protect", *CHEAP, image, "recovery"], ["new\n"])
+    tap.equal(code, 0, shown)
+    opens(image, "/d/letter", shown.split()[-1], "--protector", "recovery")
 
 
 @tap.test
