@@ -166,7 +166,7 @@ bool inl_ask_line(const char *prompt, char *line, size_t room)
 	return !err;
 }
 
-/* ---- systemd ------------------------------------------------------------------------------------------------------ */
+/* ---- systemd ----------------------------------------------------------------------------------------------------- */
 
 #define ASKER "systemd-ask-password"
 
@@ -207,8 +207,9 @@ static int from_person(struct inl_cli *cli, const char *prompt, struct inl_typed
 	}
 	err = from_asker(prompt, typed->bytes, INL_PASSPHRASE_MAX + 1, &typed->len);
 	if (err == -ENOENT)
-		return inl_cli_fail(cli, INL_EXIT_USAGE, NULL,
-				    "there is no terminal to ask on: --passphrase-fd N reads the passphrase from a descriptor");
+		return inl_cli_fail(
+			cli, INL_EXIT_USAGE, NULL,
+			"there is no terminal to ask on: --passphrase-fd N reads the passphrase from a descriptor");
 	return err ? read_error(cli, ASKER, err) : 0;
 }
 
@@ -233,7 +234,7 @@ bool inl_ask_again(const struct inl_cli *cli)
 	return !cli->given[INL_OPT_PASSPHRASE_FD];
 }
 
-/* ---- files -------------------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------------------- */
 
 int inl_ask_file(struct inl_cli *cli, const char *file, struct inl_typed *typed)
 {
@@ -255,7 +256,8 @@ int inl_ask_file(struct inl_cli *cli, const char *file, struct inl_typed *typed)
 		n += got > 0 ? (size_t)got : 0;
 	}
 	if (!code && n != INL_PROTECTOR_KEY_SIZE)
-		code = inl_cli_fail(cli, INL_EXIT_KEY, where, "the key of a protector has %d bytes, no more and no fewer",
+		code = inl_cli_fail(cli, INL_EXIT_KEY, where,
+				    "the key of a protector has %d bytes, no more and no fewer",
 				    INL_PROTECTOR_KEY_SIZE);
 	if (!standard)
 		close(fd);

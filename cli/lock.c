@@ -36,7 +36,8 @@ static int give_key(struct inl_cli *cli, const char *dir, const uint8_t *key, si
 	int err = inl_mounted_add_key(dir, key, len, cli->given[INL_OPT_DEFAULT], &spec);
 
 	if (err == -EOPNOTSUPP && cli->given[INL_OPT_DEFAULT])
-		return inl_cli_fail(cli, INL_EXIT_FAILED, dir, "--default needs the socket of the mount, which cannot be reached");
+		return inl_cli_fail(cli, INL_EXIT_FAILED, dir,
+				    "--default needs the socket of the mount, which cannot be reached");
 	if (err)
 		return refused(cli, dir, err);
 	printf("%s: unlocked with key %s\n", dir, inl_key_spec_hex(&spec, text));
@@ -95,7 +96,8 @@ int inl_cli_unlock(struct inl_cli *cli, int n_args, char **args)
 
 static int digit(char c)
 {
-	const char *digits = "0123456789abcdef", *at = c ? strchr(digits, c >= 'A' && c <= 'F' ? c + ('a' - 'A') : c) : NULL;
+	const char *digits = "0123456789abcdef",
+		   *at = c ? strchr(digits, c >= 'A' && c <= 'F' ? c + ('a' - 'A') : c) : NULL;
 
 	return at ? (int)(at - digits) : -1;
 }
@@ -119,7 +121,8 @@ static bool parse_name(const char *text, struct inl_key_spec *spec)
 }
 
 /* Until nobody keeps it, or it is given again. */
-static int wait_for_holders(struct inl_cli *cli, const char *dir, const struct inl_key_spec *spec, struct inl_mounted_key *key)
+static int wait_for_holders(struct inl_cli *cli, const char *dir, const struct inl_key_spec *spec,
+			    struct inl_mounted_key *key)
 {
 	const struct timespec pause = { .tv_nsec = 50000000 };
 	int err = 0;
@@ -163,7 +166,8 @@ static int lock_one(struct inl_cli *cli, const char *dir, const struct inl_key_s
 
 	inl_key_spec_hex(spec, text);
 	if (err == -ENOKEY)
-		return inl_cli_fail(cli, INL_EXIT_KEY, dir, "the key %s is not there%s", text, all ? "" : ", or not yours");
+		return inl_cli_fail(cli, INL_EXIT_KEY, dir, "the key %s is not there%s", text,
+				    all ? "" : ", or not yours");
 	if (!err && cli->given[INL_OPT_WAIT])
 		err = wait_for_holders(cli, dir, spec, &key);
 	if (err)
@@ -186,7 +190,8 @@ static int lock_one(struct inl_cli *cli, const char *dir, const struct inl_key_s
 
 #define KEYS_MAX 4096
 
-/* All that this user has, or all there are, and what is not completely gone yet. Names first: locking changes the list. */
+/* All that this user has, or all there are, and what is not completely gone yet. Names first: locking changes the list.
+ */
 static int lock_all(struct inl_cli *cli, const char *dir)
 {
 	struct inl_key_spec *specs = inl_cli_alloc(KEYS_MAX * sizeof(*specs));

@@ -1,10 +1,10 @@
 /*
- * cli/newpolicy.c: `inlay encrypt --passphrase`: a key that is made, wrapped and written down before a directory has it.
- * Not here: directories and policies themselves (cli/encrypt.c); protectors (cli/newsecret.c, cli/protector.c).
+ * cli/newpolicy.c: `inlay encrypt --passphrase`: a key that is made, wrapped and written down before a directory has
+ * it. Not here: directories and policies themselves (cli/encrypt.c); protectors (cli/newsecret.c, cli/protector.c).
  * Read more: doc/inlay.1, "PASSPHRASES".
  *
- * First the protector, then the policy's wrapped key, then the directory: whatever is cut short leaves no directory whose
- * key nobody has. What fails is taken back.
+ * First the protector, then the policy's wrapped key, then the directory: whatever is cut short leaves no directory
+ * whose key nobody has. What fails is taken back.
  */
 #include "cli/inside.h"
 #include "cli/mount.h"
@@ -33,7 +33,8 @@ static int get_protector(struct inl_cli *cli, struct sealing *on)
 	if (inl_cli_find_protector(on->store, name, &info))
 		return inl_cli_open_protector(cli, on->store, on->where, &info, &on->protector);
 	on->is_new = true;
-	return inl_cli_make_protector(cli, on->store, on->where, name, cli->values[INL_OPT_PROTECTOR_KEY], &on->protector);
+	return inl_cli_make_protector(cli, on->store, on->where, name, cli->values[INL_OPT_PROTECTOR_KEY],
+				      &on->protector);
 }
 
 /* The store that the first directory is in. */
@@ -60,8 +61,8 @@ static int check_same(struct inl_cli *cli, const char *arg, const struct sealing
 	int code;
 
 	if (!on->mounted)
-		return inl_inside(arg) ? inl_cli_fail(cli, INL_EXIT_USAGE, arg, "is not in the same image") :
-					 inl_cli_same_image(cli, arg);
+		return inl_inside(arg) ? inl_cli_fail(cli, INL_EXIT_USAGE, arg, "is not in the same image")
+				       : inl_cli_same_image(cli, arg);
 	code = inl_cli_protect_path(cli, arg, &store, &where);
 	if (code)
 		return code;
@@ -76,13 +77,14 @@ static int check_same(struct inl_cli *cli, const char *arg, const struct sealing
 static int give_key(struct inl_cli *cli, const char *arg, const struct sealing *on, const uint8_t *key)
 {
 	struct inl_key_spec spec;
-	int err = on->mounted ? inl_mounted_add_key(arg, key, INL_POLICY_KEY_SIZE, false, &spec) :
-				inl_keyring_add(cli->keys, key, INL_POLICY_KEY_SIZE, NULL);
+	int err = on->mounted ? inl_mounted_add_key(arg, key, INL_POLICY_KEY_SIZE, false, &spec)
+			      : inl_keyring_add(cli->keys, key, INL_POLICY_KEY_SIZE, NULL);
 
 	return err ? inl_cli_error(cli, arg, err, NULL) : 0;
 }
 
-static int encrypt_with(struct inl_cli *cli, const char *arg, struct sealing *on, struct inl_policy *policy, const uint8_t *key)
+static int encrypt_with(struct inl_cli *cli, const char *arg, struct sealing *on, struct inl_policy *policy,
+			const uint8_t *key)
 {
 	struct inl_diag diag = { 0 };
 	int code, err = inl_key_spec_derive(key, INL_POLICY_KEY_SIZE, policy->version, &policy->key);
@@ -121,7 +123,8 @@ int inl_cli_encrypt_protected(struct inl_cli *cli, int n_args, char **args, cons
 	int code;
 
 	if (cli->n_key_files || cli->n_protectors > 1)
-		return inl_cli_fail(cli, INL_EXIT_USAGE, NULL, "either one key, or one protector: its key is made here");
+		return inl_cli_fail(cli, INL_EXIT_USAGE, NULL,
+				    "either one key, or one protector: its key is made here");
 	code = open_store(cli, args[0], &on);
 	if (code)
 		return code;

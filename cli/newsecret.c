@@ -12,7 +12,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define TRIES	  3
+#define TRIES     3
 #define SECOND_NS 1000000000u
 
 int inl_ask_new(struct inl_cli *cli, const char *what, struct inl_typed *typed)
@@ -98,8 +98,8 @@ int inl_cli_make_protector(struct inl_cli *cli, struct inl_protect *protect, con
 	return code;
 }
 
-int inl_cli_make_recovery(struct inl_cli *cli, struct inl_protect *protect, const char *where, const char *name, char *text,
-			  struct inl_protector **out)
+int inl_cli_make_recovery(struct inl_cli *cli, struct inl_protect *protect, const char *where, const char *name,
+			  char *text, struct inl_protector **out)
 {
 	struct inl_protector_new what = { .name = name, .kind = INL_PROTECTOR_RECOVERY };
 	struct inl_diag diag = { 0 };

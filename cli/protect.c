@@ -12,7 +12,8 @@
 #include <sys/stat.h>
 
 /* What a verb works on. */
-struct protected {
+struct protected
+{
 	struct inl_protect *store;
 	char *where; /* for messages: the image, or where it is mounted */
 };
@@ -110,7 +111,7 @@ static int run_list(struct inl_cli *cli, const struct protected *on, const char 
 	return err ? inl_cli_error(cli, on->where, err, &diag) : 0;
 }
 
-/* ---- add, recovery ------------------------------------------------------------------------------------------------ */
+/* ---- add, recovery ----------------------------------------------------------------------------------------------- */
 
 struct adding {
 	struct inl_cli *cli;
@@ -159,7 +160,8 @@ static int add_to_all(struct inl_cli *cli, const struct protected *on, const str
 static int open_chosen(struct inl_cli *cli, const struct protected *on, struct inl_protector **by)
 {
 	struct inl_protector_info info;
-	int code = inl_cli_choose_protector(cli, on->store, on->where, cli->n_protectors ? cli->protectors[0] : NULL, &info);
+	int code = inl_cli_choose_protector(cli, on->store, on->where, cli->n_protectors ? cli->protectors[0] : NULL,
+					    &info);
 
 	return code ? code : inl_cli_open_protector(cli, on->store, on->where, &info, by);
 }
@@ -190,8 +192,7 @@ static int run_recovery(struct inl_cli *cli, const struct protected *on, const c
 {
 	struct inl_protector *by = NULL, *more = NULL;
 	char *text = inl_secret_alloc(INL_RECOVERY_CODE_SIZE);
-	int code = text ? open_chosen(cli, on, &by) :
-			  inl_cli_fail(cli, INL_EXIT_FAILED, NULL, "no secret memory left");
+	int code = text ? open_chosen(cli, on, &by) : inl_cli_fail(cli, INL_EXIT_FAILED, NULL, "no secret memory left");
 
 	if (!code)
 		code = inl_cli_make_recovery(cli, on->store, on->where, name ? name : "recovery", text, &more);
@@ -205,11 +206,12 @@ static int run_recovery(struct inl_cli *cli, const struct protected *on, const c
 	return code;
 }
 
-/* ---- change, remove ------------------------------------------------------------------------------------------------ */
+/* ---- change, remove ---------------------------------------------------------------------------------------------- */
 
 static int change_error(struct inl_cli *cli, const char *where, const char *id, int err, const struct inl_diag *diag)
 {
-	return inl_cli_fail(cli, INL_EXIT_FAILED, where, "protector %s: %s", id, diag->text[0] ? diag->text : inl_cli_why(err));
+	return inl_cli_fail(cli, INL_EXIT_FAILED, where, "protector %s: %s", id,
+			    diag->text[0] ? diag->text : inl_cli_why(err));
 }
 
 static int change_to(struct inl_cli *cli, const struct protected *on, const struct inl_protector_info *info,
@@ -223,20 +225,22 @@ static int change_to(struct inl_cli *cli, const struct protected *on, const stru
 	int err, code = 0;
 
 	if (info->kind == INL_PROTECTOR_RECOVERY)
-		code = inl_cli_fail(cli, INL_EXIT_USAGE, on->where, "%s is not changed: make another, and remove this one", text);
+		code = inl_cli_fail(cli, INL_EXIT_USAGE, on->where,
+				    "%s is not changed: make another, and remove this one", text);
 	else if (info->linked)
-		code = inl_cli_fail(cli, INL_EXIT_USAGE, on->where, "%s lies on another file system (%s): change it there", text,
-				    info->link);
+		code = inl_cli_fail(cli, INL_EXIT_USAGE, on->where,
+				    "%s lies on another file system (%s): change it there", text, info->link);
 	else if (costs_given)
 		code = inl_cli_costs(cli, &costs);
 	if (!code && info->kind == INL_PROTECTOR_RAW_KEY)
-		code = cli->given[INL_OPT_NEW_KEY] ? inl_ask_file(cli, cli->values[INL_OPT_NEW_KEY], &typed) :
-						     inl_cli_fail(cli, INL_EXIT_USAGE, on->where,
-								  "the new key is needed: --new-key FILE");
+		code = cli->given[INL_OPT_NEW_KEY]
+			       ? inl_ask_file(cli, cli->values[INL_OPT_NEW_KEY], &typed)
+			       : inl_cli_fail(cli, INL_EXIT_USAGE, on->where, "the new key is needed: --new-key FILE");
 	else if (!code)
 		code = inl_ask_new(cli, text, &typed);
 	if (!code) {
-		err = inl_protector_change(on->store, protector, typed.bytes, typed.len, costs_given ? &costs : NULL, &diag);
+		err = inl_protector_change(on->store, protector, typed.bytes, typed.len, costs_given ? &costs : NULL,
+					   &diag);
 		code = err ? change_error(cli, on->where, info->id, err, &diag) : 0;
 	}
 	inl_secret_free(typed.bytes);
@@ -276,14 +280,14 @@ static int run_remove(struct inl_cli *cli, const struct protected *on, const cha
 	return 0;
 }
 
-/* ---- the command --------------------------------------------------------------------------------------------------- */
+/* ---- the command ------------------------------------------------------------------------------------------------- */
 
 static const struct {
 	const char *name;
 	bool writes, needs_name;
 	int (*run)(struct inl_cli *cli, const struct protected *on, const char *name);
 } verbs[] = {
-	{ "list", false, false, run_list },	{ "add", true, false, run_add },
+	{ "list", false, false, run_list },        { "add", true, false, run_add },
 	{ "recovery", true, false, run_recovery }, { "change", true, false, run_change },
 	{ "remove", true, true, run_remove },
 };

@@ -51,7 +51,8 @@ char *inl_protector_text(const struct inl_protector_info *info)
 	if (info->status)
 		n = asprintf(&text, "protector %s", info->id);
 	else if (info->kind == INL_PROTECTOR_LOGIN)
-		n = asprintf(&text, "%s of user %jd (%s)", inl_protector_kind_text(info->kind), (intmax_t)info->uid, info->id);
+		n = asprintf(&text, "%s of user %jd (%s)", inl_protector_kind_text(info->kind), (intmax_t)info->uid,
+			     info->id);
 	else
 		n = asprintf(&text, "%s \"%s\" (%s)", inl_protector_kind_text(info->kind), info->name, info->id);
 	return n < 0 ? inl_cli_strdup("protector", 9) : text;
@@ -144,7 +145,8 @@ static int note_protector(const struct inl_protector_info *info, void *arg)
 	for (unsigned i = 0; i < choice->n_used; i++) {
 		if (strcmp(choice->used[i], info->id))
 			continue;
-		choice->rows = inl_cli_grow(choice->rows, choice->n, choice->n + 1, &choice->room, sizeof(*choice->rows));
+		choice->rows =
+			inl_cli_grow(choice->rows, choice->n, choice->n + 1, &choice->room, sizeof(*choice->rows));
 		choice->rows[choice->n++] = *info;
 		break;
 	}
@@ -154,7 +156,8 @@ static int note_protector(const struct inl_protector_info *info, void *arg)
 static int store_error(struct inl_cli *cli, const char *where, int err, const struct inl_diag *diag)
 {
 	if (err == -ENOENT)
-		return inl_cli_fail(cli, INL_EXIT_KEY, where, "nothing here is protected by passphrases: there is no .fscrypt");
+		return inl_cli_fail(cli, INL_EXIT_KEY, where,
+				    "nothing here is protected by passphrases: there is no .fscrypt");
 	return inl_cli_error(cli, where, err, diag);
 }
 
@@ -171,9 +174,9 @@ static int make_choice(struct inl_cli *cli, const char *where, struct choice *ch
 /* Is it opened by what the options say that there is? */
 static bool fits(const struct inl_cli *cli, const struct inl_protector_info *info)
 {
-	return !info->status && (inl_protector_is_typed(info->kind) ?
-					 cli->given[INL_OPT_PASSPHRASE] || cli->given[INL_OPT_PASSPHRASE_FD] :
-					 cli->given[INL_OPT_PROTECTOR_KEY]);
+	return !info->status &&
+	       (inl_protector_is_typed(info->kind) ? cli->given[INL_OPT_PASSPHRASE] || cli->given[INL_OPT_PASSPHRASE_FD]
+						   : cli->given[INL_OPT_PROTECTOR_KEY]);
 }
 
 /* Why it cannot be used. */
@@ -183,9 +186,10 @@ static int unusable(struct inl_cli *cli, const char *where, const struct inl_pro
 	int code;
 
 	if (info->status == -ENOLINK)
-		code = inl_cli_fail(cli, INL_EXIT_KEY, where,
-				    "%s lies on another file system (%s): --protectors-in DIR says where that is mounted", text,
-				    info->link);
+		code = inl_cli_fail(
+			cli, INL_EXIT_KEY, where,
+			"%s lies on another file system (%s): --protectors-in DIR says where that is mounted", text,
+			info->link);
 	else if (info->status)
 		code = inl_cli_fail(cli, INL_EXIT_KEY, where, "%s: %s", text,
 				    info->why.text[0] ? info->why.text : inl_cli_why(info->status));
@@ -196,7 +200,8 @@ static int unusable(struct inl_cli *cli, const char *where, const struct inl_pro
 	return code;
 }
 
-static int find_named(struct inl_cli *cli, const char *where, const char *named, const struct choice *choice, unsigned *found)
+static int find_named(struct inl_cli *cli, const char *where, const char *named, const struct choice *choice,
+		      unsigned *found)
 {
 	unsigned n = 0;
 
@@ -211,8 +216,8 @@ static int find_named(struct inl_cli *cli, const char *where, const char *named,
 		}
 	}
 	if (n > 1)
-		return inl_cli_fail(cli, INL_EXIT_USAGE, where, "%u protectors are called %s: name one by its 16 digits", n,
-				    named);
+		return inl_cli_fail(cli, INL_EXIT_USAGE, where,
+				    "%u protectors are called %s: name one by its 16 digits", n, named);
 	return n ? 0 : inl_cli_fail(cli, INL_EXIT_KEY, where, "protects nothing with a protector %s", named);
 }
 
@@ -247,7 +252,8 @@ static int ask_which(struct inl_cli *cli, const char *where, const struct choice
 		prompt = NULL;
 	asked = !cli->given[INL_OPT_PASSPHRASE_FD] && prompt && inl_ask_line(prompt, line, sizeof(line) - 1);
 	if (!asked)
-		code = inl_cli_fail(cli, INL_EXIT_USAGE, where, "--protector NAME must say which one is meant: %s", list);
+		code = inl_cli_fail(cli, INL_EXIT_USAGE, where, "--protector NAME must say which one is meant: %s",
+				    list);
 	free(prompt);
 	free(list);
 	if (code)
@@ -327,7 +333,8 @@ bool inl_cli_find_protector(struct inl_protect *protect, const char *named, stru
 
 /* ---- opening it -------------------------------------------------------------------------------------------------- */
 
-static int ask_for(struct inl_cli *cli, const char *where, const struct inl_protector_info *info, struct inl_typed *typed)
+static int ask_for(struct inl_cli *cli, const char *where, const struct inl_protector_info *info,
+		   struct inl_typed *typed)
 {
 	char *prompt, *text;
 	size_t room;
@@ -365,9 +372,10 @@ static int open_error(struct inl_cli *cli, const char *where, const struct inl_p
 	if (err == -EKEYREJECTED)
 		code = inl_cli_fail(cli, INL_EXIT_KEY, where, "this is not the %s", text);
 	else
-		code = inl_cli_fail(cli, err == -EINVAL || err == -E2BIG || err == -ENOLINK ? INL_EXIT_KEY : INL_EXIT_FAILED,
-				    where, "%s: %s%s", text, diag->text[0] ? diag->text : inl_cli_why(err),
-				    err == -E2BIG && strstr(diag->text, "memory") ? "; --memory-limit SIZE allows more" : "");
+		code = inl_cli_fail(
+			cli, err == -EINVAL || err == -E2BIG || err == -ENOLINK ? INL_EXIT_KEY : INL_EXIT_FAILED, where,
+			"%s: %s%s", text, diag->text[0] ? diag->text : inl_cli_why(err),
+			err == -E2BIG && strstr(diag->text, "memory") ? "; --memory-limit SIZE allows more" : "");
 	free(text);
 	return code;
 }
@@ -451,7 +459,8 @@ static int give_keys(struct inl_cli *cli, struct inl_protect *protect, const cha
 	return giving.n ? 0 : giving.code;
 }
 
-static int open_one(struct inl_cli *cli, struct inl_protect *protect, const char *where, const char *named, inl_give *give)
+static int open_one(struct inl_cli *cli, struct inl_protect *protect, const char *where, const char *named,
+		    inl_give *give)
 {
 	struct inl_protector *protector = NULL;
 	struct inl_protector_info info;
@@ -479,8 +488,8 @@ int inl_cli_open_protectors(struct inl_cli *cli, struct inl_protect *protect, co
 static int give_ring(struct inl_cli *cli, const char *where, const uint8_t *key)
 {
 	struct inl_diag diag = { 0 };
-	int err = cli->claims ? inl_keyring_claim(cli->keys, key, INL_POLICY_KEY_SIZE, getuid(), &diag) :
-				inl_keyring_add(cli->keys, key, INL_POLICY_KEY_SIZE, &diag);
+	int err = cli->claims ? inl_keyring_claim(cli->keys, key, INL_POLICY_KEY_SIZE, getuid(), &diag)
+			      : inl_keyring_add(cli->keys, key, INL_POLICY_KEY_SIZE, &diag);
 
 	return err ? inl_cli_error(cli, where, err, &diag) : 0;
 }

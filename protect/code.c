@@ -1,12 +1,12 @@
 /*
  * protect/code.c: recovery codes: random symbols in groups that check themselves.
  * Not here: protectors that are opened by one (open.c, protectors.c).
- * Read more: Douglas Crockford, "Base 32", whose symbols these are; I. S. Reed, G. Solomon, "Polynomial codes over certain
- * finite fields".
+ * Read more: Douglas Crockford, "Base 32", whose symbols these are; I. S. Reed, G. Solomon, "Polynomial codes over
+ * certain finite fields".
  *
- * A group has four symbols of five bits and two that check them: a Reed-Solomon code over GF(32), to which the number of the
- * group is added. So up to two wrong symbols in a group are always found, two that changed places, and two groups that
- * changed places; anything else with odds of 1023 to 1024.
+ * A group has four symbols of five bits and two that check them: a Reed-Solomon code over GF(32), to which the number
+ * of the group is added. So up to two wrong symbols in a group are always found, two that changed places, and two
+ * groups that changed places; anything else with odds of 1023 to 1024.
  */
 #include "protect/private.h"
 #include <errno.h>
@@ -112,9 +112,11 @@ int inl_code_parse(const char *text, size_t len, struct inl_diag *diag, char cod
 		if (text[i] == '-' || text[i] == ' ' || text[i] == '\t')
 			continue;
 		if (n == INL_CODE_GROUPS * INL_CODE_GROUP || value < 0) {
-			err = value < 0 ? inl_diag_set(diag, -EINVAL, "group %u of the recovery code has a sign that no code has",
-						       n / INL_CODE_GROUP + 1) :
-					  inl_diag_set(diag, -EINVAL, "a recovery code has %d groups of %d signs, not more",
+			err = value < 0 ? inl_diag_set(diag, -EINVAL,
+						       "group %u of the recovery code has a sign that no code has",
+						       n / INL_CODE_GROUP + 1)
+					: inl_diag_set(diag, -EINVAL,
+						       "a recovery code has %d groups of %d signs, not more",
 						       INL_CODE_GROUPS, INL_CODE_GROUP);
 			break;
 		}

@@ -1,5 +1,5 @@
 /*
- * protect/costs.c: what Argon2 should cost here: as much as this machine does in a given time, with the memory that there is.
+ * protect/costs.c: what Argon2 should cost here: what this machine does in a given time, with the memory it has.
  * Not here: limits for what others have made (hash.c).
  * Read more: RFC 9106, 4; cgroups(7).
  */
@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #define LANES_MAX 16
-#define SHARE	  8 /* of the memory: an eighth */
-#define MORE	  3 /* passes: enough to tell what each takes */
+#define SHARE     8 /* of the memory: an eighth */
+#define MORE      3 /* passes: enough to tell what each takes */
 
 /* The number in a file; UINT64_MAX: there is none, or "max". */
 static uint64_t read_number(const char *root, const char *folder, const char *file)

@@ -3,7 +3,8 @@
  * Not here: how files are written (store_volume.c, store_dir.c).
  * Read more: inlay/protect.h; fscrypt's actions/protector.go, actions/policy.go.
  *
- * The order of writing is what a crash cannot spoil: what protects comes before what is protected by it, and goes after.
+ * The order of writing is what a crash cannot spoil: what protects comes before what is protected by it, and goes
+ * after.
  */
 #include "protect/private.h"
 #include <errno.h>
@@ -66,15 +67,15 @@ static int seal(const uint8_t *by, const uint8_t *key, size_t len, struct sealed
 
 /* ---- files ------------------------------------------------------------------------------------------------------- */
 
-static int write_message(struct inl_protect *protect, enum inl_meta_dir dir, const char *id, const ProtobufCMessage *message,
-			 const struct inl_meta_owner *owner, struct inl_diag *diag)
+static int write_message(struct inl_protect *protect, enum inl_meta_dir dir, const char *id,
+			 const ProtobufCMessage *message, const struct inl_meta_owner *owner, struct inl_diag *diag)
 {
 	size_t len = protobuf_c_message_get_packed_size(message);
 	uint8_t data[INL_META_MAX];
 
 	if (len > sizeof(data))
-		return inl_diag_set(diag, -ENOSPC, ".fscrypt/%s/%s would have more than %d bytes", inl_meta_dir_names[dir], id,
-				    INL_META_MAX);
+		return inl_diag_set(diag, -ENOSPC, ".fscrypt/%s/%s would have more than %d bytes",
+				    inl_meta_dir_names[dir], id, INL_META_MAX);
 	protobuf_c_message_pack(message, data);
 	return protect->ops->write(protect->at, dir, id, data, len, owner, diag);
 }
@@ -94,7 +95,8 @@ static int is_called(const struct inl_protector_info *info, void *arg)
 	return 0;
 }
 
-static int check_new(struct inl_protect *protect, const struct inl_protector_new *what, size_t len, struct inl_diag *diag)
+static int check_new(struct inl_protect *protect, const struct inl_protector_new *what, size_t len,
+		     struct inl_diag *diag)
 {
 	struct search search = { .name = what->name };
 	int err;
@@ -125,7 +127,8 @@ static int fill_costs(struct new_protector *new, const struct inl_hash_costs *co
 	int err = inl_hash_check(costs, &any, diag);
 
 	if (!err && (!costs->time || !costs->parallelism || costs->memory < 8 * costs->parallelism))
-		err = inl_diag_set(diag, -EINVAL, "costs that Argon2 does not take: a pass and 8 KiB for each lane are the least");
+		err = inl_diag_set(diag, -EINVAL,
+				   "costs that Argon2 does not take: a pass and 8 KiB for each lane are the least");
 	new->costs = (Inl__Meta__Costs)INL__META__COSTS__INIT;
 	new->costs.time = (int64_t)costs->time;
 	new->costs.memory = (int64_t)costs->memory;
@@ -160,8 +163,8 @@ static int name_protector(struct inl_protector *protector)
 	return err;
 }
 
-static int fill_protector(struct new_protector *new, const struct inl_protector_new *what, const void *secret, size_t len,
-			  struct inl_protector *protector, struct inl_diag *diag)
+static int fill_protector(struct new_protector *new, const struct inl_protector_new *what, const void *secret,
+			  size_t len, struct inl_protector *protector, struct inl_diag *diag)
 {
 	bool typed = inl_protector_is_typed(what->kind);
 	int err = name_protector(protector);
@@ -183,8 +186,8 @@ static int fill_protector(struct new_protector *new, const struct inl_protector_
 	return err;
 }
 
-int inl_protector_make(struct inl_protect *protect, const struct inl_protector_new *what, const void *secret, size_t len,
-		       struct inl_diag *diag, struct inl_protector **out)
+int inl_protector_make(struct inl_protect *protect, const struct inl_protector_new *what, const void *secret,
+		       size_t len, struct inl_diag *diag, struct inl_protector **out)
 {
 	struct inl_protector *protector;
 	struct new_protector new;
@@ -229,8 +232,8 @@ static int rewrap(Inl__Meta__Protector *meta, const struct inl_protector *protec
 	return err;
 }
 
-int inl_protector_change(struct inl_protect *protect, const struct inl_protector *protector, const void *secret, size_t len,
-			 const struct inl_hash_costs *costs, struct inl_diag *diag)
+int inl_protector_change(struct inl_protect *protect, const struct inl_protector *protector, const void *secret,
+			 size_t len, const struct inl_hash_costs *costs, struct inl_diag *diag)
 {
 	Inl__Meta__Protector *meta = NULL;
 	struct inl_meta_owner owner;
@@ -257,7 +260,8 @@ static int check_expressible(const struct inl_policy *policy, struct inl_diag *d
 		return inl_diag_set(diag, -EOPNOTSUPP, "fscrypt has no place for the IV method %s",
 				    inl_policy_iv_method(policy));
 	if (policy->log2_data_unit_size)
-		return inl_diag_set(diag, -EOPNOTSUPP, "fscrypt has no place for data units of another size than a block");
+		return inl_diag_set(diag, -EOPNOTSUPP,
+				    "fscrypt has no place for data units of another size than a block");
 	return 0;
 }
 
@@ -327,10 +331,12 @@ static int load_policy(struct inl_protect *protect, const char *id, struct inl_m
 }
 
 /* The message with one more key; it is given back its own list afterwards. */
-static int write_with(struct inl_protect *protect, const char *id, Inl__Meta__Policy *meta, const struct inl_meta_owner *owner,
-		      struct sealed *sealed, const struct inl_protector *more, struct inl_diag *diag)
+static int write_with(struct inl_protect *protect, const char *id, Inl__Meta__Policy *meta,
+		      const struct inl_meta_owner *owner, struct sealed *sealed, const struct inl_protector *more,
+		      struct inl_diag *diag)
 {
-	Inl__Meta__PolicyKey added = INL__META__POLICY_KEY__INIT, *list[INL_PROTECTORS_MAX + 1], **own = meta->wrapped_policy_keys;
+	Inl__Meta__PolicyKey added = INL__META__POLICY_KEY__INIT, *list[INL_PROTECTORS_MAX + 1],
+			     **own = meta->wrapped_policy_keys;
 	size_t n = meta->n_wrapped_policy_keys;
 	int err;
 
@@ -365,8 +371,8 @@ int inl_protected_add(struct inl_protect *protect, const struct inl_key_spec *po
 		err = load_policy(protect, id, &owner, diag, &meta);
 	if (!err && !inl_meta_find_wrapped(meta, more->id)) {
 		if (meta->n_wrapped_policy_keys == INL_PROTECTORS_MAX)
-			err = inl_diag_set(diag, -ENOSPC, "the policy %s has %d protectors: no more go into its file", id,
-					   INL_PROTECTORS_MAX);
+			err = inl_diag_set(diag, -ENOSPC, "the policy %s has %d protectors: no more go into its file",
+					   id, INL_PROTECTORS_MAX);
 		else
 			err = write_with(protect, id, meta, &owner, &sealed, more, diag);
 	}
@@ -436,8 +442,8 @@ static int remove_from(const struct inl_policy_info *info, void *arg)
 	if (!has)
 		return 0;
 	if (!n_others)
-		return inl_diag_set(removal->diag, -EBUSY, "it is the only protector of policy %s: without it nothing opens that",
-				    id);
+		return inl_diag_set(removal->diag, -EBUSY,
+				    "it is the only protector of policy %s: without it nothing opens that", id);
 	return removal->check ? 0 : drop(removal->protect, id, removal->id, removal->diag);
 }
 

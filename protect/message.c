@@ -25,8 +25,8 @@ static int check_wrapped(const Inl__Meta__Wrapped *wrapped, size_t len, struct i
 	if (!wrapped || wrapped->iv.len != INL_IV_SIZE || wrapped->hmac.len != INL_MAC_SIZE)
 		return damaged(diag, "has no wrapped key, or one with a wrong IV or HMAC");
 	if (wrapped->encrypted_key.len != len)
-		return inl_diag_set(diag, -EUCLEAN, "its wrapped key has %zu bytes, and not %zu", wrapped->encrypted_key.len,
-				    len);
+		return inl_diag_set(diag, -EUCLEAN, "its wrapped key has %zu bytes, and not %zu",
+				    wrapped->encrypted_key.len, len);
 	return 0;
 }
 
@@ -129,7 +129,8 @@ void inl_meta_policy_free(Inl__Meta__Policy *policy)
 	inl__meta__policy__free_unpacked(policy, NULL);
 }
 
-int inl_meta_protector(const uint8_t *data, size_t len, const char *id, struct inl_diag *diag, Inl__Meta__Protector **out)
+int inl_meta_protector(const uint8_t *data, size_t len, const char *id, struct inl_diag *diag,
+		       Inl__Meta__Protector **out)
 {
 	Inl__Meta__Protector *protector = inl__meta__protector__unpack(NULL, len, data);
 	int err;
@@ -159,7 +160,7 @@ int inl_meta_policy(const uint8_t *data, size_t len, const char *id, struct inl_
 	return err;
 }
 
-/* ---- in our words ------------------------------------------------------------------------------------------------- */
+/* ---- in our words ------------------------------------------------------------------------------------------------ */
 
 void inl_meta_describe_policy(const Inl__Meta__Policy *policy, struct inl_policy_info *info)
 {
@@ -171,5 +172,6 @@ void inl_meta_describe_policy(const Inl__Meta__Policy *policy, struct inl_policy
 	info->policy.flags = (uint8_t)(__builtin_ctz((unsigned)options->padding) - 2);
 	info->n_protectors = (unsigned)policy->n_wrapped_policy_keys;
 	for (unsigned i = 0; i < info->n_protectors; i++)
-		memcpy(info->protectors[i], policy->wrapped_policy_keys[i]->protector_descriptor, INL_PROTECTOR_ID_SIZE);
+		memcpy(info->protectors[i], policy->wrapped_policy_keys[i]->protector_descriptor,
+		       INL_PROTECTOR_ID_SIZE);
 }

@@ -17,8 +17,8 @@ const char *inl_protector_id(const struct inl_protector *protector)
 	return protector->id;
 }
 
-static int hash_typed(const Inl__Meta__Protector *meta, const void *secret, size_t len, const struct inl_hash_limits *limits,
-		      struct inl_diag *diag, uint8_t *by)
+static int hash_typed(const Inl__Meta__Protector *meta, const void *secret, size_t len,
+		      const struct inl_hash_limits *limits, struct inl_diag *diag, uint8_t *by)
 {
 	const struct inl_hash_costs costs = inl_meta_costs(meta->costs);
 	int err;
@@ -34,8 +34,8 @@ static int hash_typed(const Inl__Meta__Protector *meta, const void *secret, size
 }
 
 /* As it was printed, however it was typed; one that is mistyped is found before it costs anything. */
-static int hash_code(const Inl__Meta__Protector *meta, const void *secret, size_t len, const struct inl_hash_limits *limits,
-		     struct inl_diag *diag, uint8_t *by)
+static int hash_code(const Inl__Meta__Protector *meta, const void *secret, size_t len,
+		     const struct inl_hash_limits *limits, struct inl_diag *diag, uint8_t *by)
 {
 	char *code = inl_secret_alloc(INL_CODE_SIZE);
 	int err = code ? inl_code_parse(secret, len, diag, code) : -ENOMEM;
@@ -47,7 +47,8 @@ static int hash_code(const Inl__Meta__Protector *meta, const void *secret, size_
 }
 
 int inl_protector_wrapping(const Inl__Meta__Protector *meta, const void *secret, size_t len,
-			   const struct inl_hash_limits *limits, struct inl_diag *diag, uint8_t by[INL_PROTECTOR_KEY_SIZE])
+			   const struct inl_hash_limits *limits, struct inl_diag *diag,
+			   uint8_t by[INL_PROTECTOR_KEY_SIZE])
 {
 	if (inl_meta_kind(meta) == INL_PROTECTOR_RECOVERY)
 		return hash_code(meta, secret, len, limits, diag, by);
@@ -71,8 +72,8 @@ static int check_name(const struct inl_protector *protector, struct inl_diag *di
 	return err;
 }
 
-static int open_meta(const Inl__Meta__Protector *meta, const void *secret, size_t len, const struct inl_hash_limits *limits,
-		     struct inl_diag *diag, struct inl_protector *protector)
+static int open_meta(const Inl__Meta__Protector *meta, const void *secret, size_t len,
+		     const struct inl_hash_limits *limits, struct inl_diag *diag, struct inl_protector *protector)
 {
 	uint8_t *by = inl_secret_alloc(INL_PROTECTOR_KEY_SIZE);
 	int err;
@@ -141,7 +142,8 @@ int inl_protector_key(struct inl_protect *protect, const struct inl_protector *p
 	err = wrapped ? inl_unseal(protector->key, wrapped, INL_POLICY_KEY_SIZE, key) : -ENOKEY;
 	inl_meta_policy_free(meta);
 	if (err == -EKEYREJECTED)
-		err = inl_diag_set(diag, -EUCLEAN, "the key that is wrapped for protector %s is damaged", protector->id);
+		err = inl_diag_set(diag, -EUCLEAN, "the key that is wrapped for protector %s is damaged",
+				   protector->id);
 	if (!err) {
 		err = check_key(key, policy, diag);
 		if (err)

@@ -60,7 +60,8 @@ static bool mac_of(struct work *work, const uint8_t *iv, const uint8_t *sealed, 
 	return hmac(work->auth, work->text, INL_IV_SIZE + len, work->mac);
 }
 
-int inl_seal(const uint8_t *by, const uint8_t *iv, const uint8_t *key, size_t len, uint8_t *sealed, uint8_t mac[INL_MAC_SIZE])
+int inl_seal(const uint8_t *by, const uint8_t *iv, const uint8_t *key, size_t len, uint8_t *sealed,
+	     uint8_t mac[INL_MAC_SIZE])
 {
 	struct work *work = inl_secret_alloc(sizeof(*work));
 	int err = 0;

@@ -1,7 +1,7 @@
 /*
- * protect/store.c: the metadata of a file system, wherever it lies: files read with care, links to other places followed.
- * Not here: a volume (store_volume.c), a directory (store_dir.c); what is in the files (message.c).
- * Read more: fscrypt's filesystem/filesystem.go.
+ * protect/store.c: the metadata of a file system, wherever it lies: files read with care, links to other places
+ * followed. Not here: a volume (store_volume.c), a directory (store_dir.c); what is in the files (message.c). Read
+ * more: fscrypt's filesystem/filesystem.go.
  */
 #include "protect/private.h"
 #include <errno.h>
@@ -34,7 +34,7 @@ int inl_protect_add_place(struct inl_protect *protect, const char *root, struct 
 }
 
 int inl_metadata_read(struct inl_protect *protect, enum inl_meta_dir dir, const char *name, uint8_t *buf, size_t *len,
-		  struct inl_meta_owner *owner, struct inl_diag *diag)
+		      struct inl_meta_owner *owner, struct inl_diag *diag)
 {
 	int err = protect->ops->read(protect->at, dir, name, buf, len, owner, diag);
 
@@ -161,7 +161,8 @@ int inl_meta_load_protector(struct inl_protect *protect, const char *id, struct 
 	return err;
 }
 
-int inl_protector_info(struct inl_protect *protect, const char *id, struct inl_protector_info *info, struct inl_diag *diag)
+int inl_protector_info(struct inl_protect *protect, const char *id, struct inl_protector_info *info,
+		       struct inl_diag *diag)
 {
 	Inl__Meta__Protector *protector = NULL;
 	int err = inl_meta_load_protector(protect, id, info, diag, &protector);
@@ -257,8 +258,8 @@ static int make_list(struct inl_protect *protect, enum inl_meta_dir dir, struct 
 	return 0;
 }
 
-int inl_protectors(struct inl_protect *protect, int (*each)(const struct inl_protector_info *info, void *arg), void *arg,
-		   struct inl_diag *diag)
+int inl_protectors(struct inl_protect *protect, int (*each)(const struct inl_protector_info *info, void *arg),
+		   void *arg, struct inl_diag *diag)
 {
 	struct list list = { .id_len = INL_PROTECTOR_ID_SIZE - 1, .other_len = INL_PROTECTOR_ID_SIZE - 1 };
 	struct inl_protector_info info;

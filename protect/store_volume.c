@@ -139,8 +139,8 @@ static int make_base(struct inl_volume *vol, const struct inl_attr *attr, struct
 	for (int i = 0; i < 2 && !err; i++)
 		err = make_dir(base, inl_meta_dir_names[i], attr, diag);
 	if (!err)
-		err = inl_rename(root, temp, strlen(temp), root, INL_META_BASE, strlen(INL_META_BASE), INL_RENAME_NOREPLACE,
-				 diag);
+		err = inl_rename(root, temp, strlen(temp), root, INL_META_BASE, strlen(INL_META_BASE),
+				 INL_RENAME_NOREPLACE, diag);
 	inl_inode_put(base);
 	inl_inode_put(root);
 	return err;
@@ -167,8 +167,8 @@ static int set_up(struct inl_volume *vol, struct inl_diag *diag)
 	return err;
 }
 
-static int write_temp(struct inl_inode *dir, const char *temp, const struct inl_attr *attr, const uint8_t *data, size_t len,
-		      struct inl_diag *diag)
+static int write_temp(struct inl_inode *dir, const char *temp, const struct inl_attr *attr, const uint8_t *data,
+		      size_t len, struct inl_diag *diag)
 {
 	struct inl_inode *inode = NULL;
 	size_t done = 0;

@@ -3,17 +3,18 @@
  * Not here: what such requests are (fscrypt.c).
  * Read more: process_vm_readv(2).
  *
- * What lies there may have to be fetched first: from a file of this mount, which takes another request to be served, or of
- * another file system that never answers. So neither those that serve nor the lanes look there, but a thread that nobody
- * waits for, of which there are few, and fewer for each user. Between two looks it is inside the *gate*, where the mount is
- * there; while it looks it is outside, and may come back to find the gate closed: then there is nobody any more to answer to.
+ * What lies there may have to be fetched first: from a file of this mount, which takes another request to be served, or
+ * of another file system that never answers. So neither those that serve nor the lanes look there, but a thread that
+ * nobody waits for, of which there are few, and fewer for each user. Between two looks it is inside the *gate*, where
+ * the mount is there; while it looks it is outside, and may come back to find the gate closed: then there is nobody any
+ * more to answer to.
  */
 #include "serve/serve.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/uio.h>
 
-#define ASKERS_MAX	    16u
+#define ASKERS_MAX         16u
 #define ASKERS_OF_USER_MAX 4u
 
 struct inl_gate {
@@ -111,7 +112,8 @@ static int move(const struct inl_control *control, size_t at, void *bytes, size_
 	leave(asker);
 	errno = EPERM;
 	if (pid)
-		n = there ? process_vm_writev(pid, &local, 1, &remote, 1, 0) : process_vm_readv(pid, &local, 1, &remote, 1, 0);
+		n = there ? process_vm_writev(pid, &local, 1, &remote, 1, 0)
+			  : process_vm_readv(pid, &local, 1, &remote, 1, 0);
 	err = n == (ssize_t)len ? 0 : n >= 0 || errno == EFAULT ? -EFAULT : -EPERM;
 	return enter(asker) ? err : -ENOTCONN;
 }

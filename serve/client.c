@@ -111,7 +111,7 @@ int inl_mounted_report(int fd, bool json, char **text, size_t *len)
 	return err;
 }
 
-#define PATIENCE	    20	/* seconds, with a server that does not answer */
+#define PATIENCE            20 /* seconds, with a server that does not answer */
 #define PATIENCE_WITH_LOCKS 300
 
 /* ---- the socket -------------------------------------------------------------------------------------------------- */
@@ -209,7 +209,8 @@ static void start_request(struct inl_wire_request *request, enum inl_wire_op op,
 	}
 }
 
-static int ask_socket(const char *path, const struct inl_wire_request *request, struct inl_wire_answer *answer, int *came)
+static int ask_socket(const char *path, const struct inl_wire_request *request, struct inl_wire_answer *answer,
+		      int *came)
 {
 	int fd = reach(path), err;
 
@@ -294,7 +295,8 @@ static int known_by_ioctl(const char *path, unsigned i, struct inl_key_spec *spe
 	return 0;
 }
 
-static int remove_by_ioctl(const char *path, const struct inl_key_spec *spec, bool all_users, struct inl_mounted_key *key)
+static int remove_by_ioctl(const char *path, const struct inl_key_spec *spec, bool all_users,
+			   struct inl_mounted_key *key)
 {
 	struct fscrypt_remove_key_arg arg = { 0 };
 	int fd = open_path(path), err;
@@ -366,7 +368,8 @@ int inl_mounted_add_key(const char *path, const uint8_t *key, size_t len, bool d
 	return 0;
 }
 
-int inl_mounted_remove_key(const char *path, const struct inl_key_spec *spec, bool all_users, struct inl_mounted_key *key)
+int inl_mounted_remove_key(const char *path, const struct inl_key_spec *spec, bool all_users,
+			   struct inl_mounted_key *key)
 {
 	struct inl_wire_request request;
 	struct inl_wire_answer answer = { 0 };

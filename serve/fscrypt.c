@@ -3,8 +3,8 @@
  * Not here: what adding and removing a key does (lock.c); Inlay's own ioctls (control.c).
  * Read more: linux/Documentation/filesystems/fscrypt.rst, "User API"; linux/fscrypt.h.
  *
- * The number of an ioctl says how many bytes FUSE carries. Some of these want more, or others: whoever asks waits in the
- * call, so the rest is read from its memory, and written there, where the system allows that (ask.c).
+ * The number of an ioctl says how many bytes FUSE carries. Some of these want more, or others: whoever asks waits in
+ * the call, so the rest is read from its memory, and written there, where the system allows that (ask.c).
  */
 #include "serve/control.h"
 #include "serve/serve.h"
@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SPEC_SIZE   40u /* bytes: struct fscrypt_key_specifier */
-#define FLAG_WRAPPED 1u /* of struct fscrypt_add_key_arg, in what older headers call reserved */
+#define SPEC_SIZE    40u /* bytes: struct fscrypt_key_specifier */
+#define FLAG_WRAPPED 1u  /* of struct fscrypt_add_key_arg, in what older headers call reserved */
 
 static uid_t uid_of(const struct inl_control *control)
 {
@@ -93,8 +93,8 @@ int inl_control_set_policy(const struct inl_control *control, const struct inl_p
 		err = inl_top_note_unnamed(mount, control->node->id, &policy->key);
 	if (err)
 		return err;
-	return ready ? inl_set_policy(control->inode, &asked, NULL, NULL) :
-		       inl_set_policy_unready(control->inode, &asked, NULL);
+	return ready ? inl_set_policy(control->inode, &asked, NULL, NULL)
+		     : inl_set_policy_unready(control->inode, &asked, NULL);
 }
 
 static int set_policy(const struct inl_control *control)
@@ -107,7 +107,7 @@ static int set_policy(const struct inl_control *control)
 		return -EINVAL;
 	if (!err)
 		err = inl_peek(control, 0, bytes,
-			   bytes[0] == FSCRYPT_POLICY_V1 ? sizeof(struct fscrypt_policy_v1) : sizeof(bytes));
+			       bytes[0] == FSCRYPT_POLICY_V1 ? sizeof(struct fscrypt_policy_v1) : sizeof(bytes));
 	if (err)
 		return err;
 	policy_from_wire(bytes, &policy);
@@ -197,8 +197,7 @@ static int spec_from_wire(const void *bytes, struct inl_key_spec *spec)
 	    (wire.type != FSCRYPT_KEY_SPEC_TYPE_DESCRIPTOR && wire.type != FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER))
 		return -EINVAL;
 	*spec = (struct inl_key_spec){ .version = wire.type == FSCRYPT_KEY_SPEC_TYPE_DESCRIPTOR ? 1 : 2 };
-	memcpy(spec->bytes, wire.u.identifier,
-	       spec->version == 1 ? INL_KEY_DESCRIPTOR_SIZE : INL_KEY_IDENTIFIER_SIZE);
+	memcpy(spec->bytes, wire.u.identifier, spec->version == 1 ? INL_KEY_DESCRIPTOR_SIZE : INL_KEY_IDENTIFIER_SIZE);
 	return 0;
 }
 
@@ -261,9 +260,8 @@ static void take(struct inl_mount *mount, struct inl_job *job)
 	struct inl_taken taken;
 	int err = inl_keys_take(mount, &change->spec, change->uid, change->all || change->spec.version == 1, &taken);
 
-	change->answer.remove.removal_status_flags =
-		(taken.n_busy ? FSCRYPT_KEY_REMOVAL_STATUS_FLAG_FILES_BUSY : 0) |
-		(taken.others ? FSCRYPT_KEY_REMOVAL_STATUS_FLAG_OTHER_USERS : 0);
+	change->answer.remove.removal_status_flags = (taken.n_busy ? FSCRYPT_KEY_REMOVAL_STATUS_FLAG_FILES_BUSY : 0) |
+						     (taken.others ? FSCRYPT_KEY_REMOVAL_STATUS_FLAG_OTHER_USERS : 0);
 	answer(change, err, sizeof(change->answer.remove));
 }
 

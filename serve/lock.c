@@ -1,6 +1,6 @@
 /*
  * serve/lock.c: taking keys away from a volume that is in use, and giving them to it.
- * Not here: who may (fscrypt.c, socket.c); what happens to keys as such (the library); where the encrypted begins (tops.c).
+ * Not here: who may (fscrypt.c, socket.c); what happens to keys as such (the library); what is encrypted (tops.c).
  * Read more: ARCHITECTURE.md, "The life of a lock"; inlay/fscrypt.h.
  *
  * All of this waits for requests to be served: never in a thread that serves.
@@ -14,7 +14,6 @@
 
 /* As linux/fuse.h has it from 7.44 (Linux 6.16): every name is looked up again before it is used. */
 #define NOTIFY_INC_EPOCH 8
-
 
 static bool is_of(const struct inl_key_names *names, const struct inl_key_spec *spec)
 {
@@ -99,8 +98,9 @@ static bool has_key(struct inl_inode *inode, const void *arg)
 }
 
 /*
- * The key is marked: what begins now does without it. What began before is over after the workers' turn, and what it has
- * told the kernel is forgotten after that. Without memory for all of it the key goes all the same, and the lock has failed.
+ * The key is marked: what begins now does without it. What began before is over after the workers' turn, and what it
+ * has told the kernel is forgotten after that. Without memory for all of it the key goes all the same, and the lock has
+ * failed.
  */
 static int evict(struct inl_mount *mount, const struct inl_key_names *names, unsigned *n_busy)
 {
@@ -138,7 +138,8 @@ static void remember(struct inl_keys *keys, const struct inl_key_names *names)
 	grown[keys->n_unfinished++] = *names;
 }
 
-int inl_keys_take(struct inl_mount *mount, const struct inl_key_spec *spec, uid_t uid, bool all, struct inl_taken *taken)
+int inl_keys_take(struct inl_mount *mount, const struct inl_key_spec *spec, uid_t uid, bool all,
+		  struct inl_taken *taken)
 {
 	struct inl_keys *keys = &mount->keys;
 	struct inl_key_names names;
@@ -179,8 +180,8 @@ int inl_keys_give(struct inl_mount *mount, const uint8_t *key, size_t len, uid_t
 	pthread_mutex_lock(&keys->lock);
 	err = inl_keyring_status(keys->ring, &names.spec[1], uid, &before);
 	if (!err)
-		err = uid == INL_NOBODY ? inl_keyring_add(keys->ring, key, len, NULL) :
-					  inl_keyring_claim(keys->ring, key, len, uid, NULL);
+		err = uid == INL_NOBODY ? inl_keyring_add(keys->ring, key, len, NULL)
+					: inl_keyring_claim(keys->ring, key, len, uid, NULL);
 	if (!err && before.state != INL_KEY_PRESENT) {
 		/* Names that were shown without the key, and what was not found. */
 		atomic_fetch_add(&keys->changes, 1);

@@ -18,8 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PATIENCE	  5 /* seconds, with one that has connected and says nothing */
-#define PEERS_MAX	  64u
+#define PATIENCE          5 /* seconds, with one that has connected and says nothing */
+#define PEERS_MAX         64u
 #define PEERS_OF_USER_MAX 8u
 
 struct peer {
@@ -47,7 +47,8 @@ static bool is_own(const char *folder, uid_t owner)
 	return !lstat(folder, &st) && S_ISDIR(st.st_mode) && st.st_uid == owner && !(st.st_mode & 022);
 }
 
-int inl_socket_place(dev_t dev, uid_t owner, unsigned i, struct sockaddr_un *address, char folder[sizeof(address->sun_path)])
+int inl_socket_place(dev_t dev, uid_t owner, unsigned i, struct sockaddr_un *address,
+		     char folder[sizeof(address->sun_path)])
 {
 	char place[64], run[32];
 	int n;
@@ -80,7 +81,8 @@ static bool may_ask(const struct inl_mount *mount, uid_t uid)
 	return !uid || uid == mount->owner || mount->others;
 }
 
-static void tell_state(struct inl_mount *mount, const struct inl_key_spec *spec, uid_t uid, struct inl_wire_answer *answer)
+static void tell_state(struct inl_mount *mount, const struct inl_key_spec *spec, uid_t uid,
+		       struct inl_wire_answer *answer)
 {
 	struct inl_key_status status = { .state = INL_KEY_ABSENT };
 
@@ -92,11 +94,12 @@ static void tell_state(struct inl_mount *mount, const struct inl_key_spec *spec,
 	answer->claimed = status.claimed;
 }
 
-static int add_key(struct inl_mount *mount, const struct inl_wire_request *request, uid_t uid, struct inl_key_spec *spec)
+static int add_key(struct inl_mount *mount, const struct inl_wire_request *request, uid_t uid,
+		   struct inl_key_spec *spec)
 {
-	int err = request->key_len > sizeof(request->key) ?
-			  -EINVAL :
-			  inl_key_spec_derive(request->key, request->key_len, 2, spec);
+	int err = request->key_len > sizeof(request->key)
+			  ? -EINVAL
+			  : inl_key_spec_derive(request->key, request->key_len, 2, spec);
 
 	if (!err)
 		err = inl_keys_give(mount, request->key, request->key_len, uid);
@@ -150,7 +153,8 @@ static void serve_request(struct inl_mount *mount, const struct inl_wire_request
 	struct inl_key_spec spec = { .version = request->spec_version };
 
 	memcpy(spec.bytes, request->spec, spec.version == 1 ? INL_KEY_DESCRIPTOR_SIZE : INL_KEY_IDENTIFIER_SIZE);
-	if ((request->op == INL_WIRE_REMOVE || request->op == INL_WIRE_STATUS) && spec.version != 1 && spec.version != 2) {
+	if ((request->op == INL_WIRE_REMOVE || request->op == INL_WIRE_STATUS) && spec.version != 1 &&
+	    spec.version != 2) {
 		answer->err = -EINVAL;
 		return;
 	}
@@ -164,13 +168,14 @@ static void serve_request(struct inl_mount *mount, const struct inl_wire_request
 	case INL_WIRE_STATUS:
 		break;
 	case INL_WIRE_KNOWN:
-		answer->err = mount->keys.ring ? inl_keyring_known(mount->keys.ring, request->flags, 2, &spec) : -ENODATA;
+		answer->err =
+			mount->keys.ring ? inl_keyring_known(mount->keys.ring, request->flags, 2, &spec) : -ENODATA;
 		answer->err = answer->err == -ENOENT ? -ENODATA : answer->err;
 		break;
 	case INL_WIRE_REPORT:
-		answer->err = uid && uid != mount->owner ?
-				      -EACCES :
-				      make_report(mount, request->flags & INL_WIRE_JSON, fd, &answer->report_size);
+		answer->err = uid && uid != mount->owner
+				      ? -EACCES
+				      : make_report(mount, request->flags & INL_WIRE_JSON, fd, &answer->report_size);
 		return;
 	default:
 		answer->err = -EOPNOTSUPP;
@@ -284,7 +289,8 @@ static void *serve_peers(void *arg)
 		if (fds[0].revents)
 			break;
 		for (unsigned i = sock->n_peers; i-- > 0;) {
-			if (fds[i + 2].revents ? !serve_message(sock, &sock->peers[i]) : now() - sock->peers[i].since > PATIENCE)
+			if (fds[i + 2].revents ? !serve_message(sock, &sock->peers[i])
+					       : now() - sock->peers[i].since > PATIENCE)
 				drop_peer(sock, i);
 		}
 		if (fds[1].revents & POLLIN)
@@ -333,12 +339,14 @@ static int listen_in(struct inl_socket *sock, const char *folder)
 	int err;
 
 	tidy(folder);
-	if ((size_t)snprintf(early.sun_path, sizeof(early.sun_path), "%s/%d.new", folder, (int)getpid()) >= sizeof(early.sun_path))
+	if ((size_t)snprintf(early.sun_path, sizeof(early.sun_path), "%s/%d.new", folder, (int)getpid()) >=
+	    sizeof(early.sun_path))
 		return -ENAMETOOLONG;
 	unlink(early.sun_path);
 	if (bind(sock->fd, (const struct sockaddr *)&early, sizeof(early)))
 		return -errno;
-	/* Who asks is looked at, not who can connect. The number was another's, which is gone: that of a mount is its own. */
+	/* Who asks is looked at, not who can connect. The number was another's, which is gone: that of a mount is its
+	 * own. */
 	if (!chmod(early.sun_path, 0666) && !listen(sock->fd, 16) && !lstat(early.sun_path, &sock->made) &&
 	    !rename(early.sun_path, sock->address.sun_path))
 		return 0;

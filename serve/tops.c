@@ -82,7 +82,7 @@ static void link_top(struct inl_tops *tops, struct inl_top *top)
 	tops->n++;
 }
 
-/* ---- names of those that became encrypted after the kernel knew them ---------------------------------------------- */
+/* ---- names of those that became encrypted after the kernel knew them --------------------------------------------- */
 
 static uint32_t ino_of(const struct inl_top *top)
 {
@@ -109,7 +109,8 @@ static uint64_t parent_of(struct inl_mount *mount, const struct inl_top *top)
  *   found   is told of each: its directory's number, its name
  */
 static void find_names(struct inl_mount *mount, uint64_t ino, const struct inl_top *list,
-		       void (*found)(struct inl_mount *mount, const struct inl_top *top, uint64_t parent, const char *name))
+		       void (*found)(struct inl_mount *mount, const struct inl_top *top, uint64_t parent,
+				     const char *name))
 {
 	struct inl_inode *inode;
 	struct inl_dirent dirent;
