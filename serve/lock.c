@@ -56,7 +56,7 @@ static int forget_unused(struct inl_mount *mount, const struct inl_key_names *na
 /* What a handle without the key has read ahead while the key was there. */
 static void forget_ahead(struct inl_open *open)
 {
-	if (open->holds || !open->dir)
+	if (open->holds)
 		return;
 	pthread_mutex_lock(&open->lock);
 	open->has_ahead = false;
