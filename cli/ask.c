@@ -17,6 +17,9 @@
 
 extern char **environ;
 
+#define PROMPT_MAX	  600  /* bytes */
+#define TERMINAL_LINE_MAX 4095 /* bytes: N_TTY_BUF_SIZE of Linux, but for the line feed */
+
 /* ---- lines ------------------------------------------------------------------------------------------------------- */
 
 /*
@@ -40,6 +43,9 @@ static int read_line(int fd, char *bytes, size_t room, size_t *len)
 		if (++n == room)
 			return -EMSGSIZE;
 	}
+	/* Where lines end with both, the tool fscrypt takes the first one for the end. */
+	if (n && bytes[n - 1] == '\r')
+		n--;
 	bytes[n] = '\0';
 	*len = n;
 	return 0;
@@ -103,20 +109,30 @@ static void release_endings(const struct sigaction old[N_ENDING])
 		raise(ended_by);
 }
 
-/* Names come from volumes: nothing in them may steer the terminal. */
-static void put_prompt(int fd, const char *prompt)
+/* Names come from volumes: nothing in them may steer the terminal, or whoever asks for us. For free(); NULL: no memory. */
+static char *harmless(const char *prompt, const char *end)
 {
 	char *line = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&line, &len);
 
 	if (!out)
-		return;
-	inl_text_put(out, prompt, strlen(prompt), true);
-	fputs(": ", out);
-	fclose(out);
-	if (write(fd, line, len) < 0)
-		len = 0;
+		return NULL;
+	inl_text_put(out, prompt, strnlen(prompt, PROMPT_MAX), true);
+	fputs(end, out);
+	if (!fclose(out))
+		return line;
+	free(line);
+	return NULL;
+}
+
+static void put_prompt(int fd, const char *prompt)
+{
+	char *line = harmless(prompt, ": ");
+
+	/* Where it cannot be shown, one is asked all the same. */
+	if (line && write(fd, line, strlen(line)) < 0)
+		line[0] = '\0';
 	free(line);
 }
 
@@ -170,8 +186,8 @@ bool inl_ask_line(const char *prompt, char *line, size_t room)
 
 #define ASKER "systemd-ask-password"
 
-/* 0, -ENOENT (there is none), or -errno. */
-static int from_asker(const char *prompt, char *bytes, size_t room, size_t *len)
+/* 0, -ENOENT (there is none), -ECANCELED, or -errno. */
+static int ask_by_asker(const char *prompt, char *bytes, size_t room, size_t *len)
 {
 	const char *const argv[] = { ASKER, "--no-tty", "--", prompt, NULL };
 	posix_spawn_file_actions_t actions;
@@ -193,6 +209,15 @@ static int from_asker(const char *prompt, char *bytes, size_t room, size_t *len)
 			;
 	}
 	close(fds[0]);
+	return !err && status ? -ECANCELED : err;
+}
+
+static int from_asker(const char *prompt, char *bytes, size_t room, size_t *len)
+{
+	char *line = harmless(prompt, "");
+	int err = line ? ask_by_asker(line, bytes, room, len) : -ENOMEM;
+
+	free(line);
 	return err;
 }
 
@@ -203,6 +228,11 @@ static int from_person(struct inl_cli *cli, const char *prompt, struct inl_typed
 	if (fd >= 0) {
 		err = read_hidden(fd, prompt, typed->bytes, INL_PASSPHRASE_MAX + 1, &typed->len);
 		close(fd);
+		/* It drops what is longer, and does not say so. */
+		if (!err && typed->len >= TERMINAL_LINE_MAX)
+			return inl_cli_fail(cli, INL_EXIT_KEY, "the terminal",
+					    "passes no more than %d bytes: --passphrase-fd N takes more",
+					    TERMINAL_LINE_MAX - 1);
 		return err ? read_error(cli, "the terminal", err) : 0;
 	}
 	err = from_asker(prompt, typed->bytes, INL_PASSPHRASE_MAX + 1, &typed->len);

@@ -96,10 +96,17 @@ static int give_key(struct inl_cli *cli, const char *arg)
 	return err;
 }
 
+/* It has the policy, which may not last. */
+static int not_durable(struct inl_cli *cli, const char *arg, int err, const struct inl_diag *diag)
+{
+	inl_cli_error(cli, arg, err, diag);
+	return INL_EXIT_INCOMPLETE;
+}
+
 /* A directory inside a mount: its server has the key, or says that it has not. */
 static int encrypt_inside(struct inl_cli *cli, const char *arg, const struct inl_policy *policy)
 {
-	int fd, err;
+	int fd, err, code = 0;
 
 	if (!inl_mounted_open(arg, &fd))
 		return inl_cli_error(cli, arg, -ENOENT, NULL);
@@ -107,12 +114,12 @@ static int encrypt_inside(struct inl_cli *cli, const char *arg, const struct inl
 	/* It is there for others, or not at all: whoever has the key may add it. */
 	if (err == -ENOKEY && !(err = give_key(cli, arg)))
 		err = inl_mounted_set_policy(fd, policy);
-	if (!err && fsync(fd))
-		err = -errno;
-	close(fd);
 	if (!err)
+		code = fsync(fd) ? not_durable(cli, arg, -errno, NULL) : 0;
+	close(fd);
+	if (!err && !code)
 		print_encrypted(arg, policy);
-	return err ? refused(cli, arg, err, NULL) : 0;
+	return err ? refused(cli, arg, err, NULL) : code;
 }
 
 static int encrypt_one(struct inl_cli *cli, const char *arg, const struct inl_policy *policy)
@@ -128,9 +135,10 @@ static int encrypt_one(struct inl_cli *cli, const char *arg, const struct inl_po
 		code = inl_cli_fail(cli, INL_EXIT_FAILED, arg, "is for e2fsck, which has no keys");
 	if (!code) {
 		err = inl_set_policy(dir, policy, NULL, &diag);
-		if (!err)
-			err = inl_fsync(dir, &diag);
-		code = err ? refused(cli, arg, err, &diag) : 0;
+		if (err)
+			code = refused(cli, arg, err, &diag);
+		else if ((err = inl_fsync(dir, &diag)))
+			code = not_durable(cli, arg, err, &diag);
 	}
 	if (!code)
 		print_encrypted(arg, policy);

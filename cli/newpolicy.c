@@ -29,8 +29,12 @@ static int get_protector(struct inl_cli *cli, struct sealing *on)
 {
 	const char *name = cli->n_protectors ? cli->protectors[0] : inl_cli_protector_name();
 	struct inl_protector_info info;
+	int err = inl_cli_find_protector(on->store, name, &info);
 
-	if (inl_cli_find_protector(on->store, name, &info))
+	if (err == -ENOTUNIQ)
+		return inl_cli_fail(cli, INL_EXIT_USAGE, on->where, "several protectors are called %s: name one by its 16 digits",
+				    name);
+	if (!err)
 		return inl_cli_open_protector(cli, on->store, on->where, &info, &on->protector);
 	on->is_new = true;
 	return inl_cli_make_protector(cli, on->store, on->where, name, cli->values[INL_OPT_PROTECTOR_KEY],
@@ -98,7 +102,8 @@ static int encrypt_with(struct inl_cli *cli, const char *arg, struct sealing *on
 	code = give_key(cli, arg, on, key);
 	if (!code)
 		code = inl_cli_encrypt_dir(cli, arg, policy);
-	if (code)
+	/* Where the directory has its policy, and only that it lasts is in doubt, what opens it must stay. */
+	if (code && code != INL_EXIT_INCOMPLETE)
 		inl_protected_remove(on->store, &policy->key, NULL);
 	return code;
 }
@@ -112,7 +117,7 @@ static int encrypt_one(struct inl_cli *cli, const char *arg, struct sealing *on,
 		code = inl_cli_random_key(cli, &key);
 	if (!code)
 		code = encrypt_with(cli, arg, on, &policy, key);
-	on->n_done += !code;
+	on->n_done += !code || code == INL_EXIT_INCOMPLETE;
 	inl_secret_free(key);
 	return code;
 }

@@ -6,6 +6,7 @@
 #include "cli/secret.h"
 #include <errno.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -14,6 +15,19 @@
 
 #define TRIES     3
 #define SECOND_NS 1000000000u
+
+/* Ctrl-C, Ctrl-D, backspace, return and delete: fscrypt takes them as such also where they come through a pipe. */
+static bool has_keystrokes(const struct inl_typed *typed)
+{
+	bool has = false;
+
+	for (size_t i = 0; i < typed->len; i++) {
+		unsigned char c = (unsigned char)typed->bytes[i];
+
+		has |= c == 3 || c == 4 || c == 8 || c == '\r' || c == 127;
+	}
+	return has;
+}
 
 int inl_ask_new(struct inl_cli *cli, const char *what, struct inl_typed *typed)
 {
@@ -28,6 +42,9 @@ int inl_ask_new(struct inl_cli *cli, const char *what, struct inl_typed *typed)
 		code = inl_ask(cli, prompt, typed);
 		if (!code && !typed->len)
 			code = inl_cli_fail(cli, INL_EXIT_KEY, NULL, "the new passphrase is empty");
+		if (!code && has_keystrokes(typed))
+			code = inl_cli_fail(cli, INL_EXIT_KEY, NULL,
+					    "there is a control character in it that the tool fscrypt would not pass");
 		if (code || !inl_ask_again(cli))
 			return code;
 		code = inl_ask(cli, "The same once more", &again);
@@ -42,7 +59,7 @@ int inl_ask_new(struct inl_cli *cli, const char *what, struct inl_typed *typed)
 	return code;
 }
 
-int inl_cli_costs(struct inl_cli *cli, struct inl_hash_costs *costs)
+int inl_cli_costs(struct inl_cli *cli, const struct inl_hash_costs *now, struct inl_hash_costs *costs)
 {
 	uint64_t bytes = 0;
 	int err, code;
@@ -51,7 +68,9 @@ int inl_cli_costs(struct inl_cli *cli, struct inl_hash_costs *costs)
 	code = inl_cli_size(cli, INL_OPT_ARGON2_MEMORY, 8192, UINT64_C(1) << 42, &bytes);
 	if (code)
 		return code;
-	err = inl_hash_costs_here(cli->given[INL_OPT_ARGON2_TIME] ? 1 : SECOND_NS, costs);
+	if (now)
+		*costs = *now;
+	err = now ? 0 : inl_hash_costs_here(SECOND_NS, costs);
 	if (err)
 		return inl_cli_error(cli, NULL, err, NULL);
 	if (bytes)
@@ -87,7 +106,7 @@ int inl_cli_make_protector(struct inl_cli *cli, struct inl_protect *protect, con
 	if (key_file)
 		what.kind = INL_PROTECTOR_RAW_KEY;
 	else
-		code = inl_cli_costs(cli, &what.costs);
+		code = inl_cli_costs(cli, NULL, &what.costs);
 	if (!code)
 		code = key_file ? inl_ask_file(cli, key_file, &typed) : inl_ask_new(cli, text, &typed);
 	if (!code) {
@@ -103,7 +122,7 @@ int inl_cli_make_recovery(struct inl_cli *cli, struct inl_protect *protect, cons
 {
 	struct inl_protector_new what = { .name = name, .kind = INL_PROTECTOR_RECOVERY };
 	struct inl_diag diag = { 0 };
-	int err, code = inl_cli_costs(cli, &what.costs);
+	int err, code = inl_cli_costs(cli, NULL, &what.costs);
 
 	if (code)
 		return code;
@@ -118,10 +137,12 @@ int inl_cli_show_code(struct inl_cli *cli, const char *text)
 {
 	struct iovec parts[] = { { (void *)text, strlen(text) }, { (void *)"\n", 1 } };
 
+	/* Who does not read it has not got it: that is an error, and not the end. */
+	signal(SIGPIPE, SIG_IGN);
 	fflush(stdout);
 	if (writev(STDOUT_FILENO, parts, 2) == (ssize_t)(parts[0].iov_len + 1))
 		return 0;
-	return inl_cli_fail(cli, INL_EXIT_FAILED, "standard output", "the code was not shown: remove its protector");
+	return inl_cli_fail(cli, INL_EXIT_FAILED, "standard output", "the code was not shown: there is none");
 }
 
 int inl_cli_random_key(struct inl_cli *cli, uint8_t **key)

@@ -188,6 +188,13 @@ static int run_add(struct inl_cli *cli, const struct protected *on, const char *
 	return code;
 }
 
+static bool is_there(const struct protected *on, const struct inl_protector *protector)
+{
+	struct inl_protector_info info;
+
+	return !inl_protector_info(on->store, inl_protector_id(protector), &info, NULL);
+}
+
 static int run_recovery(struct inl_cli *cli, const struct protected *on, const char *name)
 {
 	struct inl_protector *by = NULL, *more = NULL;
@@ -198,8 +205,14 @@ static int run_recovery(struct inl_cli *cli, const struct protected *on, const c
 		code = inl_cli_make_recovery(cli, on->store, on->where, name ? name : "recovery", text, &more);
 	if (!code)
 		code = add_to_all(cli, on, by, more);
-	if (!code)
-		code = inl_cli_show_code(cli, text);
+	/* Also one that opens only a part; none that nobody has seen stays. */
+	if (more && is_there(on, more)) {
+		int shown = inl_cli_show_code(cli, text);
+
+		if (shown)
+			inl_protector_remove(on->store, inl_protector_id(more), NULL);
+		code = inl_cli_worse(code, shown);
+	}
 	inl_secret_free(text);
 	inl_protector_free(by);
 	inl_protector_free(more);
@@ -217,7 +230,8 @@ static int change_error(struct inl_cli *cli, const char *where, const char *id, 
 static int change_to(struct inl_cli *cli, const struct protected *on, const struct inl_protector_info *info,
 		     const struct inl_protector *protector)
 {
-	bool costs_given = cli->given[INL_OPT_ARGON2_TIME] || cli->given[INL_OPT_ARGON2_MEMORY];
+	bool costs_given = inl_protector_is_typed(info->kind) &&
+			   (cli->given[INL_OPT_ARGON2_TIME] || cli->given[INL_OPT_ARGON2_MEMORY]);
 	char *text = inl_protector_text(info);
 	struct inl_typed typed = { 0 };
 	struct inl_hash_costs costs;
@@ -230,8 +244,10 @@ static int change_to(struct inl_cli *cli, const struct protected *on, const stru
 	else if (info->linked)
 		code = inl_cli_fail(cli, INL_EXIT_USAGE, on->where,
 				    "%s lies on another file system (%s): change it there", text, info->link);
+	else if (info->kind == INL_PROTECTOR_LOGIN)
+		code = inl_cli_fail(cli, INL_EXIT_USAGE, on->where, "%s is the password of a login: passwd(1) changes both", text);
 	else if (costs_given)
-		code = inl_cli_costs(cli, &costs);
+		code = inl_cli_costs(cli, &info->costs, &costs);
 	if (!code && info->kind == INL_PROTECTOR_RAW_KEY)
 		code = cli->given[INL_OPT_NEW_KEY]
 			       ? inl_ask_file(cli, cli->values[INL_OPT_NEW_KEY], &typed)
@@ -271,7 +287,11 @@ static int run_remove(struct inl_cli *cli, const struct protected *on, const cha
 	struct inl_diag diag = { 0 };
 	int err;
 
-	if (!inl_cli_find_protector(on->store, name, &info))
+	err = inl_cli_find_protector(on->store, name, &info);
+	if (err == -ENOTUNIQ)
+		return inl_cli_fail(cli, INL_EXIT_USAGE, on->where,
+				    "several protectors are called %s: name one by its 16 digits", name);
+	if (err)
 		return inl_cli_fail(cli, INL_EXIT_FAILED, on->where, "there is no protector %s", name);
 	err = inl_protector_remove(on->store, info.id, &diag);
 	if (err)

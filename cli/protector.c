@@ -309,26 +309,30 @@ int inl_cli_choose_protector(struct inl_cli *cli, struct inl_protect *protect, c
 struct search {
 	const char *named;
 	struct inl_protector_info *info;
-	bool found;
+	unsigned n; /* so named */
+	bool by_id;
 };
 
 static int match(const struct inl_protector_info *info, void *arg)
 {
 	struct search *search = arg;
 
-	if (strcmp(info->id, search->named) && (info->status || strcmp(info->name, search->named)))
-		return 0;
-	*search->info = *info;
-	search->found = true;
-	return 1;
+	search->by_id = !strcmp(info->id, search->named);
+	if (search->by_id)
+		*search->info = *info;
+	if (search->by_id || info->status || !info->name[0] || strcmp(info->name, search->named))
+		return search->by_id;
+	if (!search->n++)
+		*search->info = *info;
+	return 0;
 }
 
-bool inl_cli_find_protector(struct inl_protect *protect, const char *named, struct inl_protector_info *info)
+int inl_cli_find_protector(struct inl_protect *protect, const char *named, struct inl_protector_info *info)
 {
-	struct search search = { named, info };
+	struct search search = { .named = named, .info = info };
 
 	inl_protectors(protect, match, &search, NULL);
-	return search.found;
+	return search.by_id || search.n == 1 ? 0 : search.n ? -ENOTUNIQ : -ENOENT;
 }
 
 /* ---- opening it -------------------------------------------------------------------------------------------------- */
@@ -375,7 +379,7 @@ static int open_error(struct inl_cli *cli, const char *where, const struct inl_p
 		code = inl_cli_fail(
 			cli, err == -EINVAL || err == -E2BIG || err == -ENOLINK ? INL_EXIT_KEY : INL_EXIT_FAILED, where,
 			"%s: %s%s", text, diag->text[0] ? diag->text : inl_cli_why(err),
-			err == -E2BIG && strstr(diag->text, "memory") ? "; --memory-limit SIZE allows more" : "");
+			err == -E2BIG ? "; --memory-limit SIZE allows more" : "");
 	free(text);
 	return code;
 }
@@ -384,7 +388,7 @@ int inl_cli_open_protector(struct inl_cli *cli, struct inl_protect *protect, con
 			   const struct inl_protector_info *info, struct inl_protector **out)
 {
 	struct inl_hash_limits limits = { 0 };
-	int code = limits_of(cli, &limits);
+	int code = fits(cli, info) ? limits_of(cli, &limits) : unusable(cli, where, info);
 	bool again = !code;
 
 	for (int i = 0; i < TRIES && again; i++) {

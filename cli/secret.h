@@ -73,8 +73,8 @@ int inl_cli_choose_protector(struct inl_cli *cli, struct inl_protect *protect, c
 typedef int inl_give(struct inl_cli *cli, const char *where, const uint8_t *key);
 int inl_cli_open_protectors(struct inl_cli *cli, struct inl_protect *protect, const char *where, inl_give *give);
 
-/* By name or id, of all that there are; false: there is none. */
-bool inl_cli_find_protector(struct inl_protect *protect, const char *named, struct inl_protector_info *info);
+/* By id, or by a name that only one has, of all that there are. 0; -ENOENT; -ENOTUNIQ. */
+int inl_cli_find_protector(struct inl_protect *protect, const char *named, struct inl_protector_info *info);
 
 /* The keys that the volume itself has, into cli->keys. */
 int inl_cli_load_protected(struct inl_cli *cli);
@@ -93,13 +93,13 @@ const char *inl_protector_kind_text(enum inl_protector_kind kind);
  * All of these return an exit code; the message is printed.
  *
  *   ask_new         twice, where a person types it
- *   costs           --argon2-time, --argon2-memory; else about a second
+ *   costs           --argon2-time, --argon2-memory; else what it costs now; NULL: about a second
  *   make_protector  key_file: what is to open it; NULL: a passphrase, which is asked for
  *   random_key      INL_POLICY_KEY_SIZE bytes; inl_secret_free it
  *   show_code       on standard output, and nowhere else
  */
 int inl_ask_new(struct inl_cli *cli, const char *what, struct inl_typed *typed);
-int inl_cli_costs(struct inl_cli *cli, struct inl_hash_costs *costs);
+int inl_cli_costs(struct inl_cli *cli, const struct inl_hash_costs *now, struct inl_hash_costs *costs);
 int inl_cli_make_protector(struct inl_cli *cli, struct inl_protect *protect, const char *where, const char *name,
 			   const char *key_file, struct inl_protector **out);
 int inl_cli_make_recovery(struct inl_cli *cli, struct inl_protect *protect, const char *where, const char *name, char *text,
