@@ -296,8 +296,12 @@ int inl_mounted_describe(void *arg, bool json, char **text, size_t *len)
 	} else {
 		err = json ? json_status(what) : print_status(what);
 		fflush(stdout);
-		dup2(before, STDOUT_FILENO);
 		err = err ? err : take_text(fd, text, len);
+		/* Paths that are secret after the next lock are not to stay in the buffer of the stream. */
+		for (size_t i = 0; i < BUFSIZ; i++)
+			putchar('\0');
+		fflush(stdout);
+		dup2(before, STDOUT_FILENO);
 	}
 	if (before >= 0)
 		close(before);

@@ -241,7 +241,9 @@ static int get_report(const struct inl_control *control)
 	pthread_mutex_lock(&control->mount->report_lock);
 	err = take_piece(control->mount, &report);
 	pthread_mutex_unlock(&control->mount->report_lock);
-	return err ? err : inl_control_reply(control, &report, sizeof(report));
+	err = err ? err : inl_control_reply(control, &report, sizeof(report));
+	inl_wipe(&report, sizeof(report));
+	return err;
 }
 
 static int sync_all(const struct inl_control *control)

@@ -108,6 +108,7 @@ static void look_at_fds(struct search *search, pid_t pid)
 		if (is_in_mount(search, path))
 			match(search, ino_of_fd(pid, entry->d_name), pid, path);
 	}
+	inl_wipe(path, sizeof(path));
 	if (dir)
 		closedir(dir);
 }
@@ -132,6 +133,8 @@ static void look_at_maps(struct search *search, pid_t pid)
 		if (makedev(number_major, number_minor) == search->mount->dev && is_in_mount(search, path))
 			match(search, ino, pid, path);
 	}
+	if (line)
+		inl_wipe(line, size);
 	free(line);
 	if (file)
 		fclose(file);
