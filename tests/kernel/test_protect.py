@@ -18,6 +18,7 @@ import tap  # noqa: E402
 from terminal import on_terminal  # noqa: E402
 
 MIB = 1 << 20
+LONG = "--long" in sys.argv  # a crash at every write, and with torn ones
 CHEAP = ("--argon2-time", "1", "--argon2-memory", "64K")
 
 
@@ -484,13 +485,21 @@ def each_crash(image, args, typed, check, torn=False):
     """At every write: that one and all after it never arrive. Also with that one torn."""
     n_writes = count_writes(image, args, typed)
     for n in range(1, n_writes + 2):
-        for what in ("drop", "torn:512") if torn else ("drop",):
+        if not LONG and n % 4 and n < n_writes:
+            continue
+        for what in ("drop", "torn:512") if torn and LONG else ("drop",):
             crashed = tap.copy(image)
             rules = f"write@{n}={what}+write@{n + 1}..1000000=drop"
             inlay([a.replace("IMAGE", f"fault({crashed}, {rules})") for a in args], typed)
             check(crashed)
             os.unlink(crashed)
     return n_writes
+
+
+def as_expected(seen, states, of):
+    """In the long run every state is met; in the short one more than one is."""
+    tap.equal(seen - states, set(), of)
+    assert seen == states or (not LONG and len(seen) > 1), f"{of}: {seen}"
 
 
 @tap.test
@@ -511,7 +520,7 @@ def crash_encrypt():
 
     n = each_crash(image, ["encrypt", "--passphrase-fd", "0", *CHEAP, "--protector", "me", "IMAGE:/d"], "words\n", check,
                    torn=True)
-    tap.equal(sorted(seen), [(0, 0, False), (1, 0, False), (1, 1, False), (1, 1, True)], f"{n} writes")
+    as_expected(seen, {(0, 0, False), (1, 0, False), (1, 1, False), (1, 1, True)}, f"{n} writes")
 
 
 def crash_of(verb, typed, options=()):
@@ -542,9 +551,9 @@ def crash_protect():
     """A crash at any write of add, change and remove: something opens it, and never half of it"""
     needs()
     one, two = ("one", "1st"), ("two", "2nd")
-    tap.equal(crash_of(["add", "two"], "1st\n2nd\n"), {(one,), (one, two)})
-    tap.equal(crash_of(["change"], "1st\n2nd\n"), {(one,), (("one", "2nd"),)})
-    tap.equal(crash_of(["remove", "one"], ""), {(one, two), (two,)})
+    as_expected(crash_of(["add", "two"], "1st\n2nd\n"), {(one,), (one, two)}, "add")
+    as_expected(crash_of(["change"], "1st\n2nd\n"), {(one,), (("one", "2nd"),)}, "change")
+    as_expected(crash_of(["remove", "one"], ""), {(one, two), (two,)}, "remove")
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ import trees  # noqa: E402
 
 LONG = "--long" in sys.argv
 CYCLES = 1000 if LONG else 30
-KILLS = 60 if LONG else 8
-RACES = 34000 if LONG else 300
+KILLS = 60 if LONG else 6
+RACES = 34000 if LONG else 150
 PIPES = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
 A, B = keyscript.USERS["A"], keyscript.USERS["B"]
 # What Linux answers in a directory that is locked at that moment, or was just now: see load_on_linux(). What removes a
