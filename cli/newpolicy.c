@@ -34,6 +34,8 @@ static int get_protector(struct inl_cli *cli, struct sealing *on)
 	if (err == -ENOTUNIQ)
 		return inl_cli_fail(cli, INL_EXIT_USAGE, on->where, "several protectors are called %s: name one by its 16 digits",
 				    name);
+	if (!err && cli->given[INL_OPT_PROTECTOR_KEY] && inl_protector_is_typed(info.kind))
+		return inl_cli_fail(cli, INL_EXIT_USAGE, on->where, "the protector %s is opened by --passphrase", name);
 	if (!err)
 		return inl_cli_open_protector(cli, on->store, on->where, &info, &on->protector);
 	on->is_new = true;
