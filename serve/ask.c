@@ -17,14 +17,16 @@
 #define ASKERS_MAX         16u
 #define ASKERS_OF_USER_MAX 4u
 
+struct asker;
+
 struct inl_gate {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool closed;
 	unsigned n_inside;
 	unsigned refs; /* of the mount, and of each that asks */
-	uid_t uids[ASKERS_MAX];
-	unsigned n_uids; /* those that ask */
+	struct asker *askers[ASKERS_MAX];
+	unsigned n;
 };
 
 struct asker {
@@ -35,6 +37,7 @@ struct asker {
 	int (*fn)(const struct inl_control *control);
 	uid_t uid;
 	bool inside;
+	bool answered; /* in any case, by whomever: it has come to its end inside */
 };
 
 static _Thread_local struct asker *current;
@@ -72,6 +75,11 @@ void inl_gate_close(struct inl_gate *gate)
 	gate->closed = true;
 	while (gate->n_inside)
 		pthread_cond_wait(&gate->changed, &gate->lock);
+	/* Those that are outside now never come back to theirs. */
+	for (unsigned i = 0; i < gate->n; i++) {
+		if (!gate->askers[i]->answered)
+			fuse_reply_none(gate->askers[i]->control.req);
+	}
 	put_gate(gate);
 }
 
@@ -130,15 +138,15 @@ int inl_poke(const struct inl_control *control, size_t at, const void *from, siz
 
 /* ---- the thread -------------------------------------------------------------------------------------------------- */
 
-static void forget_uid(struct asker *asker)
+static void forget_asker(struct asker *asker)
 {
 	struct inl_gate *gate = asker->gate;
 	unsigned i = 0;
 
 	pthread_mutex_lock(&gate->lock);
-	while (i < gate->n_uids && gate->uids[i] != asker->uid)
+	while (gate->askers[i] != asker)
 		i++;
-	gate->uids[i] = gate->uids[--gate->n_uids];
+	gate->askers[i] = gate->askers[--gate->n];
 	put_gate(gate);
 }
 
@@ -155,23 +163,24 @@ static void *ask(void *arg)
 		if (err)
 			inl_reply_error(asker->control.req, err);
 		inl_node_put(&mount->nodes, asker->control.node);
+		asker->answered = true;
 		leave(asker);
 	}
-	forget_uid(asker);
+	forget_asker(asker);
 	inl_wipe(asker, sizeof(*asker));
 	free(asker);
 	return NULL;
 }
 
-static bool may_ask(struct inl_gate *gate, uid_t uid)
+static bool may_ask(struct inl_gate *gate, struct asker *asker)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < gate->n_uids; i++)
-		n += gate->uids[i] == uid;
-	if (gate->closed || gate->n_uids == ASKERS_MAX || n == ASKERS_OF_USER_MAX)
+	for (unsigned i = 0; i < gate->n; i++)
+		n += gate->askers[i]->uid == asker->uid;
+	if (gate->closed || gate->n == ASKERS_MAX || n == ASKERS_OF_USER_MAX)
 		return false;
-	gate->uids[gate->n_uids++] = uid;
+	gate->askers[gate->n++] = asker;
 	gate->n_inside++;
 	gate->refs++;
 	return true;
@@ -211,7 +220,7 @@ int inl_ask(const struct inl_control *control, int (*fn)(const struct inl_contro
 	asker->fn = fn;
 	asker->uid = fuse_req_ctx(control->req)->uid;
 	pthread_mutex_lock(&gate->lock);
-	may = may_ask(gate, asker->uid);
+	may = may_ask(gate, asker);
 	pthread_mutex_unlock(&gate->lock);
 	if (!may) {
 		free(asker);
@@ -222,8 +231,9 @@ int inl_ask(const struct inl_control *control, int (*fn)(const struct inl_contro
 	err = start(asker);
 	if (err) {
 		inl_node_put(&control->mount->nodes, control->node);
+		asker->answered = true; /* by whoever called */
 		leave(asker);
-		forget_uid(asker);
+		forget_asker(asker);
 		free(asker);
 	}
 	return err;
