@@ -4,7 +4,7 @@
  * Read more: inlay/protect.h; fscrypt's actions/protector.go, actions/policy.go.
  *
  * The order of writing is what a crash cannot spoil: what protects comes before what is protected by it, and goes
- * after.
+ * after. What callers see has the lock of the store all the time.
  */
 #include "protect/private.h"
 #include <errno.h>
@@ -78,6 +78,15 @@ static int write_message(struct inl_protect *protect, enum inl_meta_dir dir, con
 				    inl_meta_dir_names[dir], id, INL_META_MAX);
 	protobuf_c_message_pack(message, data);
 	return protect->ops->write(protect->at, dir, id, data, len, owner, diag);
+}
+
+/* Is there a protector behind this name? One that lies elsewhere counts: its link is there. */
+static bool is_there(struct inl_protect *protect, const char *id)
+{
+	struct inl_protector_info info;
+	int err = inl_protector_info(protect, id, &info, NULL);
+
+	return !err || err == -ENOLINK;
 }
 
 /* ---- protectors -------------------------------------------------------------------------------------------------- */
@@ -186,8 +195,8 @@ static int fill_protector(struct new_protector *new, const struct inl_protector_
 	return err;
 }
 
-int inl_protector_make(struct inl_protect *protect, const struct inl_protector_new *what, const void *secret,
-		       size_t len, struct inl_diag *diag, struct inl_protector **out)
+static int make_protector(struct inl_protect *protect, const struct inl_protector_new *what, const void *secret,
+			  size_t len, struct inl_diag *diag, struct inl_protector **out)
 {
 	struct inl_protector *protector;
 	struct new_protector new;
@@ -203,6 +212,18 @@ int inl_protector_make(struct inl_protect *protect, const struct inl_protector_n
 		inl_protector_free(protector);
 	else
 		*out = protector;
+	return err;
+}
+
+int inl_protector_make(struct inl_protect *protect, const struct inl_protector_new *what, const void *secret,
+		       size_t len, struct inl_diag *diag, struct inl_protector **out)
+{
+	int err = inl_protect_lock(protect, diag);
+
+	if (err)
+		return err;
+	err = make_protector(protect, what, secret, len, diag, out);
+	inl_protect_unlock(protect);
 	return err;
 }
 
@@ -242,11 +263,15 @@ int inl_protector_change(struct inl_protect *protect, const struct inl_protector
 
 	if (!len)
 		return inl_diag_set(diag, -EINVAL, "nothing protects nothing: the passphrase is empty");
+	err = inl_protect_lock(protect, diag);
+	if (err)
+		return err;
 	err = inl_meta_load_own(protect, protector->id, &owner, diag, &meta);
 	if (!err)
 		err = rewrap(meta, protector, secret, len, costs, &new, diag);
 	if (!err)
 		err = write_message(protect, INL_META_PROTECTORS, protector->id, &meta->base, &owner, diag);
+	inl_protect_unlock(protect);
 	inl_meta_protector_free(meta);
 	return err;
 }
@@ -277,8 +302,16 @@ static int check_unknown(struct inl_protect *protect, const char *id, struct inl
 	return err == -ENOENT ? 0 : err;
 }
 
-int inl_protected_make(struct inl_protect *protect, const struct inl_policy *policy, const uint8_t *key,
-		       const struct inl_protector *protector, struct inl_diag *diag)
+/* Somebody else may have removed it since it was opened: nothing is to depend on what is gone. */
+static int check_is_there(struct inl_protect *protect, const struct inl_protector *protector, struct inl_diag *diag)
+{
+	if (is_there(protect, protector->id))
+		return 0;
+	return inl_diag_set(diag, -ENOENT, "the protector %s is not there any more", protector->id);
+}
+
+static int make_protected(struct inl_protect *protect, const struct inl_policy *policy, const uint8_t *key,
+			  const struct inl_protector *protector, struct inl_diag *diag)
 {
 	Inl__Meta__PolicyKey policy_key = INL__META__POLICY_KEY__INIT, *list = &policy_key;
 	Inl__Meta__Options options = INL__META__OPTIONS__INIT;
@@ -296,6 +329,8 @@ int inl_protected_make(struct inl_protect *protect, const struct inl_policy *pol
 	if (!err)
 		err = check_unknown(protect, id, diag);
 	if (!err)
+		err = check_is_there(protect, protector, diag);
+	if (!err)
 		err = seal(protector->key, key, INL_POLICY_KEY_SIZE, &sealed);
 	if (err)
 		return err;
@@ -312,11 +347,28 @@ int inl_protected_make(struct inl_protect *protect, const struct inl_policy *pol
 	return write_message(protect, INL_META_POLICIES, id, &meta.base, NULL, diag);
 }
 
+int inl_protected_make(struct inl_protect *protect, const struct inl_policy *policy, const uint8_t *key,
+		       const struct inl_protector *protector, struct inl_diag *diag)
+{
+	int err = inl_protect_lock(protect, diag);
+
+	if (err)
+		return err;
+	err = make_protected(protect, policy, key, protector, diag);
+	inl_protect_unlock(protect);
+	return err;
+}
+
 int inl_protected_remove(struct inl_protect *protect, const struct inl_key_spec *policy, struct inl_diag *diag)
 {
 	char id[INL_KEY_SPEC_HEX_SIZE];
+	int err = inl_protect_lock(protect, diag);
 
-	return protect->ops->remove(protect->at, INL_META_POLICIES, inl_key_spec_hex(policy, id), diag);
+	if (err)
+		return err;
+	err = protect->ops->remove(protect->at, INL_META_POLICIES, inl_key_spec_hex(policy, id), diag);
+	inl_protect_unlock(protect);
+	return err;
 }
 
 /* Read a policy, with the owner of its file. */
@@ -353,8 +405,8 @@ static int write_with(struct inl_protect *protect, const char *id, Inl__Meta__Po
 	return err;
 }
 
-int inl_protected_add(struct inl_protect *protect, const struct inl_key_spec *policy, const struct inl_protector *by,
-		      const struct inl_protector *more, struct inl_diag *diag)
+static int add_protected(struct inl_protect *protect, const struct inl_key_spec *policy, const struct inl_protector *by,
+			 const struct inl_protector *more, struct inl_diag *diag)
 {
 	uint8_t *key = inl_secret_alloc(INL_POLICY_KEY_SIZE);
 	Inl__Meta__Policy *meta = NULL;
@@ -364,6 +416,8 @@ int inl_protected_add(struct inl_protect *protect, const struct inl_key_spec *po
 	int err = key ? inl_protector_key(protect, by, policy, diag, key) : -ENOMEM;
 
 	inl_key_spec_hex(policy, id);
+	if (!err)
+		err = check_is_there(protect, more, diag);
 	if (!err)
 		err = seal(more->key, key, INL_POLICY_KEY_SIZE, &sealed);
 	inl_secret_free(key);
@@ -380,6 +434,18 @@ int inl_protected_add(struct inl_protect *protect, const struct inl_key_spec *po
 	return err;
 }
 
+int inl_protected_add(struct inl_protect *protect, const struct inl_key_spec *policy, const struct inl_protector *by,
+		      const struct inl_protector *more, struct inl_diag *diag)
+{
+	int err = inl_protect_lock(protect, diag);
+
+	if (err)
+		return err;
+	err = add_protected(protect, policy, by, more, diag);
+	inl_protect_unlock(protect);
+	return err;
+}
+
 /* ---- removing ---------------------------------------------------------------------------------------------------- */
 
 struct removal {
@@ -389,36 +455,36 @@ struct removal {
 	struct inl_diag *diag;
 };
 
+static int is_last(const char *policy, struct inl_diag *diag)
+{
+	return inl_diag_set(diag, -EBUSY, "it is the only protector of policy %s: without it nothing opens that", policy);
+}
+
+/* What is left in the message has the last word: the tool fscrypt, which may write meanwhile, knows no lock. */
 static int drop(struct inl_protect *protect, const char *policy, const char *id, struct inl_diag *diag)
 {
 	Inl__Meta__Policy *meta = NULL;
 	struct inl_meta_owner owner;
 	int err = load_policy(protect, policy, &owner, diag, &meta);
-	size_t n = 0;
+	size_t n = 0, n_there = 0;
 
 	if (err)
 		return err;
 	for (size_t i = 0; i < meta->n_wrapped_policy_keys; i++) {
 		Inl__Meta__PolicyKey *key = meta->wrapped_policy_keys[i];
 
-		if (strcmp(key->protector_descriptor, id))
+		if (strcmp(key->protector_descriptor, id)) {
+			n_there += is_there(protect, key->protector_descriptor);
 			meta->wrapped_policy_keys[n++] = key;
-		else
+		} else {
 			inl__meta__policy_key__free_unpacked(key, NULL);
+		}
 	}
 	meta->n_wrapped_policy_keys = n;
-	err = n ? write_message(protect, INL_META_POLICIES, policy, &meta->base, &owner, diag) : -EBUSY;
+	err = n_there ? write_message(protect, INL_META_POLICIES, policy, &meta->base, &owner, diag)
+		      : is_last(policy, diag);
 	inl_meta_policy_free(meta);
 	return err;
-}
-
-/* Is there a protector behind this name? One that lies elsewhere counts: its link is there. */
-static bool is_there(struct inl_protect *protect, const char *id)
-{
-	struct inl_protector_info info;
-	int err = inl_protector_info(protect, id, &info, NULL);
-
-	return !err || err == -ENOLINK;
 }
 
 /* Does the policy have others that open it? */
@@ -442,19 +508,16 @@ static int remove_from(const struct inl_policy_info *info, void *arg)
 	if (!has)
 		return 0;
 	if (!n_others)
-		return inl_diag_set(removal->diag, -EBUSY,
-				    "it is the only protector of policy %s: without it nothing opens that", id);
+		return is_last(id, removal->diag);
 	return removal->check ? 0 : drop(removal->protect, id, removal->id, removal->diag);
 }
 
-int inl_protector_remove(struct inl_protect *protect, const char *id, struct inl_diag *diag)
+static int remove_protector(struct inl_protect *protect, const char *id, struct inl_diag *diag)
 {
 	struct removal removal = { .protect = protect, .id = id, .check = true, .diag = diag };
 	char link[INL_PROTECTOR_ID_SIZE + sizeof(INL_META_SUFFIX)];
 	int err;
 
-	if (!inl_meta_is_id(id, INL_PROTECTOR_ID_SIZE - 1))
-		return -ENOENT;
 	err = inl_protected(protect, remove_from, &removal, diag);
 	removal.check = false;
 	if (!err)
@@ -464,4 +527,15 @@ int inl_protector_remove(struct inl_protect *protect, const char *id, struct inl
 	snprintf(link, sizeof(link), "%s" INL_META_SUFFIX, id);
 	err = protect->ops->remove(protect->at, INL_META_PROTECTORS, link, NULL);
 	return err == -ENOENT ? protect->ops->remove(protect->at, INL_META_PROTECTORS, id, diag) : err;
+}
+
+int inl_protector_remove(struct inl_protect *protect, const char *id, struct inl_diag *diag)
+{
+	int err = inl_meta_is_id(id, INL_PROTECTOR_ID_SIZE - 1) ? inl_protect_lock(protect, diag) : -ENOENT;
+
+	if (err)
+		return err;
+	err = remove_protector(protect, id, diag);
+	inl_protect_unlock(protect);
+	return err;
 }

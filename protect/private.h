@@ -48,6 +48,10 @@ struct inl_store_ops {
 	int (*write)(void *at, enum inl_meta_dir dir, const char *name, const uint8_t *data, size_t len,
 		     const struct inl_meta_owner *owner, struct inl_diag *diag);
 	int (*remove)(void *at, enum inl_meta_dir dir, const char *name, struct inl_diag *diag); /* durably */
+
+	/* Keep other writers out, of which each waits for a while. NULL: there are none. -ETIMEDOUT. */
+	int (*lock)(void *at, struct inl_diag *diag);
+	void (*unlock)(void *at);
 	void (*close)(void *at);
 };
 
@@ -70,6 +74,13 @@ struct inl_protect {
 	struct inl_protect *places[INL_PLACES_MAX]; /* where linked protectors are looked for */
 	unsigned n_places;
 };
+
+/*
+ * What changes metadata has the lock from the first that it reads to the last that it writes: what it decided by is still
+ * so. Not taken twice.
+ */
+int inl_protect_lock(struct inl_protect *protect, struct inl_diag *diag);
+void inl_protect_unlock(struct inl_protect *protect);
 
 /* Read a file of metadata, which must be of a size that makes sense. buf: INL_META_MAX + 1 bytes. */
 int inl_metadata_read(struct inl_protect *protect, enum inl_meta_dir dir, const char *name, uint8_t *buf, size_t *len,

@@ -33,6 +33,17 @@ int inl_protect_add_place(struct inl_protect *protect, const char *root, struct 
 	return err;
 }
 
+int inl_protect_lock(struct inl_protect *protect, struct inl_diag *diag)
+{
+	return protect->ops->lock ? protect->ops->lock(protect->at, diag) : 0;
+}
+
+void inl_protect_unlock(struct inl_protect *protect)
+{
+	if (protect->ops->unlock)
+		protect->ops->unlock(protect->at);
+}
+
 int inl_metadata_read(struct inl_protect *protect, enum inl_meta_dir dir, const char *name, uint8_t *buf, size_t *len,
 		      struct inl_meta_owner *owner, struct inl_diag *diag)
 {

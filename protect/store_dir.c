@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 struct place {
@@ -44,6 +46,33 @@ fail:
 	free(place);
 	free(protect);
 	return err;
+}
+
+/* Whoever may list the directory may hold its lock: nobody waits for ever. */
+#define LOCK_WAIT_MS 30000
+#define LOCK_STEP_MS 10
+
+static int lock_place(void *at, struct inl_diag *diag)
+{
+	const struct timespec step = { .tv_nsec = LOCK_STEP_MS * 1000000L };
+	const struct place *place = at;
+
+	for (int ms = 0; flock(place->fd, LOCK_EX | LOCK_NB); ms += LOCK_STEP_MS) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return inl_diag_set(diag, -errno, "the directory of .fscrypt cannot be locked: %s", strerror(errno));
+		if (ms >= LOCK_WAIT_MS)
+			return inl_diag_set(diag, -ETIMEDOUT, "another program has had the directory of .fscrypt locked for %d s",
+					    LOCK_WAIT_MS / 1000);
+		nanosleep(&step, NULL);
+	}
+	return 0;
+}
+
+static void unlock_place(void *at)
+{
+	const struct place *place = at;
+
+	flock(place->fd, LOCK_UN);
 }
 
 /* What belongs to somebody else is not for us to believe; but root answers for all. */
@@ -286,5 +315,7 @@ const struct inl_store_ops inl_store_dir = {
 	.read = read_place,
 	.write = write_place,
 	.remove = remove_place,
+	.lock = lock_place,
+	.unlock = unlock_place,
 	.close = close_place,
 };

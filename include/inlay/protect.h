@@ -168,9 +168,10 @@ INL_API int inl_protector_key(struct inl_protect *protect, const struct inl_prot
  * Each of these is durable when it returns, and happens whole or not at all: a file is written under another name, which
  * then takes the place of the old one. Owner and permissions of what is replaced are kept; what is new belongs to whom the
  * root directory of the volume belongs to, or to the user who makes it in a directory. The first makes .fscrypt, too. Fields
- * that Inlay does not know are kept.
+ * that Inlay does not know are kept. In a directory each has a lock (flock on the root directory) from the first that it
+ * reads to the last that it writes: two at a time do not spoil each other's work.
  *
- * Returns: also -EROFS, -ENOSPC, -EACCES.
+ * Returns: also -EROFS, -ENOSPC, -EACCES; -ETIMEDOUT (another has had the lock for 30 s).
  */
 
 /* Costs that take about so long here, within an eighth of the memory that there is for this process, and 128 MiB. */
@@ -219,7 +220,8 @@ INL_API int inl_protector_remove(struct inl_protect *protect, const char *id, st
  *
  *   key   INL_POLICY_KEY_SIZE bytes, whose name is policy->key
  *
- * Returns: 0; -EEXIST (it has metadata); -EOPNOTSUPP (fscrypt has no place for such a policy: data units, IV methods); -EINVAL.
+ * Returns: 0; -EEXIST (it has metadata); -EOPNOTSUPP (fscrypt has no place for such a policy: data units, IV methods); -EINVAL;
+ *          -ENOENT (the protector was removed meanwhile).
  */
 INL_API int inl_protected_make(struct inl_protect *protect, const struct inl_policy *policy, const uint8_t *key,
 			       const struct inl_protector *protector, struct inl_diag *diag);
@@ -233,7 +235,7 @@ INL_API int inl_protected_remove(struct inl_protect *protect, const struct inl_k
  *   by     has it
  *   more   is to have it
  *
- * Returns: also as inl_protector_key; -ENOSPC (INL_PROTECTORS_MAX).
+ * Returns: also as inl_protector_key; -ENOSPC (INL_PROTECTORS_MAX); -ENOENT (it was removed meanwhile).
  */
 INL_API int inl_protected_add(struct inl_protect *protect, const struct inl_key_spec *policy, const struct inl_protector *by,
 			      const struct inl_protector *more, struct inl_diag *diag);

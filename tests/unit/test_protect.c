@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 
 static size_t unhex(const char *hex, uint8_t *out)
@@ -733,6 +734,92 @@ static void test_make_refused(void **state)
 	inl_protect_close(protect);
 }
 
+/* Two at once, each with a store of its own. */
+struct racer {
+	pthread_barrier_t *start;
+	struct inl_protect *protect;
+	const struct inl_key_spec *policy;
+	const struct inl_protector *by, *more; /* more: to be added by that; or only by: to be removed */
+	int err;
+};
+
+static void *race(void *arg)
+{
+	struct racer *racer = arg;
+
+	pthread_barrier_wait(racer->start);
+	if (racer->more)
+		racer->err = inl_protected_add(racer->protect, racer->policy, racer->by, racer->more, NULL);
+	else
+		racer->err = inl_protector_remove(racer->protect, inl_protector_id(racer->by), NULL);
+	return NULL;
+}
+
+static void race_both(struct racer racers[2])
+{
+	pthread_barrier_t start;
+	pthread_t threads[2];
+
+	pthread_barrier_init(&start, NULL, 2);
+	for (int i = 0; i < 2; i++) {
+		racers[i].start = &start;
+		assert_int_equal(inl_protect_open_dir(in_dir("m"), NULL, &racers[i].protect), 0);
+		assert_int_equal(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
+	}
+	for (int i = 0; i < 2; i++) {
+		pthread_join(threads[i], NULL);
+		inl_protect_close(racers[i].protect);
+	}
+	pthread_barrier_destroy(&start);
+}
+
+/* Both are added, and of two that are removed one stays, which still opens the policy. */
+static void race_once(struct inl_protect *protect)
+{
+	static const char *const names[] = { "a", "b", "c" };
+	struct inl_policy_info *info = calloc(1, sizeof(*info));
+	struct racer racers[2] = { 0 };
+	struct inl_protector *all[3];
+	struct inl_policy policy;
+	uint8_t key[64];
+
+	for (int i = 0; i < 3; i++)
+		all[i] = make(protect, INL_PROTECTOR_PASSPHRASE, names[i], "x", 1);
+	make_policy(key, 2, &policy);
+	assert_int_equal(inl_protected_make(protect, &policy, key, all[0], NULL), 0);
+	for (int i = 0; i < 2; i++)
+		racers[i] = (struct racer){ .policy = &policy.key, .by = all[0], .more = all[i + 1] };
+	race_both(racers);
+	assert_int_equal(racers[0].err | racers[1].err, 0);
+	assert_int_equal(inl_protected_info(protect, &policy.key, info, NULL), 0);
+	assert_int_equal(info->n_protectors, 3);
+	assert_int_equal(inl_protector_remove(protect, inl_protector_id(all[0]), NULL), 0);
+	for (int i = 0; i < 2; i++)
+		racers[i] = (struct racer){ .by = all[i + 1] };
+	race_both(racers);
+	assert_int_equal(racers[0].err + racers[1].err, -EBUSY);
+	assert_int_equal(inl_protector_key(protect, all[racers[0].err ? 1 : 2], &policy.key, NULL, key), 0);
+	assert_int_equal(inl_protected_remove(protect, &policy.key, NULL), 0);
+	/* What was removed is not added again. */
+	assert_int_equal(inl_protected_make(protect, &policy, key, all[0], NULL), -ENOENT);
+	assert_int_equal(inl_protector_remove(protect, inl_protector_id(all[racers[0].err ? 1 : 2]), NULL), 0);
+	for (int i = 0; i < 3; i++)
+		inl_protector_free(all[i]);
+	free(info);
+}
+
+static void test_two_at_once(void **state)
+{
+	struct inl_protect *protect = NULL;
+
+	needs_tools();
+	run("rm -rf m && mkdir m");
+	assert_int_equal(inl_protect_open_dir(in_dir("m"), NULL, &protect), 0);
+	for (int i = 0; i < 40; i++)
+		race_once(protect);
+	inl_protect_close(protect);
+}
+
 static size_t get_file(const char *path, uint8_t *data, size_t room)
 {
 	FILE *f = fopen(path, "rb");
@@ -848,6 +935,7 @@ int main(void)
 		cmocka_unit_test(test_live_dir),
 		cmocka_unit_test(test_live_volume),
 		cmocka_unit_test(test_make_refused),
+		cmocka_unit_test(test_two_at_once),
 		cmocka_unit_test(test_unknown_fields),
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_costs),
