@@ -15,6 +15,7 @@
 
 struct place {
 	int fd; /* of the directory that has .fscrypt in it */
+	dev_t dev;
 };
 
 static void close_place(void *at)
@@ -25,19 +26,33 @@ static void close_place(void *at)
 	free(place);
 }
 
+static int open_place(const char *root, struct place *place)
+{
+	struct stat st;
+	int err;
+
+	place->fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (place->fd < 0)
+		return -errno;
+	if (!fstat(place->fd, &st)) {
+		place->dev = st.st_dev;
+		return 0;
+	}
+	err = -errno;
+	close(place->fd);
+	return err;
+}
+
 int inl_protect_open_dir(const char *root, struct inl_diag *diag, struct inl_protect **out)
 {
 	struct inl_protect *protect = calloc(1, sizeof(*protect));
 	struct place *place = malloc(sizeof(*place));
 	int err = -ENOMEM;
 
-	if (!protect || !place)
+	if (protect && place)
+		err = open_place(root, place);
+	if (err)
 		goto fail;
-	place->fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (place->fd < 0) {
-		err = -errno;
-		goto fail;
-	}
 	protect->ops = &inl_store_dir;
 	protect->at = place;
 	*out = protect;
@@ -85,21 +100,56 @@ static int check_owner(const struct stat *st, const char *name, struct inl_diag 
 	return 0;
 }
 
-/* Only .fscrypt itself may be a symbolic link. */
-static int open_dir(const struct place *place, enum inl_meta_dir dir, struct inl_diag *diag, int *out)
+/* What is to be written, for keys of this file system, is to go with it wherever it goes. */
+static int check_dev(const struct place *place, const struct stat *st, const char *name, struct inl_diag *diag)
 {
-	const char *name = inl_meta_dir_names[dir];
-	int base = openat(place->fd, INL_META_BASE, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd, err = 0;
+	if (st->st_dev != place->dev)
+		return inl_diag_set(diag, -EXDEV, "%s lies on another file system: nothing is written there", name);
+	return 0;
+}
+
+/* It may be a symbolic link, which is followed; but nothing is written by one that leaves the file system. */
+static int open_base(const struct place *place, bool writing, struct inl_diag *diag, int *out)
+{
+	int err = 0, base = openat(place->fd, INL_META_BASE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct stat st;
 
 	if (base < 0)
 		return -errno;
+	if (fstat(base, &st))
+		err = -errno;
+	if (!err)
+		err = check_owner(&st, INL_META_BASE, diag);
+	if (!err && writing)
+		err = check_dev(place, &st, INL_META_BASE, diag);
+	for (int i = 0; i < 2 && !err && writing; i++) {
+		if (!fstatat(base, inl_meta_dir_names[i], &st, AT_SYMLINK_NOFOLLOW))
+			err = check_dev(place, &st, inl_meta_dir_names[i], diag);
+	}
+	if (err)
+		close(base);
+	else
+		*out = base;
+	return err;
+}
+
+/* Only .fscrypt itself may be a symbolic link. */
+static int open_dir(const struct place *place, enum inl_meta_dir dir, bool writing, struct inl_diag *diag, int *out)
+{
+	const char *name = inl_meta_dir_names[dir];
+	int base = -1, fd, err = open_base(place, writing, diag, &base);
+	struct stat st;
+
+	if (err)
+		return err;
 	fd = openat(base, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st))
 		err = -errno;
 	close(base);
 	if (!err)
 		err = check_owner(&st, name, diag);
+	if (!err && writing)
+		err = check_dev(place, &st, name, diag);
 	if (!err && (st.st_mode & (S_ISVTX | S_IWOTH)) == S_IWOTH)
 		err = inl_diag_set(diag, -EACCES, "%s can be written to by everybody, and is not sticky", name);
 	if (!err)
@@ -113,7 +163,7 @@ static int list_place(void *at, enum inl_meta_dir dir, int (*each)(const char *n
 		      struct inl_diag *diag)
 {
 	struct dirent *entry;
-	int fd = -1, err = open_dir(at, dir, diag, &fd);
+	int fd = -1, err = open_dir(at, dir, false, diag, &fd);
 	DIR *names;
 
 	if (err)
@@ -155,7 +205,7 @@ static int read_all(int fd, uint8_t *buf, size_t *len)
 static int read_place(void *at, enum inl_meta_dir dir, const char *name, uint8_t *buf, size_t *len,
 		      struct inl_meta_owner *owner, struct inl_diag *diag)
 {
-	int fd = -1, file, err = open_dir(at, dir, diag, &fd);
+	int fd = -1, file, err = open_dir(at, dir, false, diag, &fd);
 	struct stat st;
 
 	if (err)
@@ -230,12 +280,17 @@ static int make_base(int root)
 }
 
 /* With what is missing of it. */
-static int set_up(const struct place *place)
+static int set_up(const struct place *place, struct inl_diag *diag)
 {
-	int err, base = openat(place->fd, INL_META_BASE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int base = -1, err = open_base(place, true, diag, &base);
+	struct stat st;
 
-	if (base < 0)
-		return errno == ENOENT ? make_base(place->fd) : -errno;
+	if (err == -ENOENT && !fstatat(place->fd, INL_META_BASE, &st, AT_SYMLINK_NOFOLLOW))
+		return inl_diag_set(diag, err, INL_META_BASE " is a symbolic link to what is not there");
+	if (err == -ENOENT)
+		return make_base(place->fd);
+	if (err)
+		return err;
 	err = make_both(base);
 	close(base);
 	return err;
@@ -279,10 +334,10 @@ static int write_place(void *at, enum inl_meta_dir dir, const char *name, const 
 		       const struct inl_meta_owner *owner, struct inl_diag *diag)
 {
 	char temp[INL_TEMP_SIZE];
-	int fd = -1, err = set_up(at);
+	int fd = -1, err = set_up(at, diag);
 
 	if (!err)
-		err = open_dir(at, dir, diag, &fd);
+		err = open_dir(at, dir, true, diag, &fd);
 	if (err)
 		return err;
 	err = inl_meta_temp(temp);
@@ -300,7 +355,7 @@ static int write_place(void *at, enum inl_meta_dir dir, const char *name, const 
 
 static int remove_place(void *at, enum inl_meta_dir dir, const char *name, struct inl_diag *diag)
 {
-	int fd = -1, err = open_dir(at, dir, diag, &fd);
+	int fd = -1, err = open_dir(at, dir, true, diag, &fd);
 
 	if (err)
 		return err;

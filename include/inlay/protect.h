@@ -45,7 +45,7 @@ INL_API int inl_protect_open_volume(struct inl_volume *vol, struct inl_diag *dia
  *   root   the directory that has .fscrypt in it: where a file system is mounted
  *
  * What belongs neither to root nor to the user is refused, unless the user is root, as in fscrypt. Symbolic links are not
- * followed, except .fscrypt itself.
+ * followed, except .fscrypt itself; and nothing is written where one, or a mount, leads to another file system: -EXDEV.
  *
  * Returns: 0 (also if there is no .fscrypt); -ENOENT, -EACCES, ...
  */

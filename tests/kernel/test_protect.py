@@ -556,5 +556,45 @@ def crash_protect():
     as_expected(crash_of(["remove", "one"], ""), {(one, two), (two,)}, "remove")
 
 
+def files_below(root):
+    return sorted(os.path.join(at, name) for at, _, names in os.walk(root) for name in names)
+
+
+@tap.test
+def leads_away():
+    """On a mount, .fscrypt that leads to another file system: read, and never written to"""
+    needs()
+    image, outside = new_image("d"), tap.fresh_dir("outside")
+    encrypt(image, "d", "words", "--protector", "me")
+    with tap.mounted(image) as root:
+        base = f"{root}/.fscrypt"
+        os.rename(base, f"{root}/kept")
+        os.symlink("kept", base)  # it stays on the file system: as good as none
+        add(root, "add", "two", typed="words\n2nd\n")
+        os.unlink(base)
+        subprocess.run(["cp", "-a", f"{root}/kept/.", outside], check=True)
+        os.symlink(outside, base)
+        tap.equal(sorted(protectors(root)), ["me", "two"])
+        before = files_below(outside)
+        for verb, name, typed in (("add", "three", "words\n3rd\n"), ("remove", "two", ""), ("change", "me", "words\nnew\n")):
+            me = ("--protector", "me") if verb == "add" else ()
+            refused(root, verb, name, typed=typed, options=me, says=".fscrypt lies on another file system")
+        tap.equal(files_below(outside), before)
+        # One of the two directories, which somebody has mounted there.
+        os.unlink(base)
+        os.rename(f"{root}/kept", base)
+        tap.mount("--bind", f"{outside}/protectors", f"{base}/protectors")
+        try:
+            refused(root, "remove", "two", says="protectors lies on another file system")
+            tap.equal(files_below(outside), before)
+        finally:
+            tap.umount(f"{base}/protectors")
+        # A link to nothing.
+        os.rename(base, f"{root}/kept")
+        os.symlink("nowhere", base)
+        refused(root, "add", "three", typed="words\n3rd\n", code=(cli.FAILED, cli.NO_KEY, cli.USAGE))
+        tap.equal(os.path.exists(f"{root}/nowhere") or any(n.startswith(".tmp") for n in os.listdir(root)), False)
+
+
 if __name__ == "__main__":
     tap.main()

@@ -536,6 +536,7 @@ static void test_store_owners(void **state)
 	unsigned status = 0, seen[8] = { 0 };
 	struct inl_protect *protect = NULL;
 	size_t len;
+	int err;
 
 	needs_tools();
 	make_parts(&parts);
@@ -566,6 +567,14 @@ static void test_store_owners(void **state)
 	look(&status);
 	assert_int_equal(seteuid(0), 0);
 	assert_int_equal(status, EACCES);
+	/* .fscrypt itself belongs to somebody else, who can put other directories into it. */
+	assert_int_equal(try_run("chown 1002 m/.fscrypt"), 0);
+	assert_int_equal(inl_protect_open_dir(in_dir("m"), NULL, &protect), 0);
+	assert_int_equal(seteuid(1001), 0);
+	err = inl_protectors(protect, count, seen, NULL);
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(err, -EACCES);
+	inl_protect_close(protect);
 }
 
 /* ---- making and changing ------------------------------------------------------------------------------------------ */
