@@ -100,6 +100,25 @@ static int check_group(const uint8_t data[INL_CODE_GROUP], unsigned group, struc
 	return 0;
 }
 
+static bool divides(char c)
+{
+	return c == '-' || c == ' ' || c == '\t';
+}
+
+bool inl_code_has_shape(const char *text, size_t len)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (divides(text[i]))
+			continue;
+		if (value_of(text[i]) < 0)
+			return false;
+		n++;
+	}
+	return n == INL_CODE_GROUPS * INL_CODE_GROUP;
+}
+
 int inl_code_parse(const char *text, size_t len, struct inl_diag *diag, char code[INL_CODE_SIZE])
 {
 	uint8_t data[INL_CODE_GROUP] = { 0 };
@@ -109,7 +128,7 @@ int inl_code_parse(const char *text, size_t len, struct inl_diag *diag, char cod
 	for (size_t i = 0; i < len && !err; i++) {
 		int value = value_of(text[i]);
 
-		if (text[i] == '-' || text[i] == ' ' || text[i] == '\t')
+		if (divides(text[i]))
 			continue;
 		if (n == INL_CODE_GROUPS * INL_CODE_GROUP || value < 0) {
 			err = value < 0 ? inl_diag_set(diag, -EINVAL,

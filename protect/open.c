@@ -72,18 +72,46 @@ static int check_name(const struct inl_protector *protector, struct inl_diag *di
 	return err;
 }
 
-static int open_meta(const Inl__Meta__Protector *meta, const void *secret, size_t len,
-		     const struct inl_hash_limits *limits, struct inl_diag *diag, struct inl_protector *protector)
+/* A way from what a person has to the key that wraps. */
+typedef int wrapping(const Inl__Meta__Protector *meta, const void *secret, size_t len,
+		     const struct inl_hash_limits *limits, struct inl_diag *diag, uint8_t *by);
+
+static int unwrap(const Inl__Meta__Protector *meta, wrapping *find, const void *secret, size_t len,
+		  const struct inl_hash_limits *limits, struct inl_diag *diag, struct inl_protector *protector)
 {
 	uint8_t *by = inl_secret_alloc(INL_PROTECTOR_KEY_SIZE);
-	int err;
+	int err = by ? find(meta, secret, len, limits, diag, by) : -ENOMEM;
 
-	if (!by)
-		return -ENOMEM;
-	err = inl_protector_wrapping(meta, secret, len, limits, diag, by);
 	if (!err)
 		err = inl_unseal(by, meta->wrapped_key, INL_PROTECTOR_KEY_SIZE, protector->key);
 	inl_secret_free(by);
+	return err;
+}
+
+/*
+ * The tool fscrypt gives a recovery code's protector any passphrase, and it is called a recovery code still. So what cannot be
+ * a code may be that; if it is not, what is wrong with it as a code is said.
+ */
+static int unwrap_no_code(const Inl__Meta__Protector *meta, const void *secret, size_t len,
+			  const struct inl_hash_limits *limits, struct inl_diag *diag, struct inl_protector *protector)
+{
+	struct inl_diag other = { 0 };
+	int err = unwrap(meta, hash_typed, secret, len, limits, &other, protector);
+
+	if (err == -EKEYREJECTED)
+		return -EINVAL;
+	if (diag)
+		*diag = other;
+	return err;
+}
+
+static int open_meta(const Inl__Meta__Protector *meta, const void *secret, size_t len,
+		     const struct inl_hash_limits *limits, struct inl_diag *diag, struct inl_protector *protector)
+{
+	int err = unwrap(meta, inl_protector_wrapping, secret, len, limits, diag, protector);
+
+	if (err == -EINVAL && inl_meta_kind(meta) == INL_PROTECTOR_RECOVERY && !inl_code_has_shape(secret, len))
+		err = unwrap_no_code(meta, secret, len, limits, diag, protector);
 	if (err)
 		return err;
 	memcpy(protector->id, meta->protector_descriptor, INL_PROTECTOR_ID_SIZE);

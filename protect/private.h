@@ -195,4 +195,7 @@ void inl_code_make(const uint8_t random[INL_CODE_RANDOM], char code[INL_CODE_SIZ
  */
 int inl_code_parse(const char *text, size_t len, struct inl_diag *diag, char code[INL_CODE_SIZE]);
 
+/* Has it as many symbols as a code has, and nothing else? */
+bool inl_code_has_shape(const char *text, size_t len);
+
 #endif

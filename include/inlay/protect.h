@@ -142,7 +142,8 @@ INL_API const char *inl_protector_id(const struct inl_protector *protector);
 /*
  * Open a protector. Takes as long as its costs say.
  *
- *   secret   len bytes: the passphrase without a line feed, at most INL_PASSPHRASE_MAX; the code; the key
+ *   secret   len bytes: the passphrase without a line feed, at most INL_PASSPHRASE_MAX; the code, or the passphrase that the
+ *            tool fscrypt has put in its place; the key
  *   limits   NULL: the usual ones
  *
  * Returns: 0; -EKEYREJECTED (the secret is wrong); -EINVAL (a code that is mistyped, with the group; a key that has not 32

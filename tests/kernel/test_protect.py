@@ -596,5 +596,23 @@ def leads_away():
         tap.equal(os.path.exists(f"{root}/nowhere") or any(n.startswith(".tmp") for n in os.listdir(root)), False)
 
 
+@tap.test
+def code_changed():
+    """A recovery code that the tool fscrypt has put a passphrase in the place of: that opens it"""
+    needs()
+    image = new_image("d")
+    encrypt(image, "d", "words", "--protector", "me")
+    put(image, "/d/letter", "words")
+    code = add(image, "recovery", typed="words\n").strip()
+    name, recover = protectors(image)["recovery"], ("--protector", "recovery")
+    with tap.mounted(image) as root:
+        fscrypt.run("metadata", "change-passphrase", f"--protector={root}:{name}", "--quiet", stdin=f"{code}\nany words\n")
+    opens(image, "/d/letter", "any words", *recover)
+    shut(image, "/d/letter", code, *recover)
+    shut(image, "/d/letter", "other words", *recover, says="recovery code")
+    add(image, "add", "more", typed="any words\n3rd\n", options=recover)
+    opens(image, "/d/letter", "3rd", "--protector", "more")
+
+
 if __name__ == "__main__":
     tap.main()

@@ -220,6 +220,20 @@ static void test_code_forms(void **state)
 	refuse_code(typed, "not more");
 }
 
+static void test_code_shape(void **state)
+{
+	char code[INL_CODE_SIZE];
+
+	make_code(1, code);
+	assert_true(inl_code_has_shape(code, 48));
+	assert_true(inl_code_has_shape("  olioli olioli olioli olioli\tolioli olioli olioli-", 51));
+	assert_false(inl_code_has_shape(code, 47));
+	assert_false(inl_code_has_shape("", 0));
+	assert_false(inl_code_has_shape("olioli olioli olioli olioli olioli olioli olioli0", 49));
+	code[3] = 'U';
+	assert_false(inl_code_has_shape(code, 48));
+}
+
 /* Every wrong sign, every two that change places, any two groups that do: the group is named. */
 static void test_code_errors(void **state)
 {
@@ -934,6 +948,7 @@ int main(void)
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_code_forms),
+		cmocka_unit_test(test_code_shape),
 		cmocka_unit_test(test_code_errors),
 		cmocka_unit_test(test_code_other_group),
 		cmocka_unit_test(test_protector_checks),
