@@ -210,7 +210,8 @@ INL_API int inl_protector_change(struct inl_protect *protect, const struct inl_p
 				 size_t len, const struct inl_hash_costs *costs, struct inl_diag *diag);
 
 /*
- * Remove a protector, first from the policies that it protects.
+ * Remove a protector, first from the policies that it protects. Those of other users, in a directory, which this one may not
+ * read, are left as they are.
  *
  * Returns: 0; -EBUSY (it is the last one of a policy, which *diag names; nothing is changed); -ENOENT.
  */

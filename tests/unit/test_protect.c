@@ -757,6 +757,50 @@ static void test_make_refused(void **state)
 	inl_protect_close(protect);
 }
 
+/* Each of two users has a policy, which the other cannot read. */
+static void test_shared(void **state)
+{
+	static const char *const names[] = { "1", "2", "3" };
+	struct inl_protect *protect = NULL;
+	struct inl_protector *mine[3], *theirs;
+	struct inl_policy policies[2];
+	uint8_t key[64];
+	int errs[2];
+
+	needs_tools();
+	if (geteuid())
+		skip();
+	run("rm -rf m && mkdir m && chmod 755 .");
+	assert_int_equal(inl_protect_open_dir(in_dir("m"), NULL, &protect), 0);
+	theirs = make(protect, INL_PROTECTOR_PASSPHRASE, "theirs", "x", 1);
+	make_policy(key, 1, &policies[0]);
+	assert_int_equal(inl_protected_make(protect, &policies[0], key, theirs, NULL), 0);
+	run("chown 1002 m/.fscrypt/*/* && chmod 1777 m/.fscrypt/*");
+	assert_int_equal(seteuid(1001), 0);
+	for (int i = 0; i < 3; i++)
+		mine[i] = make(protect, INL_PROTECTOR_PASSPHRASE, names[i], "x", 1);
+	make_policy(key, 2, &policies[1]);
+	errs[0] = inl_protected_make(protect, &policies[1], key, mine[0], NULL);
+	if (!errs[0])
+		errs[0] = inl_protected_add(protect, &policies[1].key, mine[0], mine[1], NULL);
+	if (!errs[0])
+		errs[0] = inl_protector_remove(protect, inl_protector_id(mine[0]), NULL);
+	errs[1] = inl_protector_remove(protect, inl_protector_id(mine[1]), NULL);
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(errs[0], 0);
+	assert_int_equal(errs[1], -EBUSY);
+	/* What can be read, and is damaged, is in the way as before. */
+	run("cd m/.fscrypt/policies && for f in ????????????????; do chown 1001 $f && echo no >$f; done");
+	assert_int_equal(seteuid(1001), 0);
+	errs[0] = inl_protector_remove(protect, inl_protector_id(mine[2]), NULL);
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(errs[0], -EUCLEAN);
+	inl_protector_free(theirs);
+	for (int i = 0; i < 3; i++)
+		inl_protector_free(mine[i]);
+	inl_protect_close(protect);
+}
+
 /* Two at once, each with a store of its own. */
 struct racer {
 	pthread_barrier_t *start;
@@ -959,6 +1003,7 @@ int main(void)
 		cmocka_unit_test(test_live_dir),
 		cmocka_unit_test(test_live_volume),
 		cmocka_unit_test(test_make_refused),
+		cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_two_at_once),
 		cmocka_unit_test(test_unknown_fields),
 		cmocka_unit_test(test_memory),
