@@ -104,16 +104,52 @@ static int is_called(const struct inl_protector_info *info, void *arg)
 	return 0;
 }
 
+/* How many bytes the sign at the start of text has, well-formed as the Unicode standard has it (table 3-7); 0: it has none. */
+static size_t utf8_sign(const unsigned char *text, uint32_t *sign)
+{
+	size_t n = text[0] < 0x80 ? 1 : text[0] < 0xc2 ? 0 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : text[0] < 0xf5 ? 4 : 0;
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+
+	*sign = n == 1 ? text[0] : text[0] & (0x7fu >> n);
+	for (size_t i = 1; i < n; i++) {
+		if ((text[i] & 0xc0) != 0x80)
+			return 0;
+		*sign = *sign << 6 | (text[i] & 0x3f);
+	}
+	return n && *sign >= least[n] && *sign <= 0x10ffff && (*sign < 0xd800 || *sign > 0xdfff) ? n : 0;
+}
+
+/* What the tool fscrypt can read, what a terminal shows as it is, and what nobody takes for the id of another. */
+static int check_name(const char *name, struct inl_diag *diag)
+{
+	const unsigned char *at = (const unsigned char *)name;
+	uint32_t sign;
+	size_t n;
+
+	if (!name || !*name || strlen(name) > 255)
+		return inl_diag_set(diag, -EINVAL, "a protector has a name of 1 to 255 bytes");
+	for (; *at; at += n) {
+		n = utf8_sign(at, &sign);
+		if (!n)
+			return inl_diag_set(diag, -EINVAL, "the name of a protector is UTF-8: this is not");
+		if (sign < 0x20 || (sign >= 0x7f && sign < 0xa0))
+			return inl_diag_set(diag, -EINVAL, "the name of a protector has no control characters");
+	}
+	if (strlen(name) == INL_PROTECTOR_ID_SIZE - 1 && strspn(name, "0123456789abcdefABCDEF") == strlen(name))
+		return inl_diag_set(diag, -EINVAL, "16 hex digits are an id, and no name of a protector");
+	return 0;
+}
+
 static int check_new(struct inl_protect *protect, const struct inl_protector_new *what, size_t len,
 		     struct inl_diag *diag)
 {
 	struct search search = { .name = what->name };
-	int err;
+	int err = check_name(what->name, diag);
 
+	if (err)
+		return err;
 	if (what->kind < INL_PROTECTOR_PASSPHRASE || what->kind > INL_PROTECTOR_RECOVERY)
 		return inl_diag_set(diag, -EINVAL, "protectors of this kind are not made here");
-	if (!what->name || !*what->name || strlen(what->name) > 255)
-		return inl_diag_set(diag, -EINVAL, "a protector has a name of 1 to 255 bytes");
 	if (!len)
 		return inl_diag_set(diag, -EINVAL, "nothing protects nothing: the passphrase is empty");
 	err = inl_protectors(protect, is_called, &search, diag);

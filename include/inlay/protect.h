@@ -185,7 +185,7 @@ INL_API int inl_recovery_code(char code[INL_RECOVERY_CODE_SIZE]);
 
 struct inl_protector_new {
 	enum inl_protector_kind kind; /* not LOGIN */
-	const char *name;	      /* 1 to 255 bytes; no other protector has it */
+	const char *name;	      /* UTF-8, 1 to 255 bytes, no control characters, not 16 hex digits; no other has it */
 	struct inl_hash_costs costs;  /* of what is typed */
 };
 

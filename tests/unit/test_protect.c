@@ -717,6 +717,59 @@ static void test_live_volume(void **state)
 	run("e2fsck -fn v");
 }
 
+/* fscrypt takes a file for damaged whose name is not UTF-8. */
+static void test_new_names(void **state)
+{
+	static const struct {
+		const char *name, *says; /* says: NULL where it is fine */
+	} rows[] = {
+		{ "me", NULL },
+		{ " ~\xc2\xa0", NULL },
+		{ "J\xc3\xbcrgen", NULL },
+		{ "\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf", NULL },
+		{ "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf", NULL },
+		{ "0123456789abcde", NULL },
+		{ "0123456789abcdeg", NULL },
+		{ "0123456789abcdef0", NULL },
+		{ "0123456789abcdef", "an id" },
+		{ "0123456789ABCDEF", "an id" },
+		{ NULL, "1 to 255" },
+		{ "", "1 to 255" },
+		{ "a\nb", "control" },
+		{ "\x1b[2J", "control" },
+		{ "\x7f", "control" },
+		{ "\xc2\x9b", "control" },
+		{ "J\xfcrgen", "UTF-8" },
+		{ "a\x80", "UTF-8" },
+		{ "\xc0\xaf", "UTF-8" },
+		{ "\xc1\xbf", "UTF-8" },
+		{ "\xe0\x9f\xbf", "UTF-8" },
+		{ "\xed\xa0\x80", "UTF-8" },
+		{ "\xf0\x8f\xbf\xbf", "UTF-8" },
+		{ "\xf4\x90\x80\x80", "UTF-8" },
+		{ "\xf5\x80\x80\x80", "UTF-8" },
+		{ "\xff", "UTF-8" },
+		{ "a\xc3", "UTF-8" },
+		{ "a\xe2\x82", "UTF-8" },
+	};
+	struct inl_protect *protect = NULL;
+
+	needs_tools();
+	run("rm -rf m && mkdir m");
+	assert_int_equal(inl_protect_open_dir(in_dir("m"), NULL, &protect), 0);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct inl_protector_new what = { .kind = INL_PROTECTOR_PASSPHRASE, .name = rows[i].name, .costs = cheap };
+		struct inl_protector *protector = NULL;
+		struct inl_diag diag = { 0 };
+		int err = inl_protector_make(protect, &what, "x", 1, &diag, &protector);
+
+		if (err != (rows[i].says ? -EINVAL : 0) || (rows[i].says && !strstr(diag.text, rows[i].says)))
+			fail_msg("row %zu: %d, '%s'", i, err, diag.text);
+		inl_protector_free(protector);
+	}
+	inl_protect_close(protect);
+}
+
 static void test_make_refused(void **state)
 {
 	struct inl_protector_new what = { .kind = INL_PROTECTOR_PASSPHRASE, .name = "me", .costs = cheap };
@@ -1002,6 +1055,7 @@ int main(void)
 		cmocka_unit_test(test_store_owners),
 		cmocka_unit_test(test_live_dir),
 		cmocka_unit_test(test_live_volume),
+		cmocka_unit_test(test_new_names),
 		cmocka_unit_test(test_make_refused),
 		cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_two_at_once),
