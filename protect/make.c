@@ -166,10 +166,10 @@ struct new_protector {
 	struct sealed sealed;
 };
 
-static int fill_costs(struct new_protector *new, const struct inl_hash_costs *costs, struct inl_diag *diag)
+static int fill_costs(struct new_protector *new, const struct inl_hash_costs *costs,
+		      const struct inl_hash_limits *limits, struct inl_diag *diag)
 {
-	const struct inl_hash_limits any = { .memory = UINT32_MAX };
-	int err = inl_hash_check(costs, &any, diag);
+	int err = inl_hash_check(costs, limits, diag);
 
 	if (!err && (!costs->time || !costs->parallelism || costs->memory < 8 * costs->parallelism))
 		err = inl_diag_set(diag, -EINVAL,
@@ -220,7 +220,7 @@ static int fill_protector(struct new_protector *new, const struct inl_protector_
 	new->meta.inlay_kind = what->kind == INL_PROTECTOR_RECOVERY;
 	new->meta.name = (char *)what->name;
 	if (!err && typed)
-		err = fill_costs(new, &what->costs, diag);
+		err = fill_costs(new, &what->costs, NULL, diag);
 	if (typed) {
 		new->meta.costs = &new->costs;
 		new->meta.salt = (ProtobufCBinaryData){ sizeof(new->salt), new->salt };
@@ -267,11 +267,13 @@ int inl_protector_make(struct inl_protect *protect, const struct inl_protector_n
 static int rewrap(Inl__Meta__Protector *meta, const struct inl_protector *protector, const void *secret, size_t len,
 		  const struct inl_hash_costs *costs, struct new_protector *new, struct inl_diag *diag)
 {
+	const struct inl_hash_limits any = { .memory = UINT32_MAX };
 	const struct inl_hash_costs same = meta->costs ? inl_meta_costs(meta->costs) : (struct inl_hash_costs){ 0 };
 	int err = 0;
 
 	if (inl_protector_is_typed(inl_meta_kind(meta))) {
-		err = fill_costs(new, costs ? costs : &same, diag);
+		/* What it has was fine for whoever opened it. */
+		err = fill_costs(new, costs ? costs : &same, costs ? NULL : &any, diag);
 		if (!err) {
 			meta->costs->time = new->costs.time;
 			meta->costs->memory = new->costs.memory;

@@ -186,7 +186,7 @@ INL_API int inl_recovery_code(char code[INL_RECOVERY_CODE_SIZE]);
 struct inl_protector_new {
 	enum inl_protector_kind kind; /* not LOGIN */
 	const char *name;	      /* UTF-8, 1 to 255 bytes, no control characters, not 16 hex digits; no other has it */
-	struct inl_hash_costs costs;  /* of what is typed */
+	struct inl_hash_costs costs;  /* of what is typed; within the limits that are usual when it is opened */
 };
 
 /*
@@ -202,9 +202,9 @@ INL_API int inl_protector_make(struct inl_protect *protect, const struct inl_pro
 /*
  * Give an open protector another secret; what it protects is not touched.
  *
- *   costs    NULL: those that it has
+ *   costs    NULL: those that it has; others as of a new one
  *
- * Returns: also -ENOLINK (it lies in another place: to be changed there).
+ * Returns: also -E2BIG; -ENOLINK (it lies in another place: to be changed there).
  */
 INL_API int inl_protector_change(struct inl_protect *protect, const struct inl_protector *protector, const void *secret,
 				 size_t len, const struct inl_hash_costs *costs, struct inl_diag *diag);

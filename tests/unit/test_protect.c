@@ -770,6 +770,68 @@ static void test_new_names(void **state)
 	inl_protect_close(protect);
 }
 
+/* As somebody else's program may have written it. */
+static void raise_costs(struct inl_protect *protect, const struct inl_protector *protector, const char *secret,
+			const struct inl_hash_costs *costs)
+{
+	Inl__Meta__Protector *meta = NULL;
+	struct inl_meta_owner owner;
+	uint8_t by[INL_PROTECTOR_KEY_SIZE], data[4096];
+	char path[200];
+
+	assert_int_equal(inl_meta_load_own(protect, inl_protector_id(protector), &owner, NULL, &meta), 0);
+	meta->costs->time = (int64_t)costs->time;
+	meta->costs->memory = (int64_t)costs->memory;
+	meta->costs->parallelism = (int64_t)costs->parallelism;
+	assert_int_equal(inl_hash(secret, strlen(secret), meta->salt.data, costs, by), 0);
+	assert_int_equal(inl_seal(by, meta->wrapped_key->iv.data, protector->key, INL_PROTECTOR_KEY_SIZE,
+				  meta->wrapped_key->encrypted_key.data, meta->wrapped_key->hmac.data),
+			 0);
+	snprintf(path, sizeof(path), "m/.fscrypt/protectors/%s", inl_protector_id(protector));
+	put_file(path, data, inl__meta__protector__pack(meta, data));
+	inl_meta_protector_free(meta);
+}
+
+/* What the usual limits would refuse to open is not made; what is so already keeps its costs. */
+static void test_costs_made(void **state)
+{
+	static const struct {
+		struct inl_hash_costs costs;
+		const char *says;
+	} rows[] = {
+		{ { 1, INL_HASH_MEMORY_MAX + 1, 1 }, "the limit is 131072 KiB" },
+		{ { INL_HASH_WORK_MAX + 1, INL_HASH_MEMORY_MAX, 1 }, "67108864 KiB in all" },
+		{ { INL_HASH_TIME_MAX + 1, 64, 1 }, "10000 passes" },
+		{ { 1, 4096, INL_HASH_LANES_MAX + 1 }, "the limit is 255" },
+	};
+	const struct inl_hash_costs dear = { 1, INL_HASH_MEMORY_MAX + 1024, 2 };
+	const struct inl_hash_limits more = { .memory = 2 * INL_HASH_MEMORY_MAX };
+	struct inl_protector *protector, *opened = NULL;
+	struct inl_protect *protect = NULL;
+
+	needs_tools();
+	run("rm -rf m && mkdir m");
+	assert_int_equal(inl_protect_open_dir(in_dir("m"), NULL, &protect), 0);
+	protector = make(protect, INL_PROTECTOR_PASSPHRASE, "me", "x", 1);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct inl_protector_new what = { .kind = INL_PROTECTOR_PASSPHRASE, .name = "2", .costs = rows[i].costs };
+		struct inl_diag diag = { 0 }, again = { 0 };
+
+		assert_int_equal(inl_protector_make(protect, &what, "x", 1, &diag, &opened), -E2BIG);
+		assert_non_null(strstr(diag.text, rows[i].says));
+		assert_int_equal(inl_protector_change(protect, protector, "y", 1, &rows[i].costs, &again), -E2BIG);
+		assert_string_equal(again.text, diag.text);
+	}
+	assert_int_equal(opens(protect, inl_protector_id(protector), "x"), 0);
+	raise_costs(protect, protector, "x", &dear);
+	assert_int_equal(opens(protect, inl_protector_id(protector), "x"), -E2BIG);
+	assert_int_equal(inl_protector_change(protect, protector, "y", 1, NULL, NULL), 0);
+	assert_int_equal(inl_protector_open(protect, inl_protector_id(protector), "y", 1, &more, NULL, &opened), 0);
+	inl_protector_free(opened);
+	inl_protector_free(protector);
+	inl_protect_close(protect);
+}
+
 static void test_make_refused(void **state)
 {
 	struct inl_protector_new what = { .kind = INL_PROTECTOR_PASSPHRASE, .name = "me", .costs = cheap };
@@ -1056,6 +1118,7 @@ int main(void)
 		cmocka_unit_test(test_live_dir),
 		cmocka_unit_test(test_live_volume),
 		cmocka_unit_test(test_new_names),
+		cmocka_unit_test(test_costs_made),
 		cmocka_unit_test(test_make_refused),
 		cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_two_at_once),
