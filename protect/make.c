@@ -104,13 +104,14 @@ static int is_called(const struct inl_protector_info *info, void *arg)
 	return 0;
 }
 
-/* How many bytes the sign at the start of text has, well-formed as the Unicode standard has it (table 3-7); 0: it has none. */
+/* How many bytes the sign at the start of text has; 0: none that is well-formed (the Unicode standard, table 3-7). */
 static size_t utf8_sign(const unsigned char *text, uint32_t *sign)
 {
-	size_t n = text[0] < 0x80 ? 1 : text[0] < 0xc2 ? 0 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : text[0] < 0xf5 ? 4 : 0;
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	unsigned char first = text[0];
+	size_t n = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
 
-	*sign = n == 1 ? text[0] : text[0] & (0x7fu >> n);
+	*sign = n == 1 ? first : first & (0x7fu >> n);
 	for (size_t i = 1; i < n; i++) {
 		if ((text[i] & 0xc0) != 0x80)
 			return 0;
@@ -495,7 +496,8 @@ struct removal {
 
 static int is_last(const char *policy, struct inl_diag *diag)
 {
-	return inl_diag_set(diag, -EBUSY, "it is the only protector of policy %s: without it nothing opens that", policy);
+	return inl_diag_set(diag, -EBUSY, "it is the only protector of policy %s: without it nothing opens that",
+			    policy);
 }
 
 /* What is left in the message has the last word: the tool fscrypt, which may write meanwhile, knows no lock. */
@@ -526,8 +528,8 @@ static int drop(struct inl_protect *protect, const char *policy, const char *id,
 }
 
 /*
- * Where several users share a directory, each has policies that only he can read, and that only he could change: they keep
- * nobody from removing what is his own.
+ * Where several users share a directory, each has policies that only he can read, and that only he could change: they
+ * keep nobody from removing what is his own.
  */
 static bool is_of_others(const struct inl_protect *protect, const struct inl_policy_info *info)
 {

@@ -89,8 +89,8 @@ static int unwrap(const Inl__Meta__Protector *meta, wrapping *find, const void *
 }
 
 /*
- * The tool fscrypt gives a recovery code's protector any passphrase, and it is called a recovery code still. So what cannot be
- * a code may be that; if it is not, what is wrong with it as a code is said.
+ * The tool fscrypt gives a recovery code's protector any passphrase, and it is called a recovery code still. So what
+ * cannot be a code may be that; if it is not, what is wrong with it as a code is said.
  */
 static int unwrap_no_code(const Inl__Meta__Protector *meta, const void *secret, size_t len,
 			  const struct inl_hash_limits *limits, struct inl_diag *diag, struct inl_protector *protector)

@@ -76,8 +76,8 @@ struct inl_protect {
 };
 
 /*
- * What changes metadata has the lock from the first that it reads to the last that it writes: what it decided by is still
- * so. Not taken twice.
+ * What changes metadata has the lock from the first that it reads to the last that it writes: what it decided by is
+ * still so. Not taken twice.
  */
 int inl_protect_lock(struct inl_protect *protect, struct inl_diag *diag);
 void inl_protect_unlock(struct inl_protect *protect);

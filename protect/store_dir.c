@@ -74,9 +74,11 @@ static int lock_place(void *at, struct inl_diag *diag)
 
 	for (int ms = 0; flock(place->fd, LOCK_EX | LOCK_NB); ms += LOCK_STEP_MS) {
 		if (errno != EWOULDBLOCK && errno != EINTR)
-			return inl_diag_set(diag, -errno, "the directory of .fscrypt cannot be locked: %s", strerror(errno));
+			return inl_diag_set(diag, -errno, "the directory of .fscrypt cannot be locked: %s",
+					    strerror(errno));
 		if (ms >= LOCK_WAIT_MS)
-			return inl_diag_set(diag, -ETIMEDOUT, "another program has had the directory of .fscrypt locked for %d s",
+			return inl_diag_set(diag, -ETIMEDOUT,
+					    "another program has had the directory of .fscrypt locked for %d s",
 					    LOCK_WAIT_MS / 1000);
 		nanosleep(&step, NULL);
 	}

@@ -142,8 +142,8 @@ INL_API const char *inl_protector_id(const struct inl_protector *protector);
 /*
  * Open a protector. Takes as long as its costs say.
  *
- *   secret   len bytes: the passphrase without a line feed, at most INL_PASSPHRASE_MAX; the code, or the passphrase that the
- *            tool fscrypt has put in its place; the key
+ *   secret   len bytes: the passphrase without a line feed, at most INL_PASSPHRASE_MAX; the code, or the passphrase that
+ *            the tool fscrypt has put in its place; the key
  *   limits   NULL: the usual ones
  *
  * Returns: 0; -EKEYREJECTED (the secret is wrong); -EINVAL (a code that is mistyped, with the group; a key that has not 32
@@ -169,8 +169,8 @@ INL_API int inl_protector_key(struct inl_protect *protect, const struct inl_prot
  * Each of these is durable when it returns, and happens whole or not at all: a file is written under another name, which
  * then takes the place of the old one. Owner and permissions of what is replaced are kept; what is new belongs to whom the
  * root directory of the volume belongs to, or to the user who makes it in a directory. The first makes .fscrypt, too. Fields
- * that Inlay does not know are kept. In a directory each has a lock (flock on the root directory) from the first that it
- * reads to the last that it writes: two at a time do not spoil each other's work.
+ * that Inlay does not know are kept. In a directory each has a lock (flock on the root directory) from the first that
+ * it reads to the last that it writes: two at a time do not spoil each other's work.
  *
  * Returns: also -EROFS, -ENOSPC, -EACCES; -ETIMEDOUT (another has had the lock for 30 s).
  */
@@ -185,7 +185,7 @@ INL_API int inl_recovery_code(char code[INL_RECOVERY_CODE_SIZE]);
 
 struct inl_protector_new {
 	enum inl_protector_kind kind; /* not LOGIN */
-	const char *name;	      /* UTF-8, 1 to 255 bytes, no control characters, not 16 hex digits; no other has it */
+	const char *name;	      /* UTF-8, 1 to 255 bytes, no control characters, not 16 hex digits; of no other */
 	struct inl_hash_costs costs;  /* of what is typed; within the limits that are usual when it is opened */
 };
 
@@ -210,8 +210,8 @@ INL_API int inl_protector_change(struct inl_protect *protect, const struct inl_p
 				 size_t len, const struct inl_hash_costs *costs, struct inl_diag *diag);
 
 /*
- * Remove a protector, first from the policies that it protects. Those of other users, in a directory, which this one may not
- * read, are left as they are.
+ * Remove a protector, first from the policies that it protects. Those of other users, in a directory, which this one may
+ * not read, are left as they are.
  *
  * Returns: 0; -EBUSY (it is the last one of a policy, which *diag names; nothing is changed); -ENOENT.
  */
@@ -222,8 +222,8 @@ INL_API int inl_protector_remove(struct inl_protect *protect, const char *id, st
  *
  *   key   INL_POLICY_KEY_SIZE bytes, whose name is policy->key
  *
- * Returns: 0; -EEXIST (it has metadata); -EOPNOTSUPP (fscrypt has no place for such a policy: data units, IV methods); -EINVAL;
- *          -ENOENT (the protector was removed meanwhile).
+ * Returns: 0; -EEXIST (it has metadata); -EOPNOTSUPP (fscrypt has no place for such a policy: data units, IV methods);
+ *          -EINVAL; -ENOENT (the protector was removed meanwhile).
  */
 INL_API int inl_protected_make(struct inl_protect *protect, const struct inl_policy *policy, const uint8_t *key,
 			       const struct inl_protector *protector, struct inl_diag *diag);

@@ -576,7 +576,8 @@ def leads_away():
         os.symlink(outside, base)
         tap.equal(sorted(protectors(root)), ["me", "two"])
         before = files_below(outside)
-        for verb, name, typed in (("add", "three", "words\n3rd\n"), ("remove", "two", ""), ("change", "me", "words\nnew\n")):
+        for verb, name, typed in (("add", "three", "words\n3rd\n"), ("remove", "two", ""),
+                                  ("change", "me", "words\nnew\n")):
             me = ("--protector", "me") if verb == "add" else ()
             refused(root, verb, name, typed=typed, options=me, says=".fscrypt lies on another file system")
         tap.equal(files_below(outside), before)

@@ -758,7 +758,11 @@ static void test_new_names(void **state)
 	run("rm -rf m && mkdir m");
 	assert_int_equal(inl_protect_open_dir(in_dir("m"), NULL, &protect), 0);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct inl_protector_new what = { .kind = INL_PROTECTOR_PASSPHRASE, .name = rows[i].name, .costs = cheap };
+		struct inl_protector_new what = {
+			.kind = INL_PROTECTOR_PASSPHRASE,
+			.name = rows[i].name,
+			.costs = cheap,
+		};
 		struct inl_protector *protector = NULL;
 		struct inl_diag diag = { 0 };
 		int err = inl_protector_make(protect, &what, "x", 1, &diag, &protector);
@@ -814,7 +818,11 @@ static void test_costs_made(void **state)
 	assert_int_equal(inl_protect_open_dir(in_dir("m"), NULL, &protect), 0);
 	protector = make(protect, INL_PROTECTOR_PASSPHRASE, "me", "x", 1);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct inl_protector_new what = { .kind = INL_PROTECTOR_PASSPHRASE, .name = "2", .costs = rows[i].costs };
+		struct inl_protector_new what = {
+			.kind = INL_PROTECTOR_PASSPHRASE,
+			.name = "2",
+			.costs = rows[i].costs,
+		};
 		struct inl_diag diag = { 0 }, again = { 0 };
 
 		assert_int_equal(inl_protector_make(protect, &what, "x", 1, &diag, &opened), -E2BIG);
