@@ -6,7 +6,7 @@
  *
  * A group has four symbols of five bits and two that check them: a Reed-Solomon code over GF(32), to which the number
  * of the group is added. So up to two wrong symbols in a group are always found, two that changed places, and two
- * groups that changed places; anything else with odds of 1023 to 1024.
+ * groups that changed places; anything else with odds of 1023 to 1024, but symbols that were moved round with 31 to 32.
  */
 #include "protect/private.h"
 #include <errno.h>

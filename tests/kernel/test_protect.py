@@ -237,7 +237,7 @@ def recovery():
     groups = code.split("-")
     for i, group in enumerate(groups):
         wrong = groups[:]
-        wrong[i] = group[1:] + group[0] if group[1:] + group[0] != group else "ABCDEF"
+        wrong[i] = ("2" if group[0] != "2" else "3") + group[1:]  # one symbol: that is always found
         # Costs that nobody would wait for: it is found before.
         shut(image, "/d/letter", "-".join(wrong), *recover, says=f"group {i + 1}")
     shut(image, "/d/letter", code[:-1], *recover, says="7 groups of 6")
