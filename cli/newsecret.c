@@ -64,8 +64,8 @@ int inl_cli_costs(struct inl_cli *cli, const struct inl_hash_costs *now, struct 
 	uint64_t bytes = 0;
 	int err, code;
 
-	/* Argon2 has no use for less, whatever is said here. */
-	code = inl_cli_size(cli, INL_OPT_ARGON2_MEMORY, 8192, UINT64_C(1) << 42, &bytes);
+	/* Argon2 has no use for less, whatever is said here; more is refused by whoever opens it. */
+	code = inl_cli_size(cli, INL_OPT_ARGON2_MEMORY, 8192, (uint64_t)INL_HASH_MEMORY_MAX << 10, &bytes);
 	if (code)
 		return code;
 	if (now)
