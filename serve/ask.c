@@ -37,7 +37,6 @@ struct asker {
 	int (*fn)(const struct inl_control *control);
 	uid_t uid;
 	bool inside;
-	bool answered; /* in any case, by whomever: it has come to its end inside */
 };
 
 static _Thread_local struct asker *current;
@@ -75,11 +74,9 @@ void inl_gate_close(struct inl_gate *gate)
 	gate->closed = true;
 	while (gate->n_inside)
 		pthread_cond_wait(&gate->changed, &gate->lock);
-	/* Those that are outside now never come back to theirs. */
-	for (unsigned i = 0; i < gate->n; i++) {
-		if (!gate->askers[i]->answered)
-			fuse_reply_none(gate->askers[i]->control.req);
-	}
+	/* Those that are left are outside, and never come back to theirs. */
+	for (unsigned i = 0; i < gate->n; i++)
+		fuse_reply_none(gate->askers[i]->control.req);
 	put_gate(gate);
 }
 
@@ -138,7 +135,8 @@ int inl_poke(const struct inl_control *control, size_t at, const void *from, siz
 
 /* ---- the thread -------------------------------------------------------------------------------------------------- */
 
-static void forget_asker(struct asker *asker)
+/* Inside or not, in one step: who is left in the list when nobody is inside has not answered. */
+static void end(struct asker *asker)
 {
 	struct inl_gate *gate = asker->gate;
 	unsigned i = 0;
@@ -147,7 +145,11 @@ static void forget_asker(struct asker *asker)
 	while (gate->askers[i] != asker)
 		i++;
 	gate->askers[i] = gate->askers[--gate->n];
+	gate->n_inside -= asker->inside;
+	pthread_cond_broadcast(&gate->changed);
 	put_gate(gate);
+	inl_wipe(asker, sizeof(*asker));
+	free(asker);
 }
 
 static void *ask(void *arg)
@@ -163,12 +165,8 @@ static void *ask(void *arg)
 		if (err)
 			inl_reply_error(asker->control.req, err);
 		inl_node_put(&mount->nodes, asker->control.node);
-		asker->answered = true;
-		leave(asker);
 	}
-	forget_asker(asker);
-	inl_wipe(asker, sizeof(*asker));
-	free(asker);
+	end(asker);
 	return NULL;
 }
 
@@ -231,10 +229,7 @@ int inl_ask(const struct inl_control *control, int (*fn)(const struct inl_contro
 	err = start(asker);
 	if (err) {
 		inl_node_put(&control->mount->nodes, control->node);
-		asker->answered = true; /* by whoever called */
-		leave(asker);
-		forget_asker(asker);
-		free(asker);
+		end(asker);
 	}
 	return err;
 }

@@ -116,6 +116,12 @@ int inl_mounted_report(int fd, bool json, char **text, size_t *len)
 
 /* ---- the socket -------------------------------------------------------------------------------------------------- */
 
+static void take_spec(struct inl_key_spec *spec, uint8_t version, const uint8_t bytes[INL_KEY_IDENTIFIER_SIZE])
+{
+	*spec = (struct inl_key_spec){ .version = version };
+	memcpy(spec->bytes, bytes, sizeof(spec->bytes));
+}
+
 /* Nobody but who mounted, or root, is given a key. */
 static bool is_server(int fd, uid_t owner)
 {
@@ -241,10 +247,8 @@ static int add_by_ioctl(const char *path, const uint8_t *key, size_t len, struct
 		memcpy(arg->key, key, len);
 		err = ioctl(fd, INL_IOC_KEY, arg) ? -errno : 0;
 	}
-	if (!err) {
-		*spec = (struct inl_key_spec){ .version = 2 };
-		memcpy(spec->bytes, arg->identifier, sizeof(spec->bytes));
-	}
+	if (!err)
+		take_spec(spec, 2, arg->identifier);
 	if (fd >= 0)
 		close(fd);
 	inl_secret_free(arg);
@@ -284,8 +288,7 @@ static int known_by_ioctl(const char *path, unsigned i, struct inl_key_spec *spe
 	close(fd);
 	if (err)
 		return err;
-	*spec = (struct inl_key_spec){ .version = 2 };
-	memcpy(spec->bytes, arg.identifier, sizeof(spec->bytes));
+	take_spec(spec, 2, arg.identifier);
 	*key = (struct inl_mounted_key){
 		.status.state = (enum inl_key_state)arg.state,
 		.status.n_busy = arg.n_busy,
@@ -363,8 +366,7 @@ int inl_mounted_add_key(const char *path, const uint8_t *key, size_t len, bool d
 		return defaults ? -EOPNOTSUPP : add_by_ioctl(path, key, len, spec);
 	if (err)
 		return err;
-	*spec = (struct inl_key_spec){ .version = answer.spec_version };
-	memcpy(spec->bytes, answer.spec, sizeof(spec->bytes));
+	take_spec(spec, answer.spec_version, answer.spec);
 	return 0;
 }
 
@@ -413,8 +415,7 @@ int inl_mounted_known_key(const char *path, unsigned i, struct inl_key_spec *spe
 		return known_by_ioctl(path, i, spec, key);
 	if (err)
 		return err;
-	*spec = (struct inl_key_spec){ .version = answer.spec_version };
-	memcpy(spec->bytes, answer.spec, sizeof(spec->bytes));
+	take_spec(spec, answer.spec_version, answer.spec);
 	take_answer(&answer, key);
 	return 0;
 }

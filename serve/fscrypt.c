@@ -302,6 +302,32 @@ static int name_key(struct change *change)
 	return err;
 }
 
+/* For a key that is yet to be filled in. */
+static struct change *giving_new(const struct inl_control *control, const struct inl_key_spec *spec, size_t len)
+{
+	struct change *change = change_new(control, spec);
+
+	if (!change)
+		return NULL;
+	change->len = len;
+	change->key = inl_secret_alloc(len);
+	if (change->key)
+		return change;
+	change_free(change);
+	return NULL;
+}
+
+/* It was filled in, or err says why not. Takes it over. */
+static int giving_queue(const struct inl_control *control, struct change *change, int err,
+			void (*run)(struct inl_mount *mount, struct inl_job *job))
+{
+	err = err ? err : name_key(change);
+	if (!err)
+		return change_queue(control, change, run);
+	change_free(change);
+	return err;
+}
+
 /* In the order of Linux. */
 static int check_adding(const struct inl_control *control, const struct fscrypt_add_key_arg *arg,
 			struct inl_key_spec *spec)
@@ -335,20 +361,12 @@ static int add_key(const struct inl_control *control)
 	err = check_adding(control, &arg, &spec);
 	if (err)
 		return err;
-	change = change_new(control, &spec);
+	change = giving_new(control, &spec, arg.raw_size);
 	if (!change)
 		return -ENOMEM;
 	change->answer.add = arg;
-	change->len = arg.raw_size;
-	change->key = inl_secret_alloc(change->len);
-	err = change->key ? inl_peek(control, sizeof(arg), change->key, change->len) : -ENOMEM;
-	if (!err)
-		err = name_key(change);
-	if (err) {
-		change_free(change);
-		return err;
-	}
-	return change_queue(control, change, give);
+	err = inl_peek(control, sizeof(arg), change->key, change->len);
+	return giving_queue(control, change, err, give);
 }
 
 /* The same with the key in the message. What FUSE carried lies in the worker's memory. */
@@ -366,24 +384,14 @@ static int add_own_key(const struct inl_control *control)
 	const struct inl_ioc_key *arg = control->in;
 	const struct inl_key_spec spec = { .version = 2 };
 	struct change *change;
-	int err;
 
 	if (control->in_size != sizeof(*arg) || arg->len < INL_MASTER_KEY_MIN || arg->len > INL_MASTER_KEY_MAX)
 		return -EINVAL;
-	change = change_new(control, &spec);
-	if (!change)
-		return -ENOMEM;
-	change->len = arg->len;
-	change->key = inl_secret_alloc(change->len);
-	if (change->key)
+	change = giving_new(control, &spec, arg->len);
+	if (change)
 		memcpy(change->key, arg->key, change->len);
 	inl_wipe((void *)arg->key, sizeof(arg->key));
-	err = change->key ? name_key(change) : -ENOMEM;
-	if (err) {
-		change_free(change);
-		return err;
-	}
-	return change_queue(control, change, give_own);
+	return change ? giving_queue(control, change, 0, give_own) : -ENOMEM;
 }
 
 static int take_key(const struct inl_control *control, bool all)

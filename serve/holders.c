@@ -7,6 +7,7 @@
  * processes that we may not look at nothing is known.
  */
 #include "serve/serve.h"
+#include "serve/where.h"
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -66,13 +67,6 @@ static void match(struct search *search, uint64_t ino, pid_t pid, const char *pa
 	}
 }
 
-static bool is_in_mount(const struct search *search, const char *path)
-{
-	size_t len = strlen(search->mount->dir);
-
-	return !strncmp(path, search->mount->dir, len) && (path[len] == '/' || !path[len]);
-}
-
 /* The line "ino:" of fdinfo; 0: none. */
 static uint64_t ino_of_fd(pid_t pid, const char *fd)
 {
@@ -105,7 +99,7 @@ static void look_at_fds(struct search *search, pid_t pid)
 		if (len <= 0)
 			continue;
 		path[len] = '\0';
-		if (is_in_mount(search, path))
+		if (inl_is_below(path, search->mount->dir))
 			match(search, ino_of_fd(pid, entry->d_name), pid, path);
 	}
 	inl_wipe(path, sizeof(path));
@@ -130,7 +124,8 @@ static void look_at_maps(struct search *search, pid_t pid)
 		if (!path || sscanf(line, "%*s %*s %*s %x:%x %llu", &number_major, &number_minor, &ino) != 3)
 			continue;
 		path[strcspn(path, "\n")] = '\0';
-		if (makedev(number_major, number_minor) == search->mount->dev && is_in_mount(search, path))
+		if (makedev(number_major, number_minor) == search->mount->dev &&
+		    inl_is_below(path, search->mount->dir))
 			match(search, ino, pid, path);
 	}
 	if (line)

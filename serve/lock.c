@@ -42,6 +42,14 @@ static void say_old(struct inl_mount *mount)
 		return;
 }
 
+/* arg: struct inl_key_names */
+static bool has_key(struct inl_inode *inode, const void *arg)
+{
+	struct inl_policy policy;
+
+	return inl_inode_policy(inode, &policy) && is_of(arg, &policy.key);
+}
+
 /* Names, attributes, lists, links and contents that nobody is using: the kernel forgets them. */
 static int forget_unused(struct inl_mount *mount, const struct inl_key_names *names)
 {
@@ -68,7 +76,6 @@ static void forget_ahead(struct inl_open *open)
 /* Of what is open: written back, and then read again by whoever may. */
 static int forget_open(struct inl_mount *mount, const struct inl_key_names *names)
 {
-	struct inl_policy policy;
 	unsigned n = 0;
 	uint64_t *ids;
 
@@ -78,7 +85,7 @@ static int forget_open(struct inl_mount *mount, const struct inl_key_names *name
 	ids = calloc(n + 1, sizeof(*ids));
 	n = 0;
 	for (struct inl_open *open = mount->opens; open && ids; open = open->next) {
-		if (!inl_inode_policy(open->node->inode, &policy) || !is_of(names, &policy.key))
+		if (!has_key(open->node->inode, names))
 			continue;
 		ids[n++] = open->node->id;
 		forget_ahead(open);
@@ -88,13 +95,6 @@ static int forget_open(struct inl_mount *mount, const struct inl_key_names *name
 		fuse_lowlevel_notify_inval_inode(mount->session, ids[i], 0, 0);
 	free(ids);
 	return ids ? 0 : -ENOMEM;
-}
-
-static bool has_key(struct inl_inode *inode, const void *arg)
-{
-	struct inl_policy policy;
-
-	return inl_inode_policy(inode, &policy) && is_of(arg, &policy.key);
 }
 
 /*
@@ -166,8 +166,8 @@ int inl_keys_take(struct inl_mount *mount, const struct inl_key_spec *spec, uid_
 int inl_keys_give(struct inl_mount *mount, const uint8_t *key, size_t len, uid_t uid)
 {
 	struct inl_keys *keys = &mount->keys;
-	struct inl_key_status before;
 	struct inl_key_names names;
+	bool was_there;
 	int err;
 
 	if (!keys->ring || !keys->supported)
@@ -178,11 +178,10 @@ int inl_keys_give(struct inl_mount *mount, const uint8_t *key, size_t len, uid_t
 	if (err)
 		return err;
 	pthread_mutex_lock(&keys->lock);
-	err = inl_keyring_status(keys->ring, &names.spec[1], uid, &before);
-	if (!err)
-		err = uid == INL_NOBODY ? inl_keyring_add(keys->ring, key, len, NULL)
-					: inl_keyring_claim(keys->ring, key, len, uid, NULL);
-	if (!err && before.state != INL_KEY_PRESENT) {
+	was_there = inl_keyring_has(keys->ring, &names.spec[1]);
+	err = uid == INL_NOBODY ? inl_keyring_add(keys->ring, key, len, NULL)
+				: inl_keyring_claim(keys->ring, key, len, uid, NULL);
+	if (!err && !was_there) {
 		/* Names that were shown without the key, and what was not found. */
 		atomic_fetch_add(&keys->changes, 1);
 		forget_unused(mount, &names);
@@ -236,47 +235,53 @@ void inl_keys_released(struct inl_mount *mount, const struct inl_key_spec *spec)
 
 /* ---- keys for what users make ------------------------------------------------------------------------------------ */
 
+/* NULL: this user has none. defaults_lock is held. */
+static struct inl_default *find_default(struct inl_keys *keys, uid_t uid)
+{
+	for (unsigned i = 0; i < keys->n_defaults; i++) {
+		if (keys->defaults[i].uid == uid)
+			return &keys->defaults[i];
+	}
+	return NULL;
+}
+
+/* defaults_lock is held. */
+static struct inl_default *add_default(struct inl_keys *keys, uid_t uid)
+{
+	struct inl_default *grown = realloc(keys->defaults, (keys->n_defaults + 1) * sizeof(*grown));
+
+	if (!grown)
+		return NULL;
+	keys->defaults = grown;
+	grown[keys->n_defaults].uid = uid;
+	return &grown[keys->n_defaults++];
+}
+
 int inl_keys_set_default(struct inl_mount *mount, uid_t uid, const struct inl_key_spec *spec)
 {
 	struct inl_keys *keys = &mount->keys;
-	struct inl_default *grown;
-	int err = 0;
+	struct inl_default *mine;
 
 	pthread_mutex_lock(&keys->defaults_lock);
-	for (unsigned i = 0; i < keys->n_defaults; i++) {
-		if (keys->defaults[i].uid != uid)
-			continue;
-		if (spec)
-			keys->defaults[i].key = *spec;
-		else
-			keys->defaults[i] = keys->defaults[--keys->n_defaults];
-		spec = NULL;
-	}
-	if (spec) {
-		grown = realloc(keys->defaults, (keys->n_defaults + 1) * sizeof(*grown));
-		err = grown ? 0 : -ENOMEM;
-		if (grown) {
-			keys->defaults = grown;
-			grown[keys->n_defaults++] = (struct inl_default){ .uid = uid, .key = *spec };
-		}
-	}
+	mine = find_default(keys, uid);
+	if (!mine)
+		mine = add_default(keys, uid);
+	if (mine)
+		mine->key = *spec;
 	pthread_mutex_unlock(&keys->defaults_lock);
-	return err;
+	return mine ? 0 : -ENOMEM;
 }
 
 bool inl_keys_default(struct inl_mount *mount, uid_t uid, struct inl_key_spec *spec)
 {
-	struct inl_keys *keys = &mount->keys;
-	bool found = false;
+	const struct inl_default *mine;
 
-	pthread_mutex_lock(&keys->defaults_lock);
-	for (unsigned i = 0; i < keys->n_defaults && !found; i++) {
-		found = keys->defaults[i].uid == uid;
-		if (found)
-			*spec = keys->defaults[i].key;
-	}
-	pthread_mutex_unlock(&keys->defaults_lock);
-	return found;
+	pthread_mutex_lock(&mount->keys.defaults_lock);
+	mine = find_default(&mount->keys, uid);
+	if (mine)
+		*spec = mine->key;
+	pthread_mutex_unlock(&mount->keys.defaults_lock);
+	return mine;
 }
 
 static bool has_feature(const struct inl_volume *vol)

@@ -7,8 +7,6 @@
 #include "serve/where.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
-#include <mntent.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -226,38 +224,14 @@ static unsigned choose_threads(unsigned wanted)
 	return n < 2 ? 2 : n > INL_WORKERS_MAX ? INL_WORKERS_MAX : n;
 }
 
-/* Is what is mounted there last a mount of Inlay? */
-static bool is_ours(const char *dir)
-{
-	FILE *mounts = setmntent("/proc/self/mounts", "re");
-	char *copy = strdup(dir), *last = strdup(dir), *above = copy ? realpath(dirname(copy), NULL) : NULL,
-	     *path = NULL;
-	const struct mntent *entry;
-	bool is = false;
-
-	/* The directory itself does not answer any more. */
-	if (mounts && above && last && asprintf(&path, "%s/%s", above[1] ? above : "", basename(last)) < 0)
-		path = NULL;
-	while (path && (entry = getmntent(mounts))) {
-		if (!strcmp(entry->mnt_dir, path))
-			is = !strcmp(entry->mnt_type, "fuse.inlay");
-	}
-	if (mounts)
-		endmntent(mounts);
-	free(path);
-	free(above);
-	free(copy);
-	free(last);
-	return is;
-}
-
 /* What a server that was killed has left behind is in the way of the next one. */
 static void detach_dead(const char *dir)
 {
+	struct inl_where where;
 	struct statvfs st;
 
 	/* Not stat, which the kernel may answer of its own. */
-	if (statvfs(dir, &st) && errno == ENOTCONN && is_ours(dir))
+	if (statvfs(dir, &st) && errno == ENOTCONN && !inl_where(dir, &where))
 		unmount((char *)dir, true);
 }
 

@@ -338,7 +338,7 @@ int inl_keys_take(struct inl_mount *mount, const struct inl_key_spec *spec, uid_
 /* A handle has let go of its key: if that was removed, and this was the last one, the rest goes, too. */
 void inl_keys_released(struct inl_mount *mount, const struct inl_key_spec *spec);
 
-/* What a user makes in directories that are not encrypted; NULL: no more. */
+/* With which key what a user makes in directories that are not encrypted is encrypted. */
 int inl_keys_set_default(struct inl_mount *mount, uid_t uid, const struct inl_key_spec *spec);
 bool inl_keys_default(struct inl_mount *mount, uid_t uid, struct inl_key_spec *spec);
 

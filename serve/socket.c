@@ -39,8 +39,7 @@ struct inl_socket {
 	struct inl_wire_request *request; /* secret: keys come in it */
 };
 
-/* Who may put things there but its owner? */
-static bool is_own(const char *folder, uid_t owner)
+bool inl_socket_folder_good(const char *folder, uid_t owner)
 {
 	struct stat st;
 
@@ -56,7 +55,7 @@ int inl_socket_place(dev_t dev, uid_t owner, unsigned i, struct sockaddr_un *add
 	snprintf(run, sizeof(run), "/run/user/%u", (unsigned)owner);
 	if (!owner && !i)
 		snprintf(place, sizeof(place), "/run/inlay");
-	else if (owner && !i && is_own(run, owner))
+	else if (owner && !i && inl_socket_folder_good(run, owner))
 		snprintf(place, sizeof(place), "%s/inlay", run);
 	else if (owner && i < 2)
 		snprintf(place, sizeof(place), "/tmp/inlay-%u", (unsigned)owner);
@@ -66,11 +65,6 @@ int inl_socket_place(dev_t dev, uid_t owner, unsigned i, struct sockaddr_un *add
 	n = snprintf(address->sun_path, sizeof(address->sun_path), "%s/%u:%u", place, major(dev), minor(dev));
 	snprintf(folder, sizeof(address->sun_path), "%s", place);
 	return n < 0 || (size_t)n >= sizeof(address->sun_path) ? -ENAMETOOLONG : 0;
-}
-
-bool inl_socket_folder_good(const char *folder, uid_t owner)
-{
-	return is_own(folder, owner);
 }
 
 /* ---- requests ---------------------------------------------------------------------------------------------------- */
@@ -307,7 +301,7 @@ static int make_folder(const char *folder, uid_t owner)
 {
 	if (mkdir(folder, owner ? 0700 : 0755) && errno != EEXIST)
 		return -errno;
-	return is_own(folder, owner) ? 0 : -EPERM;
+	return inl_socket_folder_good(folder, owner) ? 0 : -EPERM;
 }
 
 /* What servers that were killed have left behind: nobody answers there. */
@@ -345,8 +339,9 @@ static int listen_in(struct inl_socket *sock, const char *folder)
 	unlink(early.sun_path);
 	if (bind(sock->fd, (const struct sockaddr *)&early, sizeof(early)))
 		return -errno;
-	/* Who asks is looked at, not who can connect. The number was another's, which is gone: that of a mount is its
-	 * own. */
+	/*
+	 * Who asks is looked at, not who can connect. The number was another's, which is gone: that of a mount is its own.
+	 */
 	if (!chmod(early.sun_path, 0666) && !listen(sock->fd, 16) && !lstat(early.sun_path, &sock->made) &&
 	    !rename(early.sun_path, sock->address.sun_path))
 		return 0;

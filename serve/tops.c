@@ -138,12 +138,7 @@ struct forgetting {
 	struct inl_top *top;
 };
 
-static void tell_void(struct inl_mount *mount, const struct inl_top *top)
-{
-	fuse_lowlevel_notify_inval_entry(mount->session, top->parent, top->name, strlen(top->name));
-}
-
-static void void_named(struct inl_mount *mount, const struct inl_top *top, uint64_t parent, const char *name)
+static void tell_void(struct inl_mount *mount, const struct inl_top *top, uint64_t parent, const char *name)
 {
 	(void)top;
 	fuse_lowlevel_notify_inval_entry(mount->session, parent, name, strlen(name));
@@ -152,12 +147,13 @@ static void void_named(struct inl_mount *mount, const struct inl_top *top, uint6
 static void forget_now(struct inl_mount *mount, struct inl_job *job)
 {
 	struct forgetting *forgetting = (struct forgetting *)job;
+	struct inl_top *top = forgetting->top;
 
-	if (forgetting->top->parent)
-		tell_void(mount, forgetting->top);
+	if (top->parent)
+		tell_void(mount, top, top->parent, top->name);
 	else
-		find_names(mount, parent_of(mount, forgetting->top), forgetting->top, void_named);
-	free(forgetting->top);
+		find_names(mount, parent_of(mount, top), top, tell_void);
+	free(top);
 	free(forgetting);
 }
 
@@ -216,7 +212,7 @@ int inl_top_note(struct inl_mount *mount, struct inl_inode *dir, uint64_t parent
 	struct inl_stat st;
 	int err;
 
-	if (!inl_inode_policy(inode, &policy) || inl_inode_policy(dir, NULL))
+	if (inl_inode_policy(dir, NULL) || !inl_inode_policy(inode, &policy))
 		return 0;
 	err = inl_inode_stat(inode, &st, NULL);
 	return err ? err : note(mount, parent, name, inl_node_id(&st), &policy.key);
@@ -229,8 +225,8 @@ int inl_top_note_unnamed(struct inl_mount *mount, uint64_t id, const struct inl_
 
 /* ---- what the kernel is to forget -------------------------------------------------------------------------------- */
 
-/* A copy of all of a key; for free_list(). Linked by newer. */
-static int take_copy(struct inl_tops *tops, const struct inl_key_spec *key, struct inl_top **out)
+/* A copy of all of a key that have a name, or have none; for free_list(). Linked by newer. */
+static int take_copy(struct inl_tops *tops, const struct inl_key_spec *key, bool named, struct inl_top **out)
 {
 	struct inl_top *list = NULL;
 	int err = 0;
@@ -240,7 +236,7 @@ static int take_copy(struct inl_tops *tops, const struct inl_key_spec *key, stru
 		size_t size = sizeof(*top) + strlen(top->name) + 1;
 		struct inl_top *copy;
 
-		if (!inl_key_spec_equal(&top->key, key))
+		if (!inl_key_spec_equal(&top->key, key) || named != (top->parent != 0))
 			continue;
 		copy = malloc(size);
 		if (!copy) {
@@ -287,20 +283,11 @@ static void name_top(struct inl_mount *mount, const struct inl_top *unnamed, uin
 /* Those that became encrypted after the kernel knew them. */
 static int name_unnamed(struct inl_mount *mount, const struct inl_key_spec *key)
 {
-	struct inl_top *list, **at = &list;
-	int err = take_copy(&mount->tops, key, &list);
+	struct inl_top *list;
+	int err = take_copy(&mount->tops, key, false, &list);
 
-	while (*at) {
-		struct inl_top *top = *at;
-
-		if (top->parent) {
-			*at = top->newer;
-			free(top);
-			continue;
-		}
+	for (struct inl_top *top = list; top; top = top->newer)
 		top->parent = parent_of(mount, top);
-		at = &top->newer;
-	}
 	for (struct inl_top *top = list; top; top = top->newer) {
 		bool first = top->parent;
 
@@ -318,11 +305,9 @@ int inl_tops_void(struct inl_mount *mount, const struct inl_key_spec *key)
 	int err = name_unnamed(mount, key), other;
 	struct inl_top *list;
 
-	other = take_copy(&mount->tops, key, &list);
-	for (const struct inl_top *top = list; top; top = top->newer) {
-		if (top->parent)
-			tell_void(mount, top);
-	}
+	other = take_copy(&mount->tops, key, true, &list);
+	for (const struct inl_top *top = list; top; top = top->newer)
+		tell_void(mount, top, top->parent, top->name);
 	free_list(list);
 	return err ? err : other;
 }

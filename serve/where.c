@@ -51,7 +51,7 @@ static char *absolute(const char *path)
 	return full;
 }
 
-static bool is_below(const char *path, const char *dir)
+bool inl_is_below(const char *path, const char *dir)
 {
 	size_t len = strlen(dir);
 
@@ -99,7 +99,7 @@ int inl_where(const char *path, struct inl_where *where)
 
 	while (mounts && full && one && getline(&line, &size, mounts) > 0) {
 		/* Of two at one place the later one lies above. */
-		if (!parse_line(line, one, &ours) || !is_below(full, one->point) || strlen(one->point) < longest)
+		if (!parse_line(line, one, &ours) || !inl_is_below(full, one->point) || strlen(one->point) < longest)
 			continue;
 		longest = strlen(one->point);
 		err = ours ? 0 : -ENOTTY;

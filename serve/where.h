@@ -17,6 +17,9 @@ struct inl_where {
 	char point[PATH_MAX];
 };
 
+/* Is it this directory, or below it? Both without links. */
+bool inl_is_below(const char *path, const char *dir);
+
 /*
  * Returns: 0; -ENOTTY (no mount of Inlay; *where may be set); -ENOENT, ... of the path; -ENOMEM.
  */
