@@ -4,6 +4,7 @@
  * Read more: doc/inlay.1, "KEYS".
  */
 #include "cli/cli.h"
+#include "cli/text.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -19,17 +20,6 @@ struct reader {
 	uint8_t chunk[CHUNK];
 	uint8_t high; /* the first digit of a pair */
 };
-
-static int digit(uint8_t c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
 
 static bool is_space(uint8_t c)
 {
@@ -49,7 +39,7 @@ static void take_raw(struct reader *r, size_t got, uint64_t *len)
 static bool take_hex(struct reader *r, size_t got, uint64_t *n_digits)
 {
 	for (size_t i = 0; i < got; i++) {
-		int value = digit(r->chunk[i]);
+		int value = inl_text_hex_digit(r->chunk[i]);
 
 		if (value < 0) {
 			if (is_space(r->chunk[i]))

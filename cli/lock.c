@@ -94,14 +94,6 @@ int inl_cli_unlock(struct inl_cli *cli, int n_args, char **args)
 
 /* ---- lock -------------------------------------------------------------------------------------------------------- */
 
-static int digit(char c)
-{
-	const char *digits = "0123456789abcdef",
-		   *at = c ? strchr(digits, c >= 'A' && c <= 'F' ? c + ('a' - 'A') : c) : NULL;
-
-	return at ? (int)(at - digits) : -1;
-}
-
 /* 32 digits, or 16 of a version 1 policy. */
 static bool parse_name(const char *text, struct inl_key_spec *spec)
 {
@@ -111,7 +103,7 @@ static bool parse_name(const char *text, struct inl_key_spec *spec)
 		return false;
 	*spec = (struct inl_key_spec){ .version = len == 2 * INL_KEY_IDENTIFIER_SIZE ? 2 : 1 };
 	for (size_t i = 0; i < len; i++) {
-		int value = digit(text[i]);
+		int value = inl_text_hex_digit((unsigned char)text[i]);
 
 		if (value < 0)
 			return false;

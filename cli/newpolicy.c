@@ -1,6 +1,6 @@
 /*
- * cli/newpolicy.c: `inlay encrypt --passphrase`: a key that is made, wrapped and written down before a directory has
- * it. Not here: directories and policies themselves (cli/encrypt.c); protectors (cli/newsecret.c, cli/protector.c).
+ * cli/newpolicy.c: `inlay encrypt --passphrase`: a key is made, wrapped and written down before a directory has it.
+ * Not here: directories and policies themselves (cli/encrypt.c); protectors (cli/newsecret.c, cli/protector.c).
  * Read more: doc/inlay.1, "PASSPHRASES".
  *
  * First the protector, then the policy's wrapped key, then the directory: whatever is cut short leaves no directory
@@ -29,14 +29,14 @@ static int get_protector(struct inl_cli *cli, struct sealing *on)
 {
 	const char *name = cli->n_protectors ? cli->protectors[0] : inl_cli_protector_name();
 	struct inl_protector_info info;
-	int err = inl_cli_find_protector(on->store, name, &info);
+	bool found;
+	int code = inl_cli_find_protector(cli, on->store, on->where, name, &info, &found);
 
-	if (err == -ENOTUNIQ)
-		return inl_cli_fail(cli, INL_EXIT_USAGE, on->where, "several protectors are called %s: name one by its 16 digits",
-				    name);
-	if (!err && cli->given[INL_OPT_PROTECTOR_KEY] && inl_protector_is_typed(info.kind))
+	if (code)
+		return code;
+	if (found && cli->given[INL_OPT_PROTECTOR_KEY] && inl_protector_is_typed(info.kind))
 		return inl_cli_fail(cli, INL_EXIT_USAGE, on->where, "the protector %s is opened by --passphrase", name);
-	if (!err)
+	if (found)
 		return inl_cli_open_protector(cli, on->store, on->where, &info, &on->protector);
 	on->is_new = true;
 	return inl_cli_make_protector(cli, on->store, on->where, name, cli->values[INL_OPT_PROTECTOR_KEY],

@@ -285,13 +285,12 @@ static int run_remove(struct inl_cli *cli, const struct protected *on, const cha
 {
 	struct inl_protector_info info;
 	struct inl_diag diag = { 0 };
-	int err;
+	bool found;
+	int err, code = inl_cli_find_protector(cli, on->store, on->where, name, &info, &found);
 
-	err = inl_cli_find_protector(on->store, name, &info);
-	if (err == -ENOTUNIQ)
-		return inl_cli_fail(cli, INL_EXIT_USAGE, on->where,
-				    "several protectors are called %s: name one by its 16 digits", name);
-	if (err)
+	if (code)
+		return code;
+	if (!found)
 		return inl_cli_fail(cli, INL_EXIT_FAILED, on->where, "there is no protector %s", name);
 	err = inl_protector_remove(on->store, info.id, &diag);
 	if (err)

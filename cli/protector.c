@@ -200,25 +200,44 @@ static int unusable(struct inl_cli *cli, const char *where, const struct inl_pro
 	return code;
 }
 
-static int find_named(struct inl_cli *cli, const char *where, const char *named, const struct choice *choice,
-		      unsigned *found)
+/* By id; or by a name that one has alone. */
+struct search {
+	const char *named;
+	struct inl_protector_info *info; /* the one that was found */
+	unsigned n;			 /* that are called so */
+	bool by_id;
+};
+
+static int match(const struct inl_protector_info *info, void *arg)
 {
-	unsigned n = 0;
+	struct search *search = arg;
+
+	search->by_id = !strcmp(info->id, search->named);
+	if (!search->by_id && (info->status || strcmp(info->name, search->named)))
+		return 0;
+	if (search->by_id || !search->n++)
+		*search->info = *info;
+	return search->by_id;
+}
+
+static int not_unique(struct inl_cli *cli, const char *where, const struct search *search)
+{
+	return inl_cli_fail(cli, INL_EXIT_USAGE, where, "%u protectors are called %s: name one by its 16 digits", search->n,
+			    search->named);
+}
+
+static int find_named(struct inl_cli *cli, const char *where, const char *named, const struct choice *choice,
+		      struct inl_protector_info *info)
+{
+	struct search search = { .named = named, .info = info };
 
 	for (unsigned i = 0; i < choice->n; i++) {
-		if (!strcmp(choice->rows[i].id, named)) {
-			*found = i;
+		if (match(&choice->rows[i], &search))
 			return 0;
-		}
-		if (!choice->rows[i].status && !strcmp(choice->rows[i].name, named)) {
-			*found = i;
-			n++;
-		}
 	}
-	if (n > 1)
-		return inl_cli_fail(cli, INL_EXIT_USAGE, where,
-				    "%u protectors are called %s: name one by its 16 digits", n, named);
-	return n ? 0 : inl_cli_fail(cli, INL_EXIT_KEY, where, "protects nothing with a protector %s", named);
+	if (search.n > 1)
+		return not_unique(cli, where, &search);
+	return search.n ? 0 : inl_cli_fail(cli, INL_EXIT_KEY, where, "protects nothing with a protector %s", named);
 }
 
 static void list_them(const struct inl_cli *cli, const struct choice *choice, FILE *out)
@@ -235,7 +254,8 @@ static void list_them(const struct inl_cli *cli, const struct choice *choice, FI
 }
 
 /* A number on the list, a name or an id. */
-static int ask_which(struct inl_cli *cli, const char *where, const struct choice *choice, unsigned *found)
+static int ask_which(struct inl_cli *cli, const char *where, const struct choice *choice,
+		     struct inl_protector_info *info)
 {
 	char *list = NULL, *prompt = NULL, line[300];
 	size_t len = 0;
@@ -259,30 +279,29 @@ static int ask_which(struct inl_cli *cli, const char *where, const struct choice
 	if (code)
 		return code;
 	if (inl_number_parse(line, strlen(line), &number) || strlen(line) == INL_PROTECTOR_ID_SIZE - 1)
-		return find_named(cli, where, line, choice, found);
+		return find_named(cli, where, line, choice, info);
 	for (unsigned i = 0; i < choice->n; i++) {
 		if (fits(cli, &choice->rows[i]) && !--number) {
-			*found = i;
+			*info = choice->rows[i];
 			return 0;
 		}
 	}
 	return inl_cli_fail(cli, INL_EXIT_USAGE, where, "%s is none of them", line);
 }
 
-static int find_only(struct inl_cli *cli, const char *where, const struct choice *choice, unsigned *found)
+static int find_only(struct inl_cli *cli, const char *where, const struct choice *choice,
+		     struct inl_protector_info *info)
 {
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < choice->n; i++) {
-		if (fits(cli, &choice->rows[i])) {
-			*found = i;
-			n++;
-		}
+		if (fits(cli, &choice->rows[i]) && !n++)
+			*info = choice->rows[i];
 	}
 	if (n == 1)
 		return 0;
 	if (n)
-		return ask_which(cli, where, choice, found);
+		return ask_which(cli, where, choice, info);
 	if (choice->n)
 		return unusable(cli, where, &choice->rows[0]);
 	return inl_cli_fail(cli, INL_EXIT_KEY, where, "no policy here has a protector");
@@ -292,47 +311,27 @@ int inl_cli_choose_protector(struct inl_cli *cli, struct inl_protect *protect, c
 			     struct inl_protector_info *info)
 {
 	struct choice choice = { .protect = protect };
-	unsigned found = 0;
 	int code = make_choice(cli, where, &choice);
 
 	if (!code)
-		code = named ? find_named(cli, where, named, &choice, &found) : find_only(cli, where, &choice, &found);
-	if (!code && !fits(cli, &choice.rows[found]))
-		code = unusable(cli, where, &choice.rows[found]);
-	if (!code)
-		*info = choice.rows[found];
+		code = named ? find_named(cli, where, named, &choice, info) : find_only(cli, where, &choice, info);
+	if (!code && !fits(cli, info))
+		code = unusable(cli, where, info);
 	free(choice.rows);
 	free(choice.used);
 	return code;
 }
 
-struct search {
-	const char *named;
-	struct inl_protector_info *info;
-	unsigned n; /* so named */
-	bool by_id;
-};
-
-static int match(const struct inl_protector_info *info, void *arg)
-{
-	struct search *search = arg;
-
-	search->by_id = !strcmp(info->id, search->named);
-	if (search->by_id)
-		*search->info = *info;
-	if (search->by_id || info->status || !info->name[0] || strcmp(info->name, search->named))
-		return search->by_id;
-	if (!search->n++)
-		*search->info = *info;
-	return 0;
-}
-
-int inl_cli_find_protector(struct inl_protect *protect, const char *named, struct inl_protector_info *info)
+int inl_cli_find_protector(struct inl_cli *cli, struct inl_protect *protect, const char *where, const char *named,
+			   struct inl_protector_info *info, bool *found)
 {
 	struct search search = { .named = named, .info = info };
 
-	inl_protectors(protect, match, &search, NULL);
-	return search.by_id || search.n == 1 ? 0 : search.n ? -ENOTUNIQ : -ENOENT;
+	/* Some have no name: who names nothing does not mean those. */
+	if (*named)
+		inl_protectors(protect, match, &search, NULL);
+	*found = search.by_id || search.n == 1;
+	return *found || !search.n ? 0 : not_unique(cli, where, &search);
 }
 
 /* ---- opening it -------------------------------------------------------------------------------------------------- */

@@ -73,8 +73,9 @@ int inl_cli_choose_protector(struct inl_cli *cli, struct inl_protect *protect, c
 typedef int inl_give(struct inl_cli *cli, const char *where, const uint8_t *key);
 int inl_cli_open_protectors(struct inl_cli *cli, struct inl_protect *protect, const char *where, inl_give *give);
 
-/* By id, or by a name that only one has, of all that there are. 0; -ENOENT; -ENOTUNIQ. */
-int inl_cli_find_protector(struct inl_protect *protect, const char *named, struct inl_protector_info *info);
+/* By id, or by a name that only one has, of all that there are. An exit code: several are called so. */
+int inl_cli_find_protector(struct inl_cli *cli, struct inl_protect *protect, const char *where, const char *named,
+			   struct inl_protector_info *info, bool *found);
 
 /* The keys that the volume itself has, into cli->keys. */
 int inl_cli_load_protected(struct inl_cli *cli);

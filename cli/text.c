@@ -150,6 +150,14 @@ char *inl_text_time(const struct inl_time *time, bool exact, char text[INL_TIME_
 	return text;
 }
 
+int inl_text_hex_digit(unsigned char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 char *inl_text_hex(const uint8_t *bytes, size_t len, char *text)
 {
 	for (size_t i = 0; i < len; i++) {

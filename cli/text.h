@@ -30,6 +30,9 @@ char *inl_text_time(const struct inl_time *time, bool exact, char text[INL_TIME_
 /* Lower-case hex; text has room for 2 * len + 1. */
 char *inl_text_hex(const uint8_t *bytes, size_t len, char *text);
 
+/* 0 .. 15; -1: it is none. */
+int inl_text_hex_digit(unsigned char c);
+
 /* "00112233-4455-..." */
 char *inl_text_uuid(const uint8_t uuid[16], char text[37]);
 

@@ -18,18 +18,11 @@ struct value {
 
 /* ---- values as text ---------------------------------------------------------------------------------------------- */
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static bool parse_hex(const char *text, struct value *value)
 {
 	for (; *text; text += 2) {
-		int high = hex_digit(text[0]), low = text[1] ? hex_digit(text[1]) : -1;
+		int high = inl_text_hex_digit((unsigned char)text[0]),
+		    low = text[1] ? inl_text_hex_digit((unsigned char)text[1]) : -1;
 
 		if (high < 0 || low < 0)
 			return false;

@@ -1,7 +1,7 @@
 /*
- * protect/store.c: the metadata of a file system, wherever it lies: files read with care, links to other places
- * followed. Not here: a volume (store_volume.c), a directory (store_dir.c); what is in the files (message.c). Read
- * more: fscrypt's filesystem/filesystem.go.
+ * protect/store.c: the metadata of a file system, wherever it lies: read with care, links to other places followed.
+ * Not here: a volume (store_volume.c), a directory (store_dir.c); what is in the files (message.c).
+ * Read more: fscrypt's filesystem/filesystem.go.
  */
 #include "protect/private.h"
 #include <errno.h>
