@@ -206,7 +206,7 @@ int inl_keyring_remove(struct inl_keyring *ring, const struct inl_key_spec *spec
 
 /* ---- asking ------------------------------------------------------------------------------------------------------ */
 
-static unsigned count_held(const struct inl_master_key *master)
+unsigned inl_master_count_held(const struct inl_master_key *master)
 {
 	unsigned n = 0;
 
@@ -232,7 +232,7 @@ int inl_keyring_status(struct inl_keyring *ring, const struct inl_key_spec *spec
 		status->n_claims = master->n_uids;
 		status->claimed = has_claim(master, uid);
 		status->given = master->given;
-		status->n_busy = count_held(master);
+		status->n_busy = inl_master_count_held(master);
 	}
 	pthread_mutex_unlock(&ring->lock);
 	return 0;

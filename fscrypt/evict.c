@@ -374,15 +374,6 @@ static void evict(struct inl_keyring *ring, struct inl_master_key *master)
 		inl_master_wipe(master);
 }
 
-static unsigned count_held(const struct inl_master_key *master)
-{
-	unsigned n = 0;
-
-	for (const struct inl_crypt_info *info = master->infos; info; info = info->mates_next)
-		n += info->holds > 0;
-	return n;
-}
-
 int inl_keyring_evict(struct inl_keyring *ring, const struct inl_key_spec *spec, unsigned *n_busy)
 {
 	struct inl_master_key *master;
@@ -396,7 +387,7 @@ int inl_keyring_evict(struct inl_keyring *ring, const struct inl_key_spec *spec,
 		if (master && master->state != INL_MASTER_PRESENT) {
 			master->n_refs++;
 			evict(ring, master);
-			n = master->state == INL_MASTER_REMOVED ? count_held(master) : 0;
+			n = master->state == INL_MASTER_REMOVED ? inl_master_count_held(master) : 0;
 			master->n_refs--;
 			inl_master_settle(ring, master);
 		}

@@ -99,4 +99,7 @@ void inl_master_wipe(struct inl_master_key *master);
 /* Of one that was evicted: wipe the secret when nobody can need it, free it all when nobody knows it. */
 void inl_master_settle(struct inl_keyring *ring, struct inl_master_key *master);
 
+/* Inodes that hold it. lock: of the ring */
+unsigned inl_master_count_held(const struct inl_master_key *master);
+
 #endif
